@@ -1,0 +1,68 @@
+// Counters in shared memory: written by workers, each its own lines; read by sluiced with plain loads.
+// A region: CounterRegionHeader, then per worker (each part at a multiple of 64 bytes):
+//   WorkerCounters | BackendCounters[backend_capacity] | TrafficCounters[service_capacity]
+#ifndef SLUICE_ABI_COUNTERS_H
+#define SLUICE_ABI_COUNTERS_H
+
+#include "dataplane/abi/portability.h"
+#include "dataplane/abi/verdict.h"
+
+SLUICE_NAMESPACE_BEGIN
+
+#define SLUICE_COUNTER_MAGIC 0x544e554f43434c53ull  // "SLCCOUNT"
+#define SLUICE_COUNTER_VERSION 1u
+
+enum CounterLimits { kVerdictCapacity = 64, kCounterHeaderSize = 4096 };
+
+struct WorkerCounters {
+  uint64_t verdict_packets[kVerdictCapacity];  // by enum Verdict
+  uint64_t received_packets;                   // equals the sum of verdict_packets when idle
+  uint64_t received_bytes;
+  uint64_t transmitted_packets;  // forwarded, and accepted by the port
+  uint64_t transmitted_bytes;
+  uint64_t kernel_packets;    // kernel to wire, by the exception path; not part of received_packets
+  uint64_t steered_packets;   // handed to the worker that owns the flow
+  uint64_t evicted_entries;   // embryonic connections that made room
+  uint64_t expired_entries;   // connections that timed out
+  uint64_t adoption_lookups;  // misses that looked into other workers' tables
+  uint64_t busy_cycles;       // TSC cycles in iterations that found packets
+  uint64_t total_cycles;      // TSC cycles in all iterations, sleep included
+  uint64_t reserved[5];
+};
+
+struct BackendCounters {
+  uint64_t packets;             // forwarded to the backend
+  uint64_t bytes;               // of the frames as received
+  uint64_t opened_connections;  // entries made by this worker
+  uint32_t active_connections;  // embryonic and established entries in this worker's table
+  uint32_t reserved;
+};
+
+struct TrafficCounters {
+  uint64_t packets;
+  uint64_t bytes;  // of the frames as received
+};
+
+struct CounterRegionHeader {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t header_size;  // kCounterHeaderSize
+  uint64_t total_size;   // bytes
+  uint32_t worker_count;
+  uint32_t verdict_count;     // kVerdictCount of the writer: a reader refuses another
+  uint32_t backend_capacity;  // records
+  uint32_t service_capacity;  // records
+  uint64_t worker_stride;     // bytes from one worker's part to the next
+  uint64_t backends_offset;   // bytes from the start of a worker's part
+  uint64_t services_offset;   // bytes from the start of a worker's part
+  uint64_t tsc_hz;
+  uint64_t started_unix_ns;
+};
+
+SLUICE_STATIC_ASSERT((int)kVerdictCount <= (int)kVerdictCapacity, "room for every verdict");
+SLUICE_STATIC_ASSERT(sizeof(struct WorkerCounters) % 64 == 0, "workers do not share cache lines");
+SLUICE_STATIC_ASSERT(sizeof(struct BackendCounters) == 32, "layout is part of the ABI");
+
+SLUICE_NAMESPACE_END
+
+#endif

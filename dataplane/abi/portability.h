@@ -1,0 +1,28 @@
+// The one place where the languages and targets that read the ABI and the core may differ:
+// C++20 (control plane, DPDK engine, tests) and C11 for the BPF target.
+#ifndef SLUICE_ABI_PORTABILITY_H
+#define SLUICE_ABI_PORTABILITY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+#define SLUICE_NAMESPACE_BEGIN namespace sluice {
+#define SLUICE_NAMESPACE_END }
+#define SLUICE_STATIC_ASSERT(condition, text) static_assert(condition, text)
+#else
+#define SLUICE_NAMESPACE_BEGIN
+#define SLUICE_NAMESPACE_END
+#define SLUICE_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
+#endif
+
+#define SLUICE_INLINE static inline __attribute__((always_inline))
+#define SLUICE_NOINLINE static __attribute__((noinline, unused))
+#define SLUICE_LIKELY(x) __builtin_expect(!!(x), 1)
+#define SLUICE_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+SLUICE_STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+                     "the records and the core assume a little-endian host");
+
+#endif
