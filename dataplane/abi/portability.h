@@ -22,6 +22,20 @@
 #define SLUICE_LIKELY(x) __builtin_expect(!!(x), 1)
 #define SLUICE_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+// One 64-bit word that another thread reads. The BPF target has no atomic load or store; its CPUs
+// here (x86) keep the order of plain ones, so that keeping the compiler from reordering is enough.
+#ifdef __bpf__
+#define SLUICE_STORE_RELEASE(pointer, value)          \
+  do {                                                \
+    __asm__ __volatile__("" ::: "memory");            \
+    *(volatile uint64_t *)(pointer) = (value);        \
+  } while (0)
+#define SLUICE_LOAD_ACQUIRE(pointer) (*(const volatile uint64_t *)(pointer))
+#else
+#define SLUICE_STORE_RELEASE(pointer, value) __atomic_store_n((pointer), (value), __ATOMIC_RELEASE)
+#define SLUICE_LOAD_ACQUIRE(pointer) __atomic_load_n((pointer), __ATOMIC_ACQUIRE)
+#endif
+
 SLUICE_STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                      "the records and the core assume a little-endian host");
 

@@ -117,6 +117,12 @@ struct Backend {
   uint8_t removed;     // 1: no longer in the configuration, kept for its connections
   uint8_t reserved[3];
   uint64_t removed_unix_s;  // when it was removed, 0 otherwise
+  // The longest timeouts of the services that use the pool: what a sweep expires an entry by, since
+  // an entry names its backend and not its service.
+  uint16_t embryonic_timeout_s;
+  uint16_t established_timeout_s;
+  uint16_t closing_timeout_s;
+  uint16_t udp_timeout_s;
   struct StringRef pool;
   struct StringRef name;
 };
@@ -125,7 +131,7 @@ SLUICE_STATIC_ASSERT(sizeof(struct SnapshotHeader) == 200, "layout is part of th
 SLUICE_STATIC_ASSERT(sizeof(struct Service) == 32, "layout is part of the ABI");
 SLUICE_STATIC_ASSERT(sizeof(struct Vip) == 32, "layout is part of the ABI");
 SLUICE_STATIC_ASSERT(sizeof(struct PortRange) == 8, "layout is part of the ABI");
-SLUICE_STATIC_ASSERT(sizeof(struct Backend) == 48, "layout is part of the ABI");
+SLUICE_STATIC_ASSERT(sizeof(struct Backend) == 56, "layout is part of the ABI");
 
 #define SLUICE_SNAPSHOT_CHECKSUM_OFFSET 24u  // bytes: where SnapshotHeader::checksum is
 

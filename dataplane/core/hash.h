@@ -1,0 +1,55 @@
+// Keyed hashes of flows and addresses: NH (Black, Halevi, Krawczyk, Krovetz, Rogaway, "UMAC: Fast and
+// Secure Message Authentication", CRYPTO 1999; RFC 4418 section 5.2), which for two different inputs
+// collides with probability 2^-32 over the key, then a bijective mix that spreads it over all bits.
+// It needs nothing but 64-bit multiplies, which every engine has.
+#ifndef SLUICE_CORE_HASH_H
+#define SLUICE_CORE_HASH_H
+
+#include "dataplane/abi/snapshot.h"
+
+SLUICE_NAMESPACE_BEGIN
+
+// One term of NH: the product of two 32-bit words, each moved by its word of the key.
+SLUICE_INLINE uint64_t nh_pair(uint32_t a, uint32_t key_a, uint32_t b, uint32_t key_b) {
+  return (uint64_t)(uint32_t)(a + key_a) * (uint32_t)(b + key_b);
+}
+
+// The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): one-to-one on 64 bits.
+SLUICE_INLINE uint64_t mix_bits(uint64_t value) {
+  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9ull;
+  value = (value ^ (value >> 27)) * 0x94d049bb133111ebull;
+  return value ^ (value >> 31);
+}
+
+// Hash of a whole flow key. Ports are as on the wire; protocol is the IP protocol number. The same on
+// every engine and, with the same key, on every host of a fleet. All 64 bits may be used.
+SLUICE_INLINE uint64_t flow_hash(const struct FlowHashKey *key, const struct Address *client,
+                                 const struct Address *vip, be16 client_port, be16 vip_port, uint8_t protocol) {
+  const uint32_t *k = key->word;
+  uint32_t ports = (uint32_t)client_port | ((uint32_t)vip_port << 16);
+  uint64_t sum = nh_pair(client->word[3], k[0], vip->word[3], k[1]) + nh_pair(ports, k[2], protocol, k[3]);
+  if (!address_is_ipv4(vip)) {
+    sum += nh_pair(client->word[0], k[4], client->word[1], k[5]);
+    sum += nh_pair(client->word[2], k[6], vip->word[0], k[7]);
+    sum += nh_pair(vip->word[1], k[8], vip->word[2], k[9]);
+  }
+  return mix_bits(sum);
+}
+
+// Where a VIP's lookup starts: index = vip_hash & SnapshotHeader::vip_mask, then linear probing.
+SLUICE_INLINE uint32_t vip_hash(const struct FlowHashKey *key, const struct Address *address) {
+  const uint32_t *k = key->word;
+  uint64_t sum = nh_pair(address->word[0], k[4], address->word[1], k[5]) +
+                 nh_pair(address->word[2], k[10], address->word[3], k[11]);
+  return (uint32_t)(mix_bits(sum) >> 32);
+}
+
+// A number in [0, count), evenly, from 32 bits of a hash, without a division (Lemire, "Fast random
+// integer generation in an interval", ACM TOMACS 2019).
+SLUICE_INLINE uint32_t hash_to_range(uint32_t hash, uint32_t count) {
+  return (uint32_t)(((uint64_t)hash * count) >> 32);
+}
+
+SLUICE_NAMESPACE_END
+
+#endif
