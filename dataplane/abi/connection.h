@@ -77,7 +77,9 @@ struct ConnectionRegionHeader {
   uint32_t live_tables;   // the first so many have a worker now; the others are read for adoption only
   uint32_t ipv4_buckets;  // per table, a power of two
   uint32_t ipv6_buckets;  // per table, a power of two
-  uint64_t flow_hash_key_fingerprint;  // of the FlowHashKey that placed the entries
+  uint64_t flow_hash_key_fingerprint;  // of the FlowHashKey that placed the entries; 0: none yet
+  uint64_t alive_boottime_s;  // CLOCK_BOOTTIME when the dataplane last said that it keeps the stamps true
+  uint64_t boot_id;           // of the boot that the stamps count from
 };
 
 SLUICE_STATIC_ASSERT(sizeof(struct ConnectionIpv4) == 16, "layout is part of the ABI");

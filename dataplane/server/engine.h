@@ -47,6 +47,11 @@ class Engine {
   /// tables of before, so that the caller's last reference frees them.
   virtual void install(std::shared_ptr<const ForwardingTables> tables) = 0;
 
+  /// Sums every backend's active connections over the workers into the array that least-connection
+  /// schedulers read (merge_active_connections in dataplane/server/shared_memory.h does it). Called
+  /// every few milliseconds while a service with that scheduler is installed.
+  virtual void merge_active_connections() = 0;
+
   /// Ports with the preflight's findings, workers, memory: for `sluicectl status`.
   virtual nlohmann::json status() const = 0;
 };

@@ -1,0 +1,49 @@
+// The dataplane's one control thread: takes snapshots, follows the kernel's routes and neighbours,
+// and gives the engine its tables.
+#ifndef SLUICE_SERVER_SERVER_H
+#define SLUICE_SERVER_SERVER_H
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "dataplane/abi/result.h"
+#include "dataplane/server/control_socket.h"
+#include "dataplane/server/engine.h"
+#include "dataplane/server/shared_memory.h"
+
+namespace sluice {
+
+struct ServerOptions {
+  ControlSocketOptions control_socket;
+  std::filesystem::path snapshot_path = "/var/lib/sluice/dataplane/snapshot";
+  std::string version;  // of the program, for `hello`
+};
+
+/// Ties control socket, snapshot store, neighbours and shared memory to one engine.
+class Server {
+ public:
+  /// Opens everything and installs the stored snapshot, if there is a good one. `engine` and the
+  /// regions must outlive the server; engine->ports() must be complete.
+  /// Errors: control socket or netlink not to be had. A missing or bad stored snapshot is none.
+  [[nodiscard]] static Result<std::unique_ptr<Server>> create(const ServerOptions &options, Engine *engine,
+                                                              const CounterRegion *counters,
+                                                              ConnectionRegion *connections);
+
+  Server(const Server &) = delete;
+  Server &operator=(const Server &) = delete;
+  ~Server();
+
+  /// Serves until `stop_fd` (an eventfd or signalfd, not read from) is readable.
+  /// Errors: epoll failed.
+  [[nodiscard]] Status run(int stop_fd);
+
+ private:
+  class Impl;
+  explicit Server(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sluice
+
+#endif
