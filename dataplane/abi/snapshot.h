@@ -115,7 +115,8 @@ struct Backend {
   uint8_t state;       // enum BackendState
   uint8_t forwarding;  // enum Forwarding
   uint8_t removed;     // 1: no longer in the configuration, kept for its connections
-  uint8_t reserved[3];
+  uint8_t failed_open;  // 1: failed its checks, up because its whole pool failed and fails open
+  uint8_t reserved[2];
   uint64_t removed_unix_s;  // when it was removed, 0 otherwise
   // The longest timeouts of the services that use the pool: what a sweep expires an entry by, since
   // an entry names its backend and not its service.

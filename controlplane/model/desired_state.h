@@ -1,0 +1,133 @@
+// What the operator wants: the configuration, checked and complete (every default filled in).
+// Made by config/, read by everything else. Plain values; the namespace keeps these types apart from
+// the snapshot's records of the same names.
+#ifndef SLUICE_CONTROLPLANE_MODEL_DESIRED_STATE_H
+#define SLUICE_CONTROLPLANE_MODEL_DESIRED_STATE_H
+
+#include <chrono>
+#include <compare>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controlplane/model/address_text.h"
+#include "dataplane/abi/address.h"
+#include "dataplane/abi/snapshot.h"
+
+namespace sluice {
+
+inline bool operator==(const FlowHashKey &a, const FlowHashKey &b) {
+  return std::memcmp(&a, &b, sizeof(FlowHashKey)) == 0;
+}
+
+namespace model {
+
+enum class Protocol : uint8_t { kTcp, kUdp };
+enum class Scheduler : uint8_t { kMaglev, kLeastConnection };
+enum class Forwarding : uint8_t { kIpip };
+enum class HealthType : uint8_t { kNone, kTcp, kHttp };
+
+/// Layer 4 ports `first` to `last`, both included. "all" is 0 to 65535; a port or a range that the
+/// operator writes starts at 1, so it is always smaller than "all".
+struct PortSpan {
+  uint16_t first = 0;
+  uint16_t last = 65535;
+
+  bool operator==(const PortSpan &) const = default;
+  bool is_all() const { return first == 0; }
+  uint32_t size() const { return uint32_t{last} - first + 1; }
+};
+
+/// Whole seconds, 1 to SLUICE_MAX_TIMEOUT_S each. What they mean: sluice::Service in the ABI.
+struct Timeouts {
+  std::chrono::seconds embryonic{10};
+  std::chrono::seconds established{900};
+  std::chrono::seconds closing{10};
+  std::chrono::seconds udp{30};
+
+  bool operator==(const Timeouts &) const = default;
+};
+
+/// One service: what clients connect to. A port covered twice on one VIP and protocol belongs to the
+/// smallest span that covers it (exact port, then smaller range, then larger range, then all).
+struct Service {
+  std::string name;
+  std::vector<Address> vips;  // at least one, no duplicates
+  Protocol protocol = Protocol::kTcp;
+  std::vector<PortSpan> ports;  // at least one
+  std::string pool;             // names a Pool of the same DesiredState
+  Scheduler scheduler = Scheduler::kMaglev;
+  Timeouts timeouts;
+
+  bool operator==(const Service &) const = default;
+};
+
+/// One member of one pool.
+struct BackendSpec {
+  std::string name;  // unique in its pool
+  Address address{};
+  uint16_t weight = 100;  // 1 to kMaxWeight; 0 only together with drain
+  bool drain = false;     // the operator asked for it: "drain: true" or "weight: 0"
+
+  bool operator==(const BackendSpec &) const = default;
+};
+
+/// How a pool's backends are checked. With kNone nothing else counts.
+struct HealthSpec {
+  HealthType type = HealthType::kNone;
+  uint16_t port = 0;            // on the backend's address
+  std::string path = "/";       // HTTP
+  std::string host;             // HTTP: the Host header; empty: the backend's address
+  uint16_t status_first = 200;  // HTTP: first status that counts as healthy
+  uint16_t status_last = 399;   // HTTP: last status that counts as healthy
+  std::chrono::milliseconds interval{1000};
+  std::chrono::milliseconds timeout{500};  // at most `interval`
+  uint16_t rise = 2;                       // successes in a row that bring a backend up
+  uint16_t fall = 3;                       // failures in a row that take a backend down
+
+  bool operator==(const HealthSpec &) const = default;
+};
+
+struct Pool {
+  std::string name;
+  Forwarding forwarding = Forwarding::kIpip;
+  uint32_t slots = 65537;             // prime
+  bool fail_open = false;             // all backends failed: schedule among all instead of dropping
+  std::vector<BackendSpec> backends;  // may be empty
+  HealthSpec health;
+
+  bool operator==(const Pool &) const = default;
+};
+
+/// One whole configuration.
+struct DesiredState {
+  std::optional<FlowHashKey> flow_hash_key;  // absent: the key that the state store keeps
+  std::chrono::seconds removed_backend_grace{7200};
+  std::vector<Service> services;  // in the file's order
+  std::vector<Pool> pools;        // in the file's order
+
+  bool operator==(const DesiredState &) const = default;
+};
+
+/// What names a backend in every revision of a configuration.
+struct BackendKey {
+  std::string pool;
+  std::string name;
+
+  auto operator<=>(const BackendKey &) const = default;
+};
+
+}  // namespace model
+}  // namespace sluice
+
+template <>
+struct std::hash<sluice::model::BackendKey> {
+  size_t operator()(const sluice::model::BackendKey &key) const noexcept {
+    const size_t pool = std::hash<std::string>{}(key.pool);
+    return pool * 0x9e3779b97f4a7c15ull ^ std::hash<std::string>{}(key.name);
+  }
+};
+
+#endif

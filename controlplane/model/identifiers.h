@@ -1,0 +1,75 @@
+// Identifiers that stay the same from snapshot to snapshot: connections in the dataplane name their
+// backend and their VIP by them, so giving one to another backend too early mixes up connections.
+#ifndef SLUICE_CONTROLPLANE_MODEL_IDENTIFIERS_H
+#define SLUICE_CONTROLPLANE_MODEL_IDENTIFIERS_H
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "controlplane/model/desired_state.h"
+#include "controlplane/model/observed_state.h"
+#include "controlplane/model/snapshot_view.h"
+#include "dataplane/abi/result.h"
+
+namespace sluice::model {
+
+/// A backend that is no longer in the configuration, kept for its connections.
+struct RemovedBackend {
+  BackendKey key;
+  Address address{};
+  uint16_t id = 0;
+  uint64_t removed_unix_s = 0;
+};
+
+/// Who has which identifier. A value: assign to a copy, publish, and keep the copy if that worked.
+class Identifiers {
+ public:
+  /// Takes names, identifiers, removed backends and the next VIP number from a snapshot in force.
+  static Identifiers recover(const SnapshotView &snapshot);
+
+  /// Makes every service, backend and VIP of `desired` have an identifier and frees what is over:
+  /// - what has an identifier keeps it; new ones get the lowest free one;
+  /// - a backend that is gone, or came back with another address, becomes a removed backend and
+  ///   keeps its identifier until `desired.removed_backend_grace` after `now_unix_s`, or until
+  ///   identifiers run short (oldest first);
+  /// - a removed backend that comes back (pool, name and address the same) gets its own back.
+  /// Fails, and changes nothing, when there are more services or backends than identifiers.
+  Status assign(const DesiredState &desired, uint64_t now_unix_s);
+
+  /// Identifier of a service, backend or VIP that was in the last `assign`ed state.
+  std::optional<uint32_t> service_id(const std::string &name) const;
+  std::optional<uint16_t> backend_id(const BackendKey &key) const;
+  std::optional<uint32_t> vip_number(const Address &address) const;
+
+  const std::map<uint16_t, RemovedBackend> &removed_backends() const { return removed_; }
+  uint32_t next_vip_number() const { return next_vip_number_; }
+
+ private:
+  struct LiveBackend {
+    Address address{};
+    uint16_t id = 0;
+  };
+
+  Status assign_services(const DesiredState &desired);
+  Status assign_backends(const DesiredState &desired, uint64_t now_unix_s);
+  void retire_backends(const DesiredState &desired, uint64_t now_unix_s);
+  void assign_vips(const DesiredState &desired);
+
+  std::unordered_map<std::string, uint32_t> services_;
+  std::unordered_map<BackendKey, LiveBackend> backends_;
+  std::map<uint16_t, RemovedBackend> removed_;  // by identifier
+  std::map<Address, uint32_t> vips_;
+  uint32_t next_vip_number_ = 1;
+};
+
+/// The health that a snapshot in force tells of: up, down, or unknown where it cannot tell (draining).
+/// A sluiced that restarts begins with it, so that its start changes nothing.
+ObservedState recover_observed_state(const SnapshotView &snapshot);
+
+}  // namespace sluice::model
+
+#endif

@@ -1,0 +1,64 @@
+// Counters as plain numbers, summed over workers.
+#ifndef SLUICE_CONTROLPLANE_PUBLISH_COUNTER_READER_H
+#define SLUICE_CONTROLPLANE_PUBLISH_COUNTER_READER_H
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "controlplane/publish/region.h"
+#include "dataplane/abi/verdict.h"
+
+namespace sluice {
+
+/// All since the region was made (header().started_unix_ns); packets and bytes of frames as received.
+struct CounterTotals {
+  std::array<uint64_t, kVerdictCount> verdict_packets{};  // by enum Verdict
+  uint64_t received_packets = 0;
+  uint64_t received_bytes = 0;
+  uint64_t transmitted_packets = 0;
+  uint64_t transmitted_bytes = 0;
+  uint64_t kernel_packets = 0;
+  uint64_t steered_packets = 0;
+  uint64_t evicted_entries = 0;
+  uint64_t expired_entries = 0;
+  uint64_t adoption_lookups = 0;
+  uint64_t busy_cycles = 0;   // TSC
+  uint64_t total_cycles = 0;  // TSC
+};
+
+struct BackendTotals {
+  uint64_t packets = 0;
+  uint64_t bytes = 0;
+  uint64_t opened_connections = 0;
+  uint64_t active_connections = 0;  // embryonic and established now
+};
+
+struct ServiceTotals {
+  uint64_t packets = 0;
+  uint64_t bytes = 0;
+};
+
+/// One verdict as the list (verdicts.def) describes it.
+struct VerdictText {
+  std::string_view metric;  // "forward_existing"
+  std::string_view help;
+};
+
+/// Indexed by enum Verdict.
+const std::array<VerdictText, kVerdictCount> &verdict_texts();
+
+/// Sums over all workers.
+CounterTotals read_totals(const CounterRegion &region);
+
+/// The same for one worker (below header().worker_count).
+CounterTotals read_worker(const CounterRegion &region, uint32_t worker_index);
+
+/// Sums over all workers, by identifier: as many records as the region has room for.
+std::vector<BackendTotals> read_backends(const CounterRegion &region);
+std::vector<ServiceTotals> read_services(const CounterRegion &region);
+
+}  // namespace sluice
+
+#endif

@@ -1,0 +1,76 @@
+// The dataplane's shared memory, mapped read-only: a peer's descriptor is mapped only after its size
+// was compared with what its header claims.
+#ifndef SLUICE_CONTROLPLANE_PUBLISH_REGION_H
+#define SLUICE_CONTROLPLANE_PUBLISH_REGION_H
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "controlplane/publish/file_descriptor.h"
+#include "dataplane/abi/connection.h"
+#include "dataplane/abi/counters.h"
+#include "dataplane/abi/result.h"
+
+namespace sluice {
+
+/// A read-only mapping that unmaps itself.
+class Mapping {
+ public:
+  Mapping() = default;
+  Mapping(Mapping &&other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_bytes_(std::exchange(other.size_bytes_, 0)) {}
+  Mapping &operator=(Mapping &&other) noexcept;
+  ~Mapping();
+
+  /// Maps the whole file behind `descriptor`, which must have at least `minimum_bytes`.
+  static Result<Mapping> map(const FileDescriptor &descriptor, uint64_t minimum_bytes);
+
+  const std::byte *data() const { return data_; }
+  uint64_t size_bytes() const { return size_bytes_; }
+
+ private:
+  const std::byte *data_ = nullptr;
+  uint64_t size_bytes_ = 0;
+};
+
+/// The counters (dataplane/abi/counters.h). Workers write while this is read: each number is right by
+/// itself, sums of several may be some packets apart.
+class CounterRegion {
+ public:
+  /// Checks magic, version, verdict count, and that every worker's part lies inside the file.
+  static Result<CounterRegion> open(const FileDescriptor &descriptor);
+
+  const CounterRegionHeader &header() const { return header_; }
+  const WorkerCounters &worker(uint32_t index) const;
+  const BackendCounters &backend(uint32_t worker_index, uint32_t backend_id) const;
+  const TrafficCounters &service(uint32_t worker_index, uint32_t service_id) const;
+
+ private:
+  const std::byte *worker_part(uint32_t index) const;
+
+  CounterRegionHeader header_{};  // copied: what was checked is what is used
+  Mapping mapping_;
+};
+
+/// The connection tables (dataplane/abi/connection.h). Workers write while this is read.
+class ConnectionRegion {
+ public:
+  /// Checks magic, version, and that every table lies inside the file.
+  static Result<ConnectionRegion> open(const FileDescriptor &descriptor);
+
+  const ConnectionRegionHeader &header() const { return header_; }
+
+  /// The buckets of one table: header().ipv4_buckets of them.
+  const ConnectionBucket *ipv4_buckets(uint32_t table) const;
+  /// The buckets of one table: header().ipv6_buckets of them.
+  const ConnectionBucket *ipv6_buckets(uint32_t table) const;
+
+ private:
+  ConnectionRegionHeader header_{};  // copied: what was checked is what is used
+  Mapping mapping_;
+};
+
+}  // namespace sluice
+
+#endif

@@ -1,0 +1,53 @@
+// sluiced's state directory: what must outlive sluiced itself.
+#ifndef SLUICE_CONTROLPLANE_STORE_STATE_STORE_H
+#define SLUICE_CONTROLPLANE_STORE_STATE_STORE_H
+
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <set>
+#include <span>
+
+#include "controlplane/model/desired_state.h"
+#include "controlplane/model/snapshot_view.h"
+#include "controlplane/publish/file_descriptor.h"
+#include "dataplane/abi/result.h"
+
+namespace sluice {
+
+/// Fills the span with random bytes; false when the system has none.
+using RandomSource = std::function<bool(std::span<std::byte>)>;
+
+/// The kernel's getrandom(2).
+bool system_random(std::span<std::byte> bytes);
+
+/// One state directory, locked against a second sluiced while the object lives. Files are written
+/// whole (temporary file, fsync, rename): a crash leaves the old or the new one.
+class StateStore {
+ public:
+  /// Makes the directory (0700) where it is missing. Fails when another process has it open.
+  static Result<StateStore> open(const std::filesystem::path &directory);
+
+  /// The last snapshot that was stored; nothing when there is none. Not yet checked: SnapshotView.
+  Result<std::optional<SnapshotBytes>> load_snapshot() const;
+  Status save_snapshot(std::span<const std::byte> snapshot);
+
+  /// The generated flow hash key: made and stored at the first call, the same ever after.
+  Result<FlowHashKey> load_or_make_flow_hash_key(const RandomSource &random);
+
+  /// Backends that the operator drained at run time.
+  Result<std::set<model::BackendKey>> load_drained() const;
+  Status save_drained(const std::set<model::BackendKey> &drained);
+
+ private:
+  StateStore(std::filesystem::path directory, FileDescriptor lock)
+      : directory_(std::move(directory)), lock_(std::move(lock)) {}
+
+  std::filesystem::path directory_;
+  FileDescriptor lock_;
+};
+
+}  // namespace sluice
+
+#endif
