@@ -1,0 +1,389 @@
+// Stage 3, connection: the table that keeps a connection on its backend.
+//
+// A flow has two candidate buckets of one cache line each. An entry is `width` 64-bit words: what
+// identifies the flow, then the state word, which is alike in both families:
+//
+//   bits 0-31 ports | 32 protocol | 33-34 state | 35-47 stamp | 48-63 backend
+//
+// (ConnectionIpv4 and ConnectionIpv6 of the ABI, read as words.) An empty entry is all zeros, and no
+// flow's words are, since no VIP is 0. Each table has one writer. Another reader compares the words,
+// then reads the state word again: the writer clears it first and sets it last.
+#ifndef SLUICE_CORE_CONNECTION_H
+#define SLUICE_CORE_CONNECTION_H
+
+#include "dataplane/core/hash.h"
+#include "dataplane/core/packet.h"
+#include "dataplane/core/tables.h"
+
+SLUICE_NAMESPACE_BEGIN
+
+#define SLUICE_STATE_KEY_MASK 0x1ffffffffull  // ports and protocol
+#define SLUICE_STATE_STATE_SHIFT 33
+#define SLUICE_STATE_STAMP_SHIFT 35
+#define SLUICE_STATE_BACKEND_SHIFT 48
+
+enum ConnectionPolicy {
+  kIpv4Width = 2,  // words per entry
+  kIpv6Width = 4,
+  kBucketWords = 8,
+  kEvictableAgeS = 3  // an embryonic entry this old goes first: a client's first SYN retransmission is past (RFC 6298)
+};
+
+// A flow as its entry would hold it, and where that entry can be.
+struct ConnectionKey {
+  uint64_t word[4];  // the last of `width` words has no state yet
+  uint32_t bucket;   // first candidate
+  uint32_t tag;      // other candidate: bucket ^ (tag & mask); odd, so that it is another one
+  uint32_t width;    // words per entry
+  uint8_t family;    // enum AddressFamily
+};
+
+SLUICE_INLINE uint32_t state_of(uint64_t word) { return (uint32_t)(word >> SLUICE_STATE_STATE_SHIFT) & 3; }
+SLUICE_INLINE uint16_t backend_of(uint64_t word) { return (uint16_t)(word >> SLUICE_STATE_BACKEND_SHIFT); }
+SLUICE_INLINE bool is_udp(uint64_t word) { return (word >> 32) & 1; }
+
+// Seconds since the entry was last seen, up to kStampMask.
+SLUICE_INLINE uint32_t age_of(uint64_t word, uint32_t now_s) {
+  return (now_s - (uint32_t)(word >> SLUICE_STATE_STAMP_SHIFT)) & kStampMask;
+}
+
+SLUICE_INLINE uint64_t make_state(uint64_t key, uint32_t state, uint32_t now_s, uint16_t backend) {
+  return (key & SLUICE_STATE_KEY_MASK) | ((uint64_t)state << SLUICE_STATE_STATE_SHIFT) |
+         ((uint64_t)(now_s & kStampMask) << SLUICE_STATE_STAMP_SHIFT) |
+         ((uint64_t)backend << SLUICE_STATE_BACKEND_SHIFT);
+}
+
+SLUICE_INLINE uint32_t tag_of_hash(uint64_t hash) { return (uint32_t)(hash >> 32) | 1; }
+
+SLUICE_INLINE struct ConnectionKey connection_key(const struct Tables *tables, const struct Packet *packet,
+                                                  uint32_t vip_number) {
+  struct ConnectionKey key;
+  uint64_t last = (uint64_t)packet->client_port | ((uint64_t)packet->vip_port << 16) |
+                  ((uint64_t)(packet->protocol == kProtocolUdp) << 32);
+  key.family = packet->family;
+  key.tag = tag_of_hash(packet->hash);
+  key.bucket = (uint32_t)packet->hash & tables_bucket_mask(tables, packet->family);
+  if (SLUICE_LIKELY(packet->family == kFamilyIpv4)) {
+    key.width = kIpv4Width;
+    key.word[0] = (uint64_t)packet->client.word[3] | ((uint64_t)packet->vip.word[3] << 32);
+    key.word[1] = last;
+    key.word[2] = 0;
+    key.word[3] = 0;
+  } else {
+    key.width = kIpv6Width;
+    key.word[0] = (uint64_t)packet->client.word[0] | ((uint64_t)packet->client.word[1] << 32);
+    key.word[1] = (uint64_t)packet->client.word[2] | ((uint64_t)packet->client.word[3] << 32);
+    key.word[2] = (uint64_t)vip_number | ((uint64_t)key.tag << 32);
+    key.word[3] = last;
+  }
+  return key;
+}
+
+SLUICE_INLINE uint32_t other_bucket(uint32_t bucket, uint32_t tag, uint32_t mask) { return bucket ^ (tag & mask); }
+
+// Index of the state word of the flow's entry in the bucket, or -1. Without branches within a family:
+// which entry matches is not to be predicted.
+SLUICE_INLINE int bucket_find(const union ConnectionBucket *bucket, const struct ConnectionKey *key) {
+  const uint64_t *w = bucket->word;
+  int found = -1;
+  if (SLUICE_LIKELY(key->family == kFamilyIpv4)) {
+    for (int state = kBucketWords - 1; state > 0; state -= kIpv4Width) {
+      uint64_t difference = (w[state - 1] ^ key->word[0]) | ((w[state] ^ key->word[1]) & SLUICE_STATE_KEY_MASK);
+      found = difference == 0 ? state : found;
+    }
+  } else {
+    for (int state = kBucketWords - 1; state > 0; state -= kIpv6Width) {
+      uint64_t difference = (w[state - 3] ^ key->word[0]) | (w[state - 2] ^ key->word[1]) |
+                            (w[state - 1] ^ key->word[2]) | ((w[state] ^ key->word[3]) & SLUICE_STATE_KEY_MASK);
+      found = difference == 0 ? state : found;
+    }
+  }
+  return found;
+}
+
+// The flow's entry, as a pointer to its state word, or null.
+SLUICE_INLINE uint64_t *connection_find(const struct Tables *tables, const struct ConnectionKey *key) {
+  union ConnectionBucket *bucket = tables_bucket(tables, key->family, key->bucket);
+  if (!bucket) return 0;
+  int found = bucket_find(bucket, key);
+  if (SLUICE_UNLIKELY(found < 0)) {
+    uint32_t mask = tables_bucket_mask(tables, key->family);
+    bucket = tables_bucket(tables, key->family, other_bucket(key->bucket, key->tag, mask));
+    if (!bucket) return 0;
+    found = bucket_find(bucket, key);
+    if (found < 0) return 0;
+  }
+  return &bucket->word[found & (kBucketWords - 1)];
+}
+
+// Whether the packet asks for a new connection: only TCP says so (RFC 9293 section 3.5).
+SLUICE_INLINE bool opens_connection(const struct Packet *packet) {
+  return (packet->tcp_flags & (kTcpSyn | kTcpAck | kTcpRst | kTcpFin)) == kTcpSyn;
+}
+
+SLUICE_INLINE uint32_t next_state(uint32_t state, uint8_t tcp_flags) {
+  if (tcp_flags & (kTcpFin | kTcpRst)) return kConnectionClosing;
+  bool progressed = state == kConnectionEmbryonic && (tcp_flags & kTcpSyn) == 0;
+  return progressed ? (uint32_t)kConnectionEstablished : state;
+}
+
+// Notes the packet in its entry. The line is written only when something changes: at most once a
+// second for a steady connection.
+SLUICE_INLINE void connection_touch(const struct Tables *tables, uint64_t *entry, const struct Packet *packet,
+                                    uint32_t now_s) {
+  uint64_t word = *entry;
+  uint32_t state = next_state(state_of(word), packet->tcp_flags);
+  uint64_t touched = make_state(word, state, now_s, backend_of(word));
+  if (SLUICE_LIKELY(touched == word)) return;
+  if (state == kConnectionClosing && state_of(word) != kConnectionClosing) {
+    tables_connection_closed(tables, backend_of(word));
+  }
+  SLUICE_STORE_RELEASE(entry, touched);
+}
+
+SLUICE_INLINE uint32_t timeout_of(uint64_t word, uint16_t embryonic_s, uint16_t established_s, uint16_t closing_s,
+                                  uint16_t udp_s) {
+  uint32_t state = state_of(word);
+  if (state == kConnectionEmbryonic) return embryonic_s;
+  if (state == kConnectionClosing) return closing_s;
+  return is_udp(word) ? udp_s : established_s;
+}
+
+// Whether the entry's backend is still the one for this packet. A packet within a TCP connection stays
+// whatever the backend's state, as long as the backend is known: breaking is for the endpoints. What
+// begins something new (a SYN, or UDP after a pause or towards a dead backend) is scheduled anew.
+SLUICE_INLINE bool connection_holds(const struct Tables *tables, uint64_t word, const struct Packet *packet,
+                                    const struct Service *service, uint32_t now_s) {
+  const struct Egress *egress = tables_egress(tables, backend_of(word));
+  if (!egress || (egress->flags & kEgressKnown) == 0) return false;
+  bool opens = opens_connection(packet);
+  if (SLUICE_LIKELY(!opens && !is_udp(word))) return true;
+  if (egress->flags & kEgressDown) return false;
+  if (opens) {
+    if (state_of(word) == kConnectionClosing) return false;
+    if (state_of(word) == kConnectionEmbryonic && (egress->flags & kEgressTakesNew) == 0) return false;
+  }
+  return age_of(word, now_s) <= timeout_of(word, service->embryonic_timeout_s, service->established_timeout_s,
+                                           service->closing_timeout_s, service->udp_timeout_s);
+}
+
+// Whether an entry may go, whoever's it is: its backend is gone, or it has timed out by the longest
+// timeouts of the services that share the backend.
+SLUICE_INLINE bool entry_expired(const struct Tables *tables, uint64_t word, uint32_t now_s) {
+  const struct Backend *backend = tables_backend(tables, backend_of(word));
+  if (!backend || backend->state == kBackendUnused) return true;
+  return age_of(word, now_s) > timeout_of(word, backend->embryonic_timeout_s, backend->established_timeout_s,
+                                          backend->closing_timeout_s, backend->udp_timeout_s);
+}
+
+// Empties an entry. `entry` points at its state word.
+SLUICE_INLINE void entry_clear(const struct Tables *tables, uint64_t *entry, uint32_t width) {
+  if (state_of(*entry) != kConnectionClosing) tables_connection_closed(tables, backend_of(*entry));
+  SLUICE_STORE_RELEASE(entry, 0);
+  for (uint32_t i = 1; i < width; i++) *(entry - i) = 0;
+}
+
+// Index of the state word of an entry of the bucket that can be overwritten: an empty one, or one that
+// has expired and is now emptied. -1 if there is none.
+SLUICE_INLINE int bucket_make_room(const struct Tables *tables, union ConnectionBucket *bucket, uint32_t width,
+                                   uint32_t now_s) {
+  for (uint32_t state = width - 1; state < kBucketWords; state += width) {
+    if (bucket->word[state] == 0) return (int)state;
+  }
+  for (uint32_t state = width - 1; state < kBucketWords; state += width) {
+    if (!entry_expired(tables, bucket->word[state], now_s)) continue;
+    entry_clear(tables, &bucket->word[state], width);
+    tables_count_event(tables, kEventExpired);
+    return (int)state;
+  }
+  return -1;
+}
+
+// The other candidate bucket of an entry that is in `bucket`. IPv6 entries carry their tag; an IPv4
+// entry's is computed again from its key.
+SLUICE_INLINE uint32_t entry_other_bucket(const struct Tables *tables, const uint64_t *entry, uint32_t width,
+                                          uint32_t bucket) {
+  uint32_t mask = tables_bucket_mask(tables, width == kIpv4Width ? kFamilyIpv4 : kFamilyIpv6);
+  uint64_t before = *(entry - 1);
+  if (width == kIpv6Width) return other_bucket(bucket, (uint32_t)(before >> 32), mask);
+  struct Address client = address_from_ipv4((be32)before);
+  struct Address vip = address_from_ipv4((be32)(before >> 32));
+  uint64_t hash = flow_hash(tables_flow_hash_key(tables), &client, &vip, (be16)*entry, (be16)(*entry >> 16),
+                            is_udp(*entry) ? kProtocolUdp : kProtocolTcp);
+  return other_bucket(bucket, tag_of_hash(hash), mask);
+}
+
+// Moves an entry of `from` to an empty place of `to`; a reader finds it in one of them at any time.
+SLUICE_INLINE void entry_move(union ConnectionBucket *to, int to_state, union ConnectionBucket *from, int from_state,
+                              uint32_t width) {
+  uint64_t *target = &to->word[to_state & (kBucketWords - 1)];
+  uint64_t *source = &from->word[from_state & (kBucketWords - 1)];
+  for (uint32_t i = 1; i < width; i++) *(target - i) = *(source - i);
+  SLUICE_STORE_RELEASE(target, *source);
+  SLUICE_STORE_RELEASE(source, 0);
+  for (uint32_t i = 1; i < width; i++) *(source - i) = 0;
+}
+
+// Makes room in the bucket at `index` by moving one of its entries to that entry's other bucket, as in
+// cuckoo hashing (Pagh, Rodler, ESA 2001), if there is room there. Answers as bucket_make_room.
+SLUICE_NOINLINE int bucket_displace_one(const struct Tables *tables, uint8_t family, uint32_t index,
+                                        uint32_t now_s) {
+  uint32_t width = family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
+  union ConnectionBucket *bucket = tables_bucket(tables, family, index);
+  if (!bucket) return -1;
+  for (uint32_t state = width - 1; state < kBucketWords; state += width) {
+    uint32_t other = entry_other_bucket(tables, &bucket->word[state], width, index);
+    union ConnectionBucket *to = tables_bucket(tables, family, other);
+    if (!to) return -1;
+    int room = bucket_make_room(tables, to, width, now_s);
+    if (room < 0) continue;
+    entry_move(to, room, bucket, (int)state, width);
+    return (int)state;
+  }
+  return -1;
+}
+
+// The same, one step deeper: makes room in the other bucket first.
+SLUICE_NOINLINE int bucket_displace_two(const struct Tables *tables, uint8_t family, uint32_t index,
+                                        uint32_t now_s) {
+  uint32_t width = family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
+  union ConnectionBucket *bucket = tables_bucket(tables, family, index);
+  if (!bucket) return -1;
+  for (uint32_t state = width - 1; state < kBucketWords; state += width) {
+    uint32_t other = entry_other_bucket(tables, &bucket->word[state], width, index);
+    union ConnectionBucket *to = tables_bucket(tables, family, other);
+    if (!to) return -1;
+    int room = bucket_displace_one(tables, family, other, now_s);
+    if (room < 0) continue;
+    entry_move(to, room, bucket, (int)state, width);
+    return (int)state;
+  }
+  return -1;
+}
+
+// Empties the oldest embryonic entry of the bucket that is at least `min_age_s` old; -1 if none is.
+SLUICE_INLINE int bucket_evict_embryonic(const struct Tables *tables, union ConnectionBucket *bucket, uint32_t width,
+                                         uint32_t min_age_s, uint32_t now_s) {
+  int oldest = -1;
+  uint32_t oldest_age = min_age_s;
+  for (uint32_t state = width - 1; state < kBucketWords; state += width) {
+    uint32_t age = age_of(bucket->word[state], now_s);
+    if (state_of(bucket->word[state]) != kConnectionEmbryonic || age < oldest_age) continue;
+    oldest = (int)state;
+    oldest_age = age;
+  }
+  if (oldest >= 0) {
+    entry_clear(tables, &bucket->word[oldest & (kBucketWords - 1)], width);
+    tables_count_event(tables, kEventEvicted);
+  }
+  return oldest;
+}
+
+// Where a new entry goes.
+struct EntryPlace {
+  union ConnectionBucket *bucket;
+  int state;  // index of the state word; -1: nowhere
+};
+
+// Finds or makes room in the flow's two buckets. The cheap ways first; embryonic entries give way,
+// established ones never do.
+SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables, const struct ConnectionKey *key,
+                                                     uint32_t now_s) {
+  uint32_t index[2] = {key->bucket, other_bucket(key->bucket, key->tag, tables_bucket_mask(tables, key->family))};
+  struct EntryPlace place = {0, -1};
+  for (int i = 0; i < 2; i++) {
+    place.bucket = tables_bucket(tables, key->family, index[i]);
+    if (!place.bucket) return place;
+    place.state = bucket_make_room(tables, place.bucket, key->width, now_s);
+    if (place.state >= 0) return place;
+  }
+  for (int i = 0; i < 2; i++) {
+    place.bucket = tables_bucket(tables, key->family, index[i]);
+    place.state = bucket_evict_embryonic(tables, place.bucket, key->width, kEvictableAgeS, now_s);
+    if (place.state >= 0) return place;
+  }
+  for (int i = 0; i < 2; i++) {
+    place.bucket = tables_bucket(tables, key->family, index[i]);
+    place.state = bucket_displace_one(tables, key->family, index[i], now_s);
+    if (place.state >= 0) return place;
+  }
+  for (int i = 0; i < 2; i++) {
+    place.bucket = tables_bucket(tables, key->family, index[i]);
+    place.state = bucket_displace_two(tables, key->family, index[i], now_s);
+    if (place.state >= 0) return place;
+  }
+  for (int i = 0; i < 2; i++) {
+    place.bucket = tables_bucket(tables, key->family, index[i]);
+    place.state = bucket_evict_embryonic(tables, place.bucket, key->width, 0, now_s);
+    if (place.state >= 0) return place;
+  }
+  return place;
+}
+
+// Enters the flow with a state word. False: its buckets are full of established connections.
+SLUICE_NOINLINE bool connection_insert(const struct Tables *tables, const struct ConnectionKey *key, uint64_t state,
+                                       uint32_t now_s) {
+  struct EntryPlace place = connection_make_room(tables, key, now_s);
+  if (place.state < 0 || !place.bucket) return false;
+  uint64_t *entry = &place.bucket->word[place.state & (kBucketWords - 1)];
+  if (key->family == kFamilyIpv4) {
+    *(entry - 1) = key->word[0];
+  } else {
+    *(entry - 3) = key->word[0];
+    *(entry - 2) = key->word[1];
+    *(entry - 1) = key->word[2];
+  }
+  SLUICE_STORE_RELEASE(entry, state);
+  if (state_of(state) != kConnectionClosing) tables_connection_opened(tables, backend_of(state));
+  return true;
+}
+
+// Gives the flow's existing entry to another backend, as a new connection.
+SLUICE_INLINE void connection_replace(const struct Tables *tables, uint64_t *entry, uint64_t state) {
+  if (state_of(*entry) != kConnectionClosing) tables_connection_closed(tables, backend_of(*entry));
+  SLUICE_STORE_RELEASE(entry, state);
+  tables_connection_opened(tables, backend_of(state));
+}
+
+// The flow's state word in another worker's table, or 0.
+SLUICE_INLINE uint64_t peer_bucket_read(const union ConnectionBucket *bucket, const struct ConnectionKey *key) {
+  int found = bucket_find(bucket, key);
+  if (found < 0) return 0;
+  const uint64_t *entry = &bucket->word[found & (kBucketWords - 1)];
+  uint64_t state = SLUICE_LOAD_ACQUIRE(entry);
+  // The owner may have reused the entry between the comparison and the load.
+  if (bucket_find(bucket, key) != found || SLUICE_LOAD_ACQUIRE(entry) != state) return 0;
+  return state;
+}
+
+SLUICE_NOINLINE uint64_t connection_find_in_peers(const struct Tables *tables, const struct ConnectionKey *key) {
+  uint32_t other = other_bucket(key->bucket, key->tag, tables_bucket_mask(tables, key->family));
+  uint32_t peers = tables_peer_count(tables);
+  for (uint32_t peer = 0; peer < kMaxConnectionTables; peer++) {
+    if (peer >= peers) break;
+    const union ConnectionBucket *bucket = tables_peer_bucket(tables, peer, key->family, key->bucket);
+    uint64_t state = bucket ? peer_bucket_read(bucket, key) : 0;
+    if (state != 0) return state;
+    bucket = tables_peer_bucket(tables, peer, key->family, other);
+    state = bucket ? peer_bucket_read(bucket, key) : 0;
+    if (state != 0) return state;
+  }
+  return 0;
+}
+
+// Empties what has expired in one bucket of this worker's table. A worker calls it for a few buckets a
+// millisecond, so that each is seen well within the stamp's 8,192 seconds.
+SLUICE_INLINE void sweep_bucket(const struct Tables *tables, uint8_t family, uint32_t index, uint32_t now_s) {
+  uint32_t width = family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
+  union ConnectionBucket *bucket = tables_bucket(tables, family, index);
+  if (!bucket) return;
+  for (uint32_t state = width - 1; state < kBucketWords; state += width) {
+    if (bucket->word[state] == 0 || !entry_expired(tables, bucket->word[state], now_s)) continue;
+    entry_clear(tables, &bucket->word[state], width);
+    tables_count_event(tables, kEventExpired);
+  }
+}
+
+SLUICE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,156 @@
+// The forwarding decision's table of contents. A packet's way, stage by stage:
+//
+//   parse (parse.h)             bytes -> flow key, or a verdict on what is malformed
+//   find_service (service.h)    VIP, protocol and port -> service, or "the kernel's"
+//   choose_backend (below)      connection table (connection.h), else schedule (schedule.h)
+//   check_egress                next hop known, hop limit left, MTU kept
+//   encapsulate (encapsulate.h) after the engine has made room in front of the packet
+//
+// decide() composes the first four for one packet; the DPDK worker runs the same stages over a burst,
+// with a prefetch between them (dataplane/dpdk/pipeline.h).
+#ifndef SLUICE_CORE_FORWARD_H
+#define SLUICE_CORE_FORWARD_H
+
+#include "dataplane/core/connection.h"
+#include "dataplane/core/encapsulate.h"
+#include "dataplane/core/parse.h"
+#include "dataplane/core/schedule.h"
+#include "dataplane/core/service.h"
+#include "dataplane/core/tables.h"
+
+SLUICE_NAMESPACE_BEGIN
+
+// What was decided. `verdict` is a forward verdict with a backend, or final as it is.
+struct Decision {
+  const struct Egress *egress;  // of the backend; null unless a backend was chosen
+  uint32_t service;             // identifier; meaningless unless a backend was chosen
+  uint16_t backend;             // identifier; 0: none was chosen
+  uint8_t verdict;              // enum Verdict
+  uint8_t reserved;
+};
+
+SLUICE_INLINE void hash_flow(const struct Tables *tables, struct Packet *packet) {
+  packet->hash = flow_hash(tables_flow_hash_key(tables), &packet->client, &packet->vip, packet->client_port,
+                           packet->vip_port, packet->protocol);
+}
+
+// An ICMP error follows its connection, and changes nothing of it.
+SLUICE_NOINLINE enum Verdict choose_backend_of_quoted(const struct Tables *tables, const struct ConnectionKey *key,
+                                                      const struct Service *service, uint64_t hash,
+                                                      uint16_t *backend) {
+  uint64_t *entry = connection_find(tables, key);
+  uint64_t state = entry ? *entry : 0;
+  if (state == 0 && tables_peer_count(tables) > 0 && tables_take_adoption_lookup(tables)) {
+    tables_count_event(tables, kEventAdoptionLookup);
+    state = connection_find_in_peers(tables, key);
+  }
+  *backend = state != 0 ? backend_of(state) : schedule(tables, service, hash);
+  return *backend != 0 ? kVerdictForwardIcmpError : kVerdictDropNoBackend;
+}
+
+// What choose_backend_anew needs to know of a miss, in one argument: BPF functions take five.
+struct Miss {
+  const struct Packet *packet;
+  const struct Service *service;
+  uint64_t *entry;  // the flow's entry that no longer holds, or null
+  uint32_t now_s;
+};
+
+enum PeerAnswer { kPeerNothing, kPeerFound, kPeerNotAsked };
+
+// Looks for the flow in the other workers' tables, within the rate limit. kPeerFound: `state` is the
+// flow's state word there, with this packet noted in it.
+SLUICE_INLINE enum PeerAnswer ask_peers(const struct Tables *tables, const struct ConnectionKey *key,
+                                        const struct Miss *miss, uint64_t *state) {
+  if (tables_peer_count(tables) == 0 || opens_connection(miss->packet)) return kPeerNothing;
+  if (!tables_take_adoption_lookup(tables)) return kPeerNotAsked;
+  tables_count_event(tables, kEventAdoptionLookup);
+  uint64_t found = connection_find_in_peers(tables, key);
+  if (found == 0 || !connection_holds(tables, found, miss->packet, miss->service, miss->now_s)) return kPeerNothing;
+  *state = make_state(found, next_state(state_of(found), miss->packet->tcp_flags), miss->now_s, backend_of(found));
+  return kPeerFound;
+}
+
+// The backend for a flow that this worker's table does not have, or has with an entry that no longer
+// holds: the one that another worker knows, else a scheduled one, entered as a new connection.
+SLUICE_NOINLINE enum Verdict choose_backend_anew(const struct Tables *tables, const struct ConnectionKey *key,
+                                                 const struct Miss *miss, uint16_t *backend) {
+  enum PeerAnswer peers = kPeerNothing;
+  if (!miss->entry) {
+    uint64_t state = 0;
+    peers = ask_peers(tables, key, miss, &state);
+    if (peers == kPeerFound) {
+      *backend = backend_of(state);
+      return connection_insert(tables, key, state, miss->now_s) ? kVerdictForwardAdopted : kVerdictForwardUntracked;
+    }
+  }
+  *backend = schedule(tables, miss->service, miss->packet->hash);
+  if (*backend == 0) return kVerdictDropNoBackend;
+
+  uint64_t state = make_state(key->word[(key->width - 1) & 3], kConnectionEmbryonic, miss->now_s, *backend);
+  if (miss->entry) {
+    connection_replace(tables, miss->entry, state);
+    return kVerdictForwardNew;
+  }
+  // A connection that another worker may know is not entered as something else before it was asked;
+  // one that only ends needs no entry.
+  bool tcp = miss->packet->protocol == kProtocolTcp;
+  bool ends = (miss->packet->tcp_flags & (kTcpFin | kTcpRst)) != 0;
+  if (ends || (tcp && peers == kPeerNotAsked)) return kVerdictForwardUntracked;
+  return connection_insert(tables, key, state, miss->now_s) ? kVerdictForwardNew : kVerdictForwardUntracked;
+}
+
+// Stage 3 and 4: the backend of the packet's connection, or of a new one. Fills decision->backend and
+// decision->egress unless the verdict is a drop.
+SLUICE_INLINE enum Verdict choose_backend(const struct Tables *tables, const struct Packet *packet,
+                                          const struct ConnectionKey *key, uint32_t now_s,
+                                          struct Decision *decision) {
+  const struct Service *service = tables_service(tables, decision->service);
+  if (!service) return kVerdictDropInternal;
+  enum Verdict verdict = kVerdictForwardEstablished;
+  uint16_t backend = 0;
+  if (SLUICE_UNLIKELY(packet->flags & kPacketIcmpError)) {
+    verdict = choose_backend_of_quoted(tables, key, service, packet->hash, &backend);
+  } else {
+    uint64_t *entry = connection_find(tables, key);
+    if (SLUICE_LIKELY(entry && connection_holds(tables, *entry, packet, service, now_s))) {
+      connection_touch(tables, entry, packet, now_s);
+      backend = backend_of(*entry);
+    } else {
+      struct Miss miss = {packet, service, entry, now_s};
+      verdict = choose_backend_anew(tables, key, &miss, &backend);
+    }
+  }
+  if (backend == 0) return verdict;
+  decision->backend = backend;
+  decision->egress = tables_egress(tables, backend);
+  return decision->egress ? verdict : kVerdictDropInternal;
+}
+
+// The whole decision for one packet at `now_s` (CLOCK_BOOTTIME seconds). Reads the frame, changes
+// nothing but the connection table. On a forward verdict the engine makes room and encapsulates.
+SLUICE_INLINE void decide(const struct Tables *tables, const struct Frame *frame, uint32_t now_s,
+                          struct Packet *packet, struct Decision *decision) {
+  decision->egress = 0;
+  decision->service = 0;
+  decision->backend = 0;
+  decision->reserved = 0;
+  enum Verdict verdict = parse(frame, packet);
+  struct ServiceMatch match = {0, 0};
+  if (verdict == kVerdictUndecided) verdict = find_service(tables, packet, &match);
+  if (verdict == kVerdictUndecided) {
+    hash_flow(tables, packet);
+    struct ConnectionKey key = connection_key(tables, packet, match.vip_number);
+    decision->service = match.service;
+    verdict = choose_backend(tables, packet, &key, now_s, decision);
+  }
+  if (decision->egress) {
+    enum Verdict obstacle = check_egress(decision->egress, packet);
+    if (obstacle != kVerdictUndecided) verdict = obstacle;
+  }
+  decision->verdict = (uint8_t)verdict;
+}
+
+SLUICE_NAMESPACE_END
+
+#endif

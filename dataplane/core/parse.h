@@ -1,0 +1,227 @@
+// Stage 1, parse: from the frame's bytes to a flow key, in the order in which the RFCs check.
+// Every access is checked against the frame's end first; offsets are bounded, loops too.
+#ifndef SLUICE_CORE_PARSE_H
+#define SLUICE_CORE_PARSE_H
+
+#include "dataplane/core/packet.h"
+
+SLUICE_NAMESPACE_BEGIN
+
+enum ParseLimits {
+  kMaxVlanTags = 2,
+  kMaxExtensionHeaders = 6,       // IPv6; more than any sender outside a test chains
+  kMaxExtensionHeaderBytes = 512,
+  kVlanTagSize = 4,
+  kTcpHeaderSize = 20,
+  kUdpHeaderSize = 8,
+  kIcmpHeaderSize = 8,
+  kQuotedPortsSize = 4,           // of the quoted packet's transport header: all that a key needs
+  kEthernetSize = 14,
+  kIpv4Size = 20,
+  kIpv6Size = 40
+};
+
+// The received frame: `start` to `end` is readable in one piece (the headers must be in it), `length`
+// is the whole frame's, further pieces included.
+struct Frame {
+  const uint8_t *start;
+  const uint8_t *end;
+  uint32_t length;  // bytes
+};
+
+// Reads the transport header at `l4`, whose IP packet has `l4_length` bytes left there.
+SLUICE_INLINE enum Verdict parse_ports(struct Packet *packet, const uint8_t *l4, const uint8_t *end,
+                                       uint32_t l4_length) {
+  if (packet->protocol == kProtocolTcp) {
+    if (l4 + kTcpHeaderSize > end || l4_length < kTcpHeaderSize) return kVerdictDropL4Truncated;
+    uint32_t header_size = (uint32_t)(l4[12] >> 4) * 4;
+    if (header_size < kTcpHeaderSize || header_size > l4_length) return kVerdictDropTcpBadHeader;
+    packet->tcp_flags = l4[13];
+  } else {
+    if (l4 + kUdpHeaderSize > end || l4_length < kUdpHeaderSize) return kVerdictDropL4Truncated;
+  }
+  packet->client_port = load_be16(l4);
+  packet->vip_port = load_be16(l4 + 2);
+  return kVerdictUndecided;
+}
+
+// Takes the key from the packet that an ICMP error quotes. It was sent from the VIP to the client, so
+// the key is its reverse. `quoted` points at the quoted transport header.
+SLUICE_INLINE enum Verdict parse_quoted_ports(struct Packet *packet, const uint8_t *quoted, const uint8_t *end) {
+  if (packet->protocol != kProtocolTcp && packet->protocol != kProtocolUdp) return kVerdictPassOtherProtocol;
+  if (quoted + kQuotedPortsSize > end) return kVerdictDropIcmpErrorTruncated;
+  packet->vip_port = load_be16(quoted);
+  packet->client_port = load_be16(quoted + 2);
+  packet->flags |= kPacketIcmpError;
+  return kVerdictUndecided;
+}
+
+// ICMP (RFC 792): Destination Unreachable, Time Exceeded and Parameter Problem quote a packet.
+SLUICE_INLINE enum Verdict parse_icmp(struct Packet *packet, const uint8_t *l4, const uint8_t *end) {
+  if (l4 + kIcmpHeaderSize > end) return kVerdictDropL4Truncated;
+  uint8_t type = l4[0];
+  if (type != 3 && type != 11 && type != 12) return kVerdictPassOtherProtocol;
+  const uint8_t *quoted = l4 + kIcmpHeaderSize;
+  if (quoted + kIpv4Size > end) return kVerdictDropIcmpErrorTruncated;
+  // Only a packet that the VIP itself sent, and of which the quoted piece has ports.
+  if (load_be32(quoted + 12) != packet->vip.word[3]) return kVerdictPassOtherProtocol;
+  uint32_t header_size = (uint32_t)(quoted[0] & 0xf) * 4;
+  if ((quoted[0] >> 4) != 4 || header_size < kIpv4Size) return kVerdictDropIcmpErrorTruncated;
+  if ((load_be16(quoted + 6) & host_to_be16(0x1fff)) != 0) return kVerdictDropFragment;
+  packet->protocol = quoted[9];
+  packet->client.word[3] = load_be32(quoted + 16);
+  return parse_quoted_ports(packet, quoted + header_size, end);
+}
+
+// ICMPv6 (RFC 4443 section 2.1): types below 128 are errors, 1 to 4 are defined.
+SLUICE_INLINE enum Verdict parse_icmpv6(struct Packet *packet, const uint8_t *l4, const uint8_t *end) {
+  if (l4 + kIcmpHeaderSize > end) return kVerdictDropL4Truncated;
+  uint8_t type = l4[0];
+  if (type < 1 || type > 4) return kVerdictPassOtherProtocol;
+  const uint8_t *quoted = l4 + kIcmpHeaderSize;
+  if (quoted + kIpv6Size > end) return kVerdictDropIcmpErrorTruncated;
+  struct Address quoted_source = load_ipv6_address(quoted + 8);
+  if (!address_equal(&quoted_source, &packet->vip)) return kVerdictPassOtherProtocol;
+  packet->protocol = quoted[6];
+  packet->client = load_ipv6_address(quoted + 24);
+  return parse_quoted_ports(packet, quoted + kIpv6Size, end);
+}
+
+SLUICE_INLINE enum Verdict parse_l4(struct Packet *packet, const uint8_t *l4, const uint8_t *end,
+                                    uint32_t l4_length) {
+  if (SLUICE_LIKELY(packet->protocol == kProtocolTcp || packet->protocol == kProtocolUdp)) {
+    return parse_ports(packet, l4, end, l4_length);
+  }
+  if (packet->protocol == kProtocolIcmp && packet->family == kFamilyIpv4) return parse_icmp(packet, l4, end);
+  if (packet->protocol == kProtocolIcmpv6 && packet->family == kFamilyIpv6) return parse_icmpv6(packet, l4, end);
+  return kVerdictPassOtherProtocol;
+}
+
+// A later fragment of what is balanced cannot be: it has no ports. The kernel may have any other.
+SLUICE_INLINE enum Verdict later_fragment_verdict(uint8_t protocol) {
+  bool balanced = protocol == kProtocolTcp || protocol == kProtocolUdp;
+  return balanced ? kVerdictDropFragment : kVerdictPassOtherProtocol;
+}
+
+// RFC 1812 section 5.2.2, in its order; the header checksum is left to the backend, which checks it
+// too: writing updates it by difference (RFC 1624), so that a wrong one stays wrong.
+SLUICE_INLINE enum Verdict parse_ipv4(struct Packet *packet, const uint8_t *l3, const uint8_t *end,
+                                      uint32_t l3_room) {
+  if (l3 + kIpv4Size > end) return kVerdictDropIpv4Truncated;
+  uint32_t header_size = (uint32_t)(l3[0] & 0xf) * 4;
+  uint32_t total_length = be16_to_host(load_be16(l3 + 2));
+  if ((l3[0] >> 4) != 4 || header_size < kIpv4Size || total_length < header_size) {
+    return kVerdictDropIpv4BadHeader;
+  }
+  if (total_length > l3_room || l3 + header_size > end) return kVerdictDropIpv4Truncated;
+
+  be16 fragment = load_be16(l3 + 6);
+  packet->family = kFamilyIpv4;
+  packet->l3_length = (uint16_t)total_length;
+  packet->traffic_class = l3[1];
+  packet->ipv4_id = load_be16(l3 + 4);
+  packet->flags = (fragment & host_to_be16(0x4000)) != 0 ? kPacketDontFragment : 0;
+  packet->hop_limit = l3[8];
+  packet->protocol = l3[9];
+  packet->client = address_from_ipv4(load_be32(l3 + 12));
+  packet->vip = address_from_ipv4(load_be32(l3 + 16));
+  if (SLUICE_UNLIKELY((fragment & host_to_be16(0x1fff)) != 0)) {
+    packet->l4_verdict = (uint8_t)later_fragment_verdict(packet->protocol);
+  } else {
+    packet->l4_verdict = (uint8_t)parse_l4(packet, l3 + header_size, end, total_length - header_size);
+  }
+  return kVerdictUndecided;
+}
+
+// The size of an extension header of 8-byte or, for AH, of 4-byte units (RFC 8200 section 4, RFC 4302).
+SLUICE_INLINE uint32_t extension_header_size(uint8_t kind, uint8_t length_field) {
+  if (kind == kProtocolFragment) return 8;
+  if (kind == kProtocolAuthentication) return ((uint32_t)length_field + 2) * 4;
+  return ((uint32_t)length_field + 1) * 8;
+}
+
+SLUICE_INLINE bool is_extension_header(uint8_t kind) {
+  return kind == kProtocolHopByHop || kind == kProtocolRouting || kind == kProtocolFragment ||
+         kind == kProtocolAuthentication || kind == kProtocolDestinationOptions;
+}
+
+// Follows the extension headers (RFC 8200 section 4.1) to the transport header and parses that.
+SLUICE_INLINE enum Verdict parse_ipv6_payload(struct Packet *packet, const uint8_t *payload, const uint8_t *end,
+                                              uint32_t payload_length) {
+  uint32_t offset = 0;
+  for (int i = 0; i <= kMaxExtensionHeaders; i++) {
+    if (SLUICE_LIKELY(!is_extension_header(packet->protocol))) {
+      return parse_l4(packet, payload + offset, end, payload_length - offset);
+    }
+    const uint8_t *header = payload + offset;
+    if (header + 8 > end || offset + 8 > payload_length) return kVerdictDropIpv6ExtensionHeaders;
+    if (packet->protocol == kProtocolFragment && (load_be16(header + 2) & host_to_be16(0xfff8)) != 0) {
+      return later_fragment_verdict(header[0]);
+    }
+    offset += extension_header_size(packet->protocol, header[1]);
+    if (offset > kMaxExtensionHeaderBytes || offset > payload_length) return kVerdictDropIpv6ExtensionHeaders;
+    packet->protocol = header[0];
+  }
+  return kVerdictDropIpv6ExtensionHeaders;
+}
+
+SLUICE_INLINE enum Verdict parse_ipv6(struct Packet *packet, const uint8_t *l3, const uint8_t *end,
+                                      uint32_t l3_room) {
+  if (l3 + kIpv6Size > end) return kVerdictDropIpv6Truncated;
+  if ((l3[0] >> 4) != 6) return kVerdictDropIpv6BadHeader;
+  uint32_t payload_length = be16_to_host(load_be16(l3 + 4));
+  if (payload_length + kIpv6Size > l3_room) return kVerdictDropIpv6Truncated;
+  // The whole packet's length must fit its 16-bit record, as it must fit the outer header's field.
+  if (payload_length + kIpv6Size > 0xffff) return kVerdictDropIpv6BadHeader;
+
+  packet->family = kFamilyIpv6;
+  packet->l3_length = (uint16_t)(payload_length + kIpv6Size);
+  packet->traffic_class = (uint8_t)((l3[0] << 4) | (l3[1] >> 4));
+  packet->ipv4_id = 0;
+  packet->flags = kPacketDontFragment;
+  packet->hop_limit = l3[7];
+  packet->protocol = l3[6];
+  packet->client = load_ipv6_address(l3 + 8);
+  packet->vip = load_ipv6_address(l3 + 24);
+  packet->l4_verdict = (uint8_t)parse_ipv6_payload(packet, l3 + kIpv6Size, end, payload_length);
+  return kVerdictUndecided;
+}
+
+// Parses `frame`, from its Ethernet header (IEEE 802.3, 802.1Q, 802.1ad) on. Answers
+// kVerdictUndecided and a filled `packet`, or the verdict that ends the packet's way. What is wrong
+// above IP goes to packet->l4_verdict: it matters only if the destination turns out to be a VIP.
+SLUICE_INLINE enum Verdict parse(const struct Frame *frame, struct Packet *packet) {
+  const uint8_t *position = frame->start;
+  const uint8_t *end = frame->end;
+  if (position + kEthernetSize > end) return kVerdictDropEthernetTruncated;
+  be16 ether_type = load_be16(position + 12);
+  position += kEthernetSize;
+  uint32_t l3_offset = kEthernetSize;
+  for (int i = 0; i <= kMaxVlanTags; i++) {
+    if (SLUICE_LIKELY(ether_type != host_to_be16(kEtherTypeVlan) && ether_type != host_to_be16(kEtherTypeQinq))) {
+      break;
+    }
+    if (i == kMaxVlanTags) return kVerdictDropVlanDepth;
+    if (position + kVlanTagSize > end) return kVerdictDropEthernetTruncated;
+    ether_type = load_be16(position + 2);
+    position += kVlanTagSize;
+    l3_offset += kVlanTagSize;
+  }
+
+  packet->l3_offset = (uint16_t)l3_offset;
+  packet->hash = 0;
+  packet->client_port = 0;
+  packet->vip_port = 0;
+  packet->tcp_flags = 0;
+  if (SLUICE_LIKELY(ether_type == host_to_be16(kEtherTypeIpv4))) {
+    return parse_ipv4(packet, position, end, frame->length - l3_offset);
+  }
+  if (ether_type == host_to_be16(kEtherTypeIpv6)) {
+    return parse_ipv6(packet, position, end, frame->length - l3_offset);
+  }
+  return kVerdictPassNotIp;
+}
+
+SLUICE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,111 @@
+// The seam over plain memory: `struct Tables` for the DPDK workers, and for the host's tests of the
+// core. Everything is a pointer into the current generation, the worker's own table or shared memory;
+// the generation has been checked whole before (dataplane/server/snapshot_check.h), so that indices
+// taken from it need no check here.
+#ifndef SLUICE_DPDK_MEMORY_TABLES_H
+#define SLUICE_DPDK_MEMORY_TABLES_H
+
+#include "dataplane/abi/counters.h"
+#include "dataplane/core/tables.h"
+
+namespace sluice {
+
+/// One worker's connection table: its two arrays of buckets.
+struct ConnectionTable {
+  ConnectionBucket *ipv4 = nullptr;
+  ConnectionBucket *ipv6 = nullptr;
+};
+
+/// What a worker decides by. The worker (or test) that owns it fills it; `adoption_budget` and the
+/// counters behind pointers are the only things that packets change.
+struct Tables {
+  // The generation: the snapshot's sections and the egress records. Replaced whole between bursts.
+  const FlowHashKey *flow_hash_key = nullptr;
+  const Vip *vips = nullptr;
+  uint32_t vip_mask = 0;
+  const PortRange *port_ranges = nullptr;
+  const Service *services = nullptr;
+  const uint16_t *slots = nullptr;
+  const Backend *backends = nullptr;
+  const Egress *egress = nullptr;
+  uint32_t backend_count = 0;  // records in `backends` and `egress`
+  uint32_t service_count = 0;
+
+  // Connections.
+  uint32_t ipv4_bucket_mask = 0;
+  uint32_t ipv6_bucket_mask = 0;
+  ConnectionTable own;
+  const ConnectionTable *peers = nullptr;
+  uint32_t peer_count = 0;
+  uint32_t *adoption_budget = nullptr;  // looks into peers' tables left in this interval
+
+  // Counters: this worker's part of the shared region.
+  WorkerCounters *worker = nullptr;
+  BackendCounters *backend_counters = nullptr;  // [backend_count]
+  TrafficCounters *service_counters = nullptr;  // [service_count]
+  // Active connections per backend of all other workers, as last merged; null with one worker.
+  const uint32_t *others_active = nullptr;
+};
+
+SLUICE_INLINE const FlowHashKey *tables_flow_hash_key(const Tables *tables) { return tables->flow_hash_key; }
+SLUICE_INLINE uint32_t tables_vip_mask(const Tables *tables) { return tables->vip_mask; }
+SLUICE_INLINE const Vip *tables_vip(const Tables *tables, uint32_t index) { return &tables->vips[index]; }
+SLUICE_INLINE const PortRange *tables_port_range(const Tables *tables, uint32_t index) {
+  return &tables->port_ranges[index];
+}
+SLUICE_INLINE const Service *tables_service(const Tables *tables, uint32_t index) {
+  return &tables->services[index];
+}
+SLUICE_INLINE uint16_t tables_slot(const Tables *tables, uint32_t index) { return tables->slots[index]; }
+
+// Identifiers that come from connection entries may be from before the current generation.
+SLUICE_INLINE const Backend *tables_backend(const Tables *tables, uint16_t backend) {
+  return backend < tables->backend_count ? &tables->backends[backend] : nullptr;
+}
+SLUICE_INLINE const Egress *tables_egress(const Tables *tables, uint16_t backend) {
+  return backend < tables->backend_count ? &tables->egress[backend] : nullptr;
+}
+
+SLUICE_INLINE uint32_t tables_bucket_mask(const Tables *tables, uint8_t family) {
+  return family == kFamilyIpv4 ? tables->ipv4_bucket_mask : tables->ipv6_bucket_mask;
+}
+SLUICE_INLINE ConnectionBucket *tables_bucket(const Tables *tables, uint8_t family, uint32_t index) {
+  return family == kFamilyIpv4 ? &tables->own.ipv4[index] : &tables->own.ipv6[index];
+}
+SLUICE_INLINE uint32_t tables_peer_count(const Tables *tables) { return tables->peer_count; }
+SLUICE_INLINE const ConnectionBucket *tables_peer_bucket(const Tables *tables, uint32_t peer, uint8_t family,
+                                                         uint32_t index) {
+  const ConnectionTable &table = tables->peers[peer];
+  return family == kFamilyIpv4 ? &table.ipv4[index] : &table.ipv6[index];
+}
+SLUICE_INLINE bool tables_take_adoption_lookup(const Tables *tables) {
+  if (*tables->adoption_budget == 0) return false;
+  --*tables->adoption_budget;
+  return true;
+}
+
+SLUICE_INLINE uint32_t tables_active_connections(const Tables *tables, uint16_t backend) {
+  uint32_t others = tables->others_active ? tables->others_active[backend] : 0;
+  return others + tables->backend_counters[backend].active_connections;
+}
+SLUICE_INLINE void tables_connection_opened(const Tables *tables, uint16_t backend) {
+  if (backend >= tables->backend_count) return;
+  tables->backend_counters[backend].active_connections++;
+  tables->backend_counters[backend].opened_connections++;
+}
+SLUICE_INLINE void tables_connection_closed(const Tables *tables, uint16_t backend) {
+  if (backend >= tables->backend_count) return;
+  uint32_t &active = tables->backend_counters[backend].active_connections;
+  if (active > 0) active--;
+}
+SLUICE_INLINE void tables_count_event(const Tables *tables, TableEvent event) {
+  switch (event) {
+    case kEventEvicted: tables->worker->evicted_entries++; break;
+    case kEventExpired: tables->worker->expired_entries++; break;
+    case kEventAdoptionLookup: tables->worker->adoption_lookups++; break;
+  }
+}
+
+}  // namespace sluice
+
+#endif
