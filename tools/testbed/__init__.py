@@ -1,0 +1,1 @@
+"""The testbed: network namespaces with a client, a balancer and backends (see README.md)."""
