@@ -8,6 +8,7 @@
 #include <string>
 
 #include "dataplane/abi/result.h"
+#include "dataplane/server/connection_region.h"
 #include "dataplane/server/control_socket.h"
 #include "dataplane/server/engine.h"
 #include "dataplane/server/shared_memory.h"
