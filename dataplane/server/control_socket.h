@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 #include <sys/types.h>
@@ -84,8 +85,6 @@ class ControlSocket {
   void serve(int fd, uint32_t events, const Handler &handler);
   Progress read_request(Client &client, const Handler &handler);
   Progress send_answer(Client &client);
-  void watch(Client &client);
-  void disconnect(int fd);
 
   ControlSocketOptions options_;
   UniqueFd epoll_;
@@ -93,6 +92,7 @@ class ControlSocket {
   UniqueFd spare_;  // given up for a moment when descriptors run out, to turn a client away
   dev_t device_ = 0;
   ino_t inode_ = 0;
+  std::vector<char> buffer_;  // for one message, shared by the clients
   std::map<int, std::unique_ptr<Client>> clients_;
 };
 
