@@ -1,0 +1,114 @@
+"""Building with meson, and running and counting what `meson test` runs."""
+
+import json
+import pathlib
+import re
+import xml.etree.ElementTree
+
+from runner import Runner
+from tally import Tally
+
+_RAN = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
+_GOOD_RESULTS = {"OK", "EXPECTEDFAIL"}
+_TIMEOUT_MULTIPLIER = "3"
+
+
+def build(runner: Runner, name: str, directory: pathlib.Path, options: list[str], targets: list[str],
+          environment: dict[str, str]) -> Tally:
+    """Configures `directory` (anew if meson cannot go on with it) and builds; one test case."""
+    tally = Tally()
+    setup = ["meson", "setup", directory, *options]
+    if (directory / "meson-private" / "coredata.dat").exists():
+        setup.insert(2, "--reconfigure")
+    if runner.run(f"{name}-setup", setup, environment=environment, quiet="--reconfigure" in setup) != 0:
+        if "--reconfigure" not in setup:
+            tally.fails(f"{name}: meson setup")
+            return tally
+        setup[2] = "--wipe"
+        if runner.run(f"{name}-setup", setup, environment=environment) != 0:
+            tally.fails(f"{name}: meson setup")
+            return tally
+    if runner.run(name, ["ninja", "-C", directory, *targets], environment=environment) != 0:
+        tally.fails(f"{name}: does not build (log: {runner.log(name)})")
+        return tally
+    tally.passes()
+    return tally
+
+
+def introspect(directory: pathlib.Path, what: str) -> list[dict]:
+    """meson's own record of the configured tree: `what` is tests, targets, ..."""
+    return json.loads((directory / "meson-info" / f"intro-{what}.json").read_text(encoding="utf-8"))
+
+
+def test_targets(directory: pathlib.Path, suite: str) -> list[str]:
+    """The files that the tests of a suite run, as ninja names them."""
+    files = {pathlib.Path(part) for test in introspect(directory, "tests") if _in_suite(test, suite)
+             for part in test["cmd"]}
+    targets = {pathlib.Path(file) for target in introspect(directory, "targets") for file in target["filename"]}
+    return sorted(str(file.relative_to(directory)) for file in files & targets)
+
+
+def _in_suite(test: dict, suite: str) -> bool:
+    return any(one == suite or one.endswith(":" + suite) for one in test["suite"])
+
+
+def run_tests(runner: Runner, directory: pathlib.Path, suite: str, text: str, processes: int,
+              environment: dict[str, str]) -> Tally:
+    """Runs the suite's tests whose names contain `text`, and counts their cases."""
+    names = [test["name"] for test in introspect(directory, "tests")
+             if _in_suite(test, suite) and text in test["name"]]
+    tally = Tally()
+    if not names:
+        return tally
+    logs = directory / "meson-logs"
+    for stale in (logs / "testlog.json", logs / "testlog.junit.xml"):
+        stale.unlink(missing_ok=True)
+    log = f"{directory.name}-{suite}"
+    status = runner.run(log, ["meson", "test", "-C", directory, "--no-rebuild", "--print-errorlogs",
+                              "--num-processes", str(processes), "--timeout-multiplier", _TIMEOUT_MULTIPLIER,
+                              "--suite", suite, *names], environment=environment)
+    if (logs / "testlog.json").exists():
+        tally = count(logs)
+    if status != 0 and tally.failed == 0:
+        tally.fails(f"meson test of {suite} ended with status {status} (log: {runner.log(log)})")
+    return tally
+
+
+def count(logs: pathlib.Path) -> Tally:
+    """Adds up meson's logs: GoogleTest and unittest by case, any other program as one case."""
+    cases = _gtest_cases(logs / "testlog.junit.xml")
+    tally = Tally()
+    for line in (logs / "testlog.json").read_text(encoding="utf-8").splitlines():
+        test = json.loads(line)
+        of_test = cases.get(test["name"], Tally())
+        output = test.get("stdout", "") + test.get("stderr", "")
+        good = test["result"] in _GOOD_RESULTS
+        tally.add(of_test)
+        if test["result"] == "SKIP":
+            tally.skips()
+        elif not good and of_test.failed == 0:
+            tally.fails(f"{test['name']}: {test['result']}")  # crashed, or failed after its last case
+        elif good and of_test.passed + of_test.skipped == 0:
+            ran = _RAN.search(output)
+            tally.passes(int(ran.group(1)) if ran else 1)
+    return tally
+
+
+def _gtest_cases(junit: pathlib.Path) -> dict[str, Tally]:
+    """By the test's name: meson names the suites of GoogleTest "project.TEST.Suite"."""
+    tallies: dict[str, Tally] = {}
+    if not junit.exists():
+        return tallies
+    for suite in xml.etree.ElementTree.parse(junit).getroot().iter("testsuite"):
+        _, dot, rest = suite.get("name", "").partition(".")
+        if not dot:
+            continue  # the suite of programs that are no GoogleTest
+        tally = tallies.setdefault(rest.rpartition(".")[0], Tally())
+        for case in suite.iter("testcase"):
+            if case.find("failure") is not None or case.find("error") is not None:
+                tally.fails(f"{rest.rpartition('.')[0]}: {case.get('classname')}.{case.get('name')}")
+            elif case.find("skipped") is not None or case.get("status") == "notrun":
+                tally.skips()
+            else:
+                tally.passes()
+    return tallies

@@ -1,0 +1,32 @@
+"""What a step found, and how the steps add up."""
+
+import dataclasses
+
+
+@dataclasses.dataclass
+class Tally:
+    """Test cases by their result; `failures` has a line for each failed one."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    failures: list[str] = dataclasses.field(default_factory=list)
+
+    def passes(self, count: int = 1) -> None:
+        self.passed += count
+
+    def fails(self, what: str) -> None:
+        self.failed += 1
+        self.failures.append(what)
+
+    def skips(self, count: int = 1) -> None:
+        self.skipped += count
+
+    def add(self, other: "Tally") -> None:
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+        self.failures += other.failures
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
