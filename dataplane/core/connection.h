@@ -55,28 +55,26 @@ SLUICE_INLINE uint64_t make_state(uint64_t key, uint32_t state, uint32_t now_s, 
 
 SLUICE_INLINE uint32_t tag_of_hash(uint64_t hash) { return (uint32_t)(hash >> 32) | 1; }
 
-SLUICE_INLINE struct ConnectionKey connection_key(const struct Tables *tables, const struct Packet *packet,
-                                                  uint32_t vip_number) {
-  struct ConnectionKey key;
+SLUICE_INLINE void make_connection_key(const struct Tables *tables, const struct Packet *packet,
+                                       uint32_t vip_number, struct ConnectionKey *key) {
   uint64_t last = (uint64_t)packet->client_port | ((uint64_t)packet->vip_port << 16) |
                   ((uint64_t)(packet->protocol == kProtocolUdp) << 32);
-  key.family = packet->family;
-  key.tag = tag_of_hash(packet->hash);
-  key.bucket = (uint32_t)packet->hash & tables_bucket_mask(tables, packet->family);
+  key->family = packet->family;
+  key->tag = tag_of_hash(packet->hash);
+  key->bucket = (uint32_t)packet->hash & tables_bucket_mask(tables, packet->family);
   if (SLUICE_LIKELY(packet->family == kFamilyIpv4)) {
-    key.width = kIpv4Width;
-    key.word[0] = (uint64_t)packet->client.word[3] | ((uint64_t)packet->vip.word[3] << 32);
-    key.word[1] = last;
-    key.word[2] = 0;
-    key.word[3] = 0;
+    key->width = kIpv4Width;
+    key->word[0] = (uint64_t)packet->client.word[3] | ((uint64_t)packet->vip.word[3] << 32);
+    key->word[1] = last;
+    key->word[2] = 0;
+    key->word[3] = 0;
   } else {
-    key.width = kIpv6Width;
-    key.word[0] = (uint64_t)packet->client.word[0] | ((uint64_t)packet->client.word[1] << 32);
-    key.word[1] = (uint64_t)packet->client.word[2] | ((uint64_t)packet->client.word[3] << 32);
-    key.word[2] = (uint64_t)vip_number | ((uint64_t)key.tag << 32);
-    key.word[3] = last;
+    key->width = kIpv6Width;
+    key->word[0] = (uint64_t)packet->client.word[0] | ((uint64_t)packet->client.word[1] << 32);
+    key->word[1] = (uint64_t)packet->client.word[2] | ((uint64_t)packet->client.word[3] << 32);
+    key->word[2] = (uint64_t)vip_number | ((uint64_t)key->tag << 32);
+    key->word[3] = last;
   }
-  return key;
 }
 
 SLUICE_INLINE uint32_t other_bucket(uint32_t bucket, uint32_t tag, uint32_t mask) { return bucket ^ (tag & mask); }

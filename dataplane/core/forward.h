@@ -137,10 +137,11 @@ SLUICE_INLINE void decide(const struct Tables *tables, const struct Frame *frame
   decision->reserved = 0;
   enum Verdict verdict = parse(frame, packet);
   struct ServiceMatch match = {0, 0};
-  if (verdict == kVerdictUndecided) verdict = find_service(tables, packet, &match);
+  if (verdict == kVerdictUndecided) verdict = find_service(tables, packet, vip_index(tables, &packet->vip), &match);
   if (verdict == kVerdictUndecided) {
     hash_flow(tables, packet);
-    struct ConnectionKey key = connection_key(tables, packet, match.vip_number);
+    struct ConnectionKey key;
+    make_connection_key(tables, packet, match.vip_number, &key);
     decision->service = match.service;
     verdict = choose_backend(tables, packet, &key, now_s, decision);
   }

@@ -14,11 +14,11 @@ SLUICE_INLINE uint64_t nh_pair(uint32_t a, uint32_t key_a, uint32_t b, uint32_t 
   return (uint64_t)(uint32_t)(a + key_a) * (uint32_t)(b + key_b);
 }
 
-// The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): one-to-one on 64 bits.
+// Spreads a sum of NH over all 64 bits, one-to-one: high bits into low ones, a multiplication by
+// 2^64 / golden ratio (Knuth, TAOCP 3, section 6.4), and high bits into low ones again.
 SLUICE_INLINE uint64_t mix_bits(uint64_t value) {
-  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9ull;
-  value = (value ^ (value >> 27)) * 0x94d049bb133111ebull;
-  return value ^ (value >> 31);
+  value = (value ^ (value >> 32)) * 0x9e3779b97f4a7c15ull;
+  return value ^ (value >> 32);
 }
 
 // Hash of a whole flow key. Ports are as on the wire; protocol is the IP protocol number. The same on

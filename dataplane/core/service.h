@@ -14,10 +14,15 @@ struct ServiceMatch {
   uint32_t service;  // identifier
 };
 
+// Where the lookup of this VIP starts: an index of the VIP table, to prefetch and to find_service by.
+SLUICE_INLINE uint32_t vip_index(const struct Tables *tables, const struct Address *address) {
+  return vip_hash(tables_flow_hash_key(tables), address) & tables_vip_mask(tables);
+}
+
 // The VIP with this address, or null. The compiler built the table so that kMaxVipProbes suffice.
-SLUICE_INLINE const struct Vip *find_vip(const struct Tables *tables, const struct Address *address) {
+SLUICE_INLINE const struct Vip *find_vip(const struct Tables *tables, const struct Address *address,
+                                         uint32_t index) {
   uint32_t mask = tables_vip_mask(tables);
-  uint32_t index = vip_hash(tables_flow_hash_key(tables), address);
   for (int probe = 0; probe < kMaxVipProbes; probe++) {
     const struct Vip *vip = tables_vip(tables, (index + (uint32_t)probe) & mask);
     if (!vip || vip->number == 0) return 0;
@@ -45,11 +50,11 @@ SLUICE_INLINE const struct PortRange *find_port_range(const struct Tables *table
   return 0;
 }
 
-// Finds the packet's service. Answers kVerdictUndecided and a filled `match`, or the verdict that ends
+// Finds the packet's service; `index` is vip_index() of its VIP. Answers kVerdictUndecided and a filled `match`, or the verdict that ends
 // the packet's way here.
-SLUICE_INLINE enum Verdict find_service(const struct Tables *tables, const struct Packet *packet,
+SLUICE_INLINE enum Verdict find_service(const struct Tables *tables, const struct Packet *packet, uint32_t index,
                                         struct ServiceMatch *match) {
-  const struct Vip *vip = find_vip(tables, &packet->vip);
+  const struct Vip *vip = find_vip(tables, &packet->vip, index);
   if (!vip) return kVerdictPassNotVip;
   if (SLUICE_UNLIKELY(packet->l4_verdict != kVerdictUndecided)) return (enum Verdict)packet->l4_verdict;
   uint32_t first = packet->protocol == kProtocolTcp ? vip->tcp_first : vip->udp_first;

@@ -35,6 +35,7 @@ struct FrameWork {
   Packet packet;
   ConnectionKey key;
   Decision decision;
+  uint32_t vip_index;
 };
 
 SLUICE_INLINE Frame frame_of(const rte_mbuf *mbuf) {
@@ -47,17 +48,18 @@ SLUICE_INLINE void parse_stage(const Tables &tables, const rte_mbuf *mbuf, Frame
   work->decision = {nullptr, 0, 0, kVerdictUndecided, 0};
   work->decision.verdict = static_cast<uint8_t>(parse(&frame, &work->packet));
   if (work->decision.verdict != kVerdictUndecided) return;
-  rte_prefetch0(&tables.vips[vip_hash(tables.flow_hash_key, &work->packet.vip) & tables.vip_mask]);
+  work->vip_index = vip_index(&tables, &work->packet.vip);
+  rte_prefetch0(&tables.vips[work->vip_index]);
 }
 
 SLUICE_INLINE void service_stage(const Tables &tables, FrameWork *work) {
   if (work->decision.verdict != kVerdictUndecided) return;
   ServiceMatch match = {0, 0};
-  work->decision.verdict = static_cast<uint8_t>(find_service(&tables, &work->packet, &match));
+  work->decision.verdict = static_cast<uint8_t>(find_service(&tables, &work->packet, work->vip_index, &match));
   if (work->decision.verdict != kVerdictUndecided) return;
   work->decision.service = match.service;
   hash_flow(&tables, &work->packet);
-  work->key = connection_key(&tables, &work->packet, match.vip_number);
+  make_connection_key(&tables, &work->packet, match.vip_number, &work->key);
   rte_prefetch0(tables_bucket(&tables, work->key.family, work->key.bucket));
 }
 
