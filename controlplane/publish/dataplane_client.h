@@ -38,6 +38,8 @@ class DataplaneClient {
 
   bool connected() const { return socket_.valid(); }
   const DataplaneHello &hello() const { return hello_; }
+  /// To poll between requests: readable means that the dataplane has closed the connection.
+  int descriptor() const { return socket_.get(); }
 
   /// Passes a snapshot in a sealed memfd. Returns the revision that is in force then; an error means
   /// that the snapshot of before stays.
@@ -51,10 +53,10 @@ class DataplaneClient {
 
   /// The counter region, mapped read-only and checked. It lives as long as the dataplane: ask again
   /// after connecting anew.
-  Result<CounterRegion> counters();
+  Result<CounterView> counters();
 
   /// The connection region, mapped read-only and checked. Lives as counters() does.
-  Result<ConnectionRegion> connections();
+  Result<ConnectionView> connections();
 
  private:
   struct Answer {
