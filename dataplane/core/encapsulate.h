@@ -53,8 +53,8 @@ SLUICE_INLINE void write_outer_ipv4(uint8_t *l3, const struct Egress *egress, co
   uint16_t fragment = dont_fragment ? host_to_be16(0x4000) : 0;
   uint8_t protocol = packet->family == kFamilyIpv4 ? kProtocolIpv4 : kProtocolIpv6;
   // Each field as its 16-bit word lies in memory; the second byte of a word is its high one.
-  uint32_t sum = (uint32_t)egress->ipv4_sum + ((uint32_t)packet->traffic_class << 8) + length + id + fragment +
-                 ((uint32_t)protocol << 8);
+  uint32_t sum = (uint32_t)egress->ipv4_sum + ((uint32_t)packet->traffic_class << 8) + length + id +
+                 fragment + ((uint32_t)protocol << 8);
   uint16_t checksum = fold_checksum(sum);
   l3[1] = packet->traffic_class;
   __builtin_memcpy(l3 + 2, &length, sizeof(length));
@@ -67,7 +67,8 @@ SLUICE_INLINE void write_outer_ipv4(uint8_t *l3, const struct Egress *egress, co
 // The outer IPv6 header: traffic class copied (RFC 6040), the flow label carries the flow's entropy so
 // that ECMP and LAG spread the tunnel (RFC 6438 section 3).
 SLUICE_INLINE void write_outer_ipv6(uint8_t *l3, const struct Packet *packet) {
-  be32 first = host_to_be32(0x60000000u | ((uint32_t)packet->traffic_class << 20) | (uint32_t)(packet->hash >> 44));
+  be32 first =
+      host_to_be32(0x60000000u | ((uint32_t)packet->traffic_class << 20) | (uint32_t)(packet->hash >> 44));
   uint16_t length = host_to_be16(packet->l3_length);
   __builtin_memcpy(l3, &first, sizeof(first));
   __builtin_memcpy(l3 + 4, &length, sizeof(length));

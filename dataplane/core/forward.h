@@ -35,7 +35,8 @@ SLUICE_INLINE void hash_flow(const struct Tables *tables, struct Packet *packet)
 }
 
 // An ICMP error follows its connection, and changes nothing of it.
-SLUICE_NOINLINE enum Verdict choose_backend_of_quoted(const struct Tables *tables, const struct ConnectionKey *key,
+SLUICE_NOINLINE enum Verdict choose_backend_of_quoted(const struct Tables *tables,
+                                                      const struct ConnectionKey *key,
                                                       const struct Service *service, uint64_t hash,
                                                       uint16_t *backend) {
   uint64_t *entry = connection_find(tables, key);
@@ -66,8 +67,10 @@ SLUICE_INLINE enum PeerAnswer ask_peers(const struct Tables *tables, const struc
   if (!tables_take_adoption_lookup(tables)) return kPeerNotAsked;
   tables_count_event(tables, kEventAdoptionLookup);
   uint64_t found = connection_find_in_peers(tables, key);
-  if (found == 0 || !connection_holds(tables, found, miss->packet, miss->service, miss->now_s)) return kPeerNothing;
-  *state = make_state(found, next_state(state_of(found), miss->packet->tcp_flags), miss->now_s, backend_of(found));
+  if (found == 0 || !connection_holds(tables, found, miss->packet, miss->service, miss->now_s))
+    return kPeerNothing;
+  *state =
+      make_state(found, next_state(state_of(found), miss->packet->tcp_flags), miss->now_s, backend_of(found));
   return kPeerFound;
 }
 
@@ -81,7 +84,8 @@ SLUICE_NOINLINE enum Verdict choose_backend_anew(const struct Tables *tables, co
     peers = ask_peers(tables, key, miss, &state);
     if (peers == kPeerFound) {
       *backend = backend_of(state);
-      return connection_insert(tables, key, state, miss->now_s) ? kVerdictForwardAdopted : kVerdictForwardUntracked;
+      return connection_insert(tables, key, state, miss->now_s) ? kVerdictForwardAdopted
+                                                                : kVerdictForwardUntracked;
     }
   }
   *backend = schedule(tables, miss->service, miss->packet->hash);
@@ -137,7 +141,8 @@ SLUICE_INLINE void decide(const struct Tables *tables, const struct Frame *frame
   decision->reserved = 0;
   enum Verdict verdict = parse(frame, packet);
   struct ServiceMatch match = {0, 0};
-  if (verdict == kVerdictUndecided) verdict = find_service(tables, packet, vip_index(tables, &packet->vip), &match);
+  if (verdict == kVerdictUndecided)
+    verdict = find_service(tables, packet, vip_index(tables, &packet->vip), &match);
   if (verdict == kVerdictUndecided) {
     hash_flow(tables, packet);
     struct ConnectionKey key;

@@ -24,7 +24,8 @@ SLUICE_INLINE uint64_t mix_bits(uint64_t value) {
 // Hash of a whole flow key. Ports are as on the wire; protocol is the IP protocol number. The same on
 // every engine and, with the same key, on every host of a fleet. All 64 bits may be used.
 SLUICE_INLINE uint64_t flow_hash(const struct FlowHashKey *key, const struct Address *client,
-                                 const struct Address *vip, be16 client_port, be16 vip_port, uint8_t protocol) {
+                                 const struct Address *vip, be16 client_port, be16 vip_port,
+                                 uint8_t protocol) {
   const uint32_t *k = key->word;
   uint32_t ports = (uint32_t)client_port | ((uint32_t)vip_port << 16);
   uint64_t sum = nh_pair(client->word[3], k[0], vip->word[3], k[1]) + nh_pair(ports, k[2], protocol, k[3]);

@@ -7,7 +7,12 @@
 
 SLUICE_NAMESPACE_BEGIN
 
-enum EtherType { kEtherTypeIpv4 = 0x0800, kEtherTypeIpv6 = 0x86dd, kEtherTypeVlan = 0x8100, kEtherTypeQinq = 0x88a8 };
+enum EtherType {
+  kEtherTypeIpv4 = 0x0800,
+  kEtherTypeIpv6 = 0x86dd,
+  kEtherTypeVlan = 0x8100,
+  kEtherTypeQinq = 0x88a8
+};
 
 // IANA protocol numbers.
 enum IpProtocol {
@@ -35,19 +40,19 @@ enum PacketFlags {
 struct Packet {
   struct Address client;  // source of the flow; for an ICMP error, of the connection that it is about
   struct Address vip;
-  uint64_t hash;          // flow_hash of the key; 0 where there are no ports
+  uint64_t hash;  // flow_hash of the key; 0 where there are no ports
   be16 client_port;
   be16 vip_port;
-  uint16_t l3_offset;     // bytes from the frame's start to the IP header
-  uint16_t l3_length;     // bytes of the IP packet, header included, link padding excluded
-  uint16_t ipv4_id;       // as on the wire; 0 for IPv6
-  uint8_t family;         // enum AddressFamily
-  uint8_t protocol;       // of the flow: TCP or UDP
+  uint16_t l3_offset;  // bytes from the frame's start to the IP header
+  uint16_t l3_length;  // bytes of the IP packet, header included, link padding excluded
+  uint16_t ipv4_id;    // as on the wire; 0 for IPv6
+  uint8_t family;      // enum AddressFamily
+  uint8_t protocol;    // of the flow: TCP or UDP
   uint8_t tcp_flags;
   uint8_t traffic_class;  // DSCP and ECN
   uint8_t hop_limit;
-  uint8_t flags;          // enum PacketFlags
-  uint8_t l4_verdict;     // what a VIP's packet ends with, or kVerdictUndecided; others go to the kernel
+  uint8_t flags;       // enum PacketFlags
+  uint8_t l4_verdict;  // what a VIP's packet ends with, or kVerdictUndecided; others go to the kernel
   uint8_t reserved[7];
 };
 

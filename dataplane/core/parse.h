@@ -9,13 +9,13 @@ SLUICE_NAMESPACE_BEGIN
 
 enum ParseLimits {
   kMaxVlanTags = 2,
-  kMaxExtensionHeaders = 6,       // IPv6; more than any sender outside a test chains
+  kMaxExtensionHeaders = 6,  // IPv6; more than any sender outside a test chains
   kMaxExtensionHeaderBytes = 512,
   kVlanTagSize = 4,
   kTcpHeaderSize = 20,
   kUdpHeaderSize = 8,
   kIcmpHeaderSize = 8,
-  kQuotedPortsSize = 4,           // of the quoted packet's transport header: all that a key needs
+  kQuotedPortsSize = 4,  // of the quoted packet's transport header: all that a key needs
   kEthernetSize = 14,
   kIpv4Size = 20,
   kIpv6Size = 40
@@ -47,7 +47,8 @@ SLUICE_INLINE enum Verdict parse_ports(struct Packet *packet, const uint8_t *l4,
 
 // Takes the key from the packet that an ICMP error quotes. It was sent from the VIP to the client, so
 // the key is its reverse. `quoted` points at the quoted transport header.
-SLUICE_INLINE enum Verdict parse_quoted_ports(struct Packet *packet, const uint8_t *quoted, const uint8_t *end) {
+SLUICE_INLINE enum Verdict parse_quoted_ports(struct Packet *packet, const uint8_t *quoted,
+                                              const uint8_t *end) {
   if (packet->protocol != kProtocolTcp && packet->protocol != kProtocolUdp) return kVerdictPassOtherProtocol;
   if (quoted + kQuotedPortsSize > end) return kVerdictDropIcmpErrorTruncated;
   packet->vip_port = load_be16(quoted);
@@ -93,7 +94,8 @@ SLUICE_INLINE enum Verdict parse_l4(struct Packet *packet, const uint8_t *l4, co
     return parse_ports(packet, l4, end, l4_length);
   }
   if (packet->protocol == kProtocolIcmp && packet->family == kFamilyIpv4) return parse_icmp(packet, l4, end);
-  if (packet->protocol == kProtocolIcmpv6 && packet->family == kFamilyIpv6) return parse_icmpv6(packet, l4, end);
+  if (packet->protocol == kProtocolIcmpv6 && packet->family == kFamilyIpv6)
+    return parse_icmpv6(packet, l4, end);
   return kVerdictPassOtherProtocol;
 }
 
@@ -146,8 +148,8 @@ SLUICE_INLINE bool is_extension_header(uint8_t kind) {
 }
 
 // Follows the extension headers (RFC 8200 section 4.1) to the transport header and parses that.
-SLUICE_INLINE enum Verdict parse_ipv6_payload(struct Packet *packet, const uint8_t *payload, const uint8_t *end,
-                                              uint32_t payload_length) {
+SLUICE_INLINE enum Verdict parse_ipv6_payload(struct Packet *packet, const uint8_t *payload,
+                                              const uint8_t *end, uint32_t payload_length) {
   uint32_t offset = 0;
   for (int i = 0; i <= kMaxExtensionHeaders; i++) {
     if (SLUICE_LIKELY(!is_extension_header(packet->protocol))) {
@@ -198,7 +200,8 @@ SLUICE_INLINE enum Verdict parse(const struct Frame *frame, struct Packet *packe
   position += kEthernetSize;
   uint32_t l3_offset = kEthernetSize;
   for (int i = 0; i <= kMaxVlanTags; i++) {
-    if (SLUICE_LIKELY(ether_type != host_to_be16(kEtherTypeVlan) && ether_type != host_to_be16(kEtherTypeQinq))) {
+    if (SLUICE_LIKELY(ether_type != host_to_be16(kEtherTypeVlan) &&
+                      ether_type != host_to_be16(kEtherTypeQinq))) {
       break;
     }
     if (i == kMaxVlanTags) return kVerdictDropVlanDepth;

@@ -17,13 +17,17 @@ SLUICE_INLINE bool less_loaded(const struct Tables *tables, uint16_t a, uint16_t
   return load_a <= load_b;
 }
 
+// The slot, within the service's table, that a flow's hash names.
+SLUICE_INLINE uint32_t slot_of_hash(const struct Service *service, uint64_t hash) {
+  return hash_to_range((uint32_t)(hash >> 32), service->slot_count);
+}
+
 // Maglev (Eisenbud et al., NSDI 2016, section 3.4): the slot that the flow's hash names.
 // Least connection: the less loaded of two slots (power of two choices: Mitzenmacher, IEEE TPDS 2001).
 // Answers a backend identifier; 0 if the service has no backend that takes new connections.
 SLUICE_INLINE uint16_t schedule(const struct Tables *tables, const struct Service *service, uint64_t hash) {
   if (service->slot_count == 0) return 0;
-  uint32_t slot = hash_to_range((uint32_t)(hash >> 32), service->slot_count);
-  uint16_t backend = tables_slot(tables, service->first_slot + slot);
+  uint16_t backend = tables_slot(tables, service->first_slot + slot_of_hash(service, hash));
   if (service->scheduler != kSchedulerLeastConnection) return backend;
   uint32_t other_slot = hash_to_range((uint32_t)hash, service->slot_count);
   uint16_t other = tables_slot(tables, service->first_slot + other_slot);

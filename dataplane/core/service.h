@@ -32,8 +32,8 @@ SLUICE_INLINE const struct Vip *find_vip(const struct Tables *tables, const stru
 }
 
 // The range that holds `port` (host order) among the sorted, disjoint ranges [first, end), or null.
-SLUICE_INLINE const struct PortRange *find_port_range(const struct Tables *tables, uint32_t first, uint32_t end,
-                                                      uint16_t port) {
+SLUICE_INLINE const struct PortRange *find_port_range(const struct Tables *tables, uint32_t first,
+                                                      uint32_t end, uint16_t port) {
   for (int step = 0; step < kMaxPortSearchSteps; step++) {
     if (first >= end) return 0;
     uint32_t middle = first + (end - first) / 2;
@@ -50,10 +50,10 @@ SLUICE_INLINE const struct PortRange *find_port_range(const struct Tables *table
   return 0;
 }
 
-// Finds the packet's service; `index` is vip_index() of its VIP. Answers kVerdictUndecided and a filled `match`, or the verdict that ends
-// the packet's way here.
-SLUICE_INLINE enum Verdict find_service(const struct Tables *tables, const struct Packet *packet, uint32_t index,
-                                        struct ServiceMatch *match) {
+// Finds the packet's service; `index` is vip_index() of its VIP. Answers kVerdictUndecided and a filled
+// `match`, or the verdict that ends the packet's way here.
+SLUICE_INLINE enum Verdict find_service(const struct Tables *tables, const struct Packet *packet,
+                                        uint32_t index, struct ServiceMatch *match) {
   const struct Vip *vip = find_vip(tables, &packet->vip, index);
   if (!vip) return kVerdictPassNotVip;
   if (SLUICE_UNLIKELY(packet->l4_verdict != kVerdictUndecided)) return (enum Verdict)packet->l4_verdict;

@@ -30,12 +30,16 @@ SLUICE_INLINE const struct Egress *tables_egress(const struct Tables *tables, ui
 
 // This worker's connection table, and the tables of others, which are only read.
 SLUICE_INLINE uint32_t tables_bucket_mask(const struct Tables *tables, uint8_t family);
-SLUICE_INLINE union ConnectionBucket *tables_bucket(const struct Tables *tables, uint8_t family, uint32_t index);
+SLUICE_INLINE union ConnectionBucket *tables_bucket(const struct Tables *tables, uint8_t family,
+                                                    uint32_t index);
 SLUICE_INLINE uint32_t tables_peer_count(const struct Tables *tables);
 SLUICE_INLINE const union ConnectionBucket *tables_peer_bucket(const struct Tables *tables, uint32_t peer,
                                                                uint8_t family, uint32_t index);
 // Whether a look into the peers' tables is within the worker's rate limit now; takes one if so.
 SLUICE_INLINE bool tables_take_adoption_lookup(const struct Tables *tables);
+// The same for one more walk for room in this worker's table: a full table must not cost each new flow
+// hundreds of cache lines.
+SLUICE_INLINE bool tables_take_displacement_walk(const struct Tables *tables);
 
 // Active connections (embryonic and established) of a backend: over all workers, as last merged, with
 // this worker's own as they are now.

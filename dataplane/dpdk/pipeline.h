@@ -19,13 +19,10 @@ namespace sluice {
 
 constexpr uint32_t kBurstSize = 32;  // frames
 
-/// What was decided for one received frame; forwarded frames are already encapsulated.
-struct FrameResult {
-  uint32_t service;  // identifier; for forward verdicts
-  uint32_t bytes;    // of the frame as received
-  uint16_t backend;  // identifier; for forward verdicts
-  uint16_t port;     // index of the logical port to leave by; for forward verdicts
-  uint8_t verdict;   // enum Verdict
+/// What was decided for one received frame; a frame with a forward verdict is already encapsulated.
+struct FrameResult : Decision {
+  uint32_t bytes;  // of the frame as received
+  uint16_t port;   // index of the logical port to leave by; for forward verdicts
 };
 
 namespace pipeline_detail {
@@ -34,7 +31,6 @@ namespace pipeline_detail {
 struct FrameWork {
   Packet packet;
   ConnectionKey key;
-  Decision decision;
   uint32_t vip_index;
 };
 
@@ -43,32 +39,42 @@ SLUICE_INLINE Frame frame_of(const rte_mbuf *mbuf) {
   return {start, start + mbuf->data_len, mbuf->pkt_len};
 }
 
-SLUICE_INLINE void parse_stage(const Tables &tables, const rte_mbuf *mbuf, FrameWork *work) {
+SLUICE_INLINE void parse_stage(const Tables &tables, const rte_mbuf *mbuf, FrameWork *work,
+                               FrameResult *result) {
   Frame frame = frame_of(mbuf);
-  work->decision = {nullptr, 0, 0, kVerdictUndecided, 0};
-  work->decision.verdict = static_cast<uint8_t>(parse(&frame, &work->packet));
-  if (work->decision.verdict != kVerdictUndecided) return;
+  *result = {{nullptr, 0, 0, static_cast<uint8_t>(parse(&frame, &work->packet)), 0}, frame.length, 0};
+  if (result->verdict != kVerdictUndecided) return;
   work->vip_index = vip_index(&tables, &work->packet.vip);
   rte_prefetch0(&tables.vips[work->vip_index]);
 }
 
-SLUICE_INLINE void service_stage(const Tables &tables, FrameWork *work) {
-  if (work->decision.verdict != kVerdictUndecided) return;
+/// What a new connection will look at besides its first bucket.
+SLUICE_INLINE void prefetch_for_new(const Tables &tables, const FrameWork *work, uint32_t service_id) {
+  const Service &service = tables.services[service_id];
+  const uint32_t mask = tables_bucket_mask(&tables, work->key.family);
+  rte_prefetch0(
+      tables_bucket(&tables, work->key.family, other_bucket(work->key.bucket, work->key.tag, mask)));
+  rte_prefetch0(&tables.slots[service.first_slot + slot_of_hash(&service, work->packet.hash)]);
+}
+
+SLUICE_INLINE void service_stage(const Tables &tables, FrameWork *work, FrameResult *result) {
+  if (result->verdict != kVerdictUndecided) return;
   ServiceMatch match = {0, 0};
-  work->decision.verdict = static_cast<uint8_t>(find_service(&tables, &work->packet, work->vip_index, &match));
-  if (work->decision.verdict != kVerdictUndecided) return;
-  work->decision.service = match.service;
+  result->verdict = static_cast<uint8_t>(find_service(&tables, &work->packet, work->vip_index, &match));
+  if (result->verdict != kVerdictUndecided) return;
+  result->service = match.service;
   hash_flow(&tables, &work->packet);
   make_connection_key(&tables, &work->packet, match.vip_number, &work->key);
   rte_prefetch0(tables_bucket(&tables, work->key.family, work->key.bucket));
+  if (opens_connection(&work->packet)) prefetch_for_new(tables, work, match.service);
 }
 
-SLUICE_INLINE void connection_stage(const Tables &tables, uint32_t now_s, FrameWork *work) {
-  if (work->decision.verdict != kVerdictUndecided) return;
-  work->decision.verdict =
-      static_cast<uint8_t>(choose_backend(&tables, &work->packet, &work->key, now_s, &work->decision));
-  rte_prefetch0(work->decision.egress);
-  rte_prefetch0(&tables.backend_counters[work->decision.backend]);
+SLUICE_INLINE void connection_stage(const Tables &tables, uint32_t now_s, const FrameWork *work,
+                                    FrameResult *result) {
+  if (result->verdict != kVerdictUndecided) return;
+  result->verdict = static_cast<uint8_t>(choose_backend(&tables, &work->packet, &work->key, now_s, result));
+  rte_prefetch0(result->egress);
+  rte_prefetch0(&tables.backend_counters[result->backend]);
 }
 
 /// Makes room in front of the inner packet, cuts link padding off behind it, and writes the headers.
@@ -85,19 +91,17 @@ SLUICE_INLINE Verdict encapsulate_in_mbuf(rte_mbuf *mbuf, const Egress &egress, 
   return kVerdictUndecided;
 }
 
-SLUICE_INLINE void write_stage(rte_mbuf *mbuf, FrameWork *work, FrameResult *result) {
-  Decision &decision = work->decision;
-  *result = {decision.service, mbuf->pkt_len, decision.backend, 0, decision.verdict};
-  if (!decision.egress) return;
-  Verdict obstacle = check_egress(decision.egress, &work->packet);
+SLUICE_INLINE void write_stage(rte_mbuf *mbuf, const FrameWork *work, FrameResult *result) {
+  if (!result->egress) return;
+  Verdict obstacle = check_egress(result->egress, &work->packet);
   if (likely(obstacle == kVerdictUndecided)) {
-    obstacle = encapsulate_in_mbuf(mbuf, *decision.egress, work->packet);
+    obstacle = encapsulate_in_mbuf(mbuf, *result->egress, work->packet);
   }
   if (unlikely(obstacle != kVerdictUndecided)) {
     result->verdict = static_cast<uint8_t>(obstacle);
     return;
   }
-  result->port = decision.egress->port;
+  result->port = result->egress->port;
 }
 
 }  // namespace pipeline_detail
@@ -109,9 +113,9 @@ inline void run_burst(const Tables &tables, rte_mbuf *const *frames, uint32_t co
   using namespace pipeline_detail;
   FrameWork work[kBurstSize];
   for (uint32_t i = 0; i < count; i++) rte_prefetch0(rte_pktmbuf_mtod(frames[i], const void *));
-  for (uint32_t i = 0; i < count; i++) parse_stage(tables, frames[i], &work[i]);
-  for (uint32_t i = 0; i < count; i++) service_stage(tables, &work[i]);
-  for (uint32_t i = 0; i < count; i++) connection_stage(tables, now_s, &work[i]);
+  for (uint32_t i = 0; i < count; i++) parse_stage(tables, frames[i], &work[i], &results[i]);
+  for (uint32_t i = 0; i < count; i++) service_stage(tables, &work[i], &results[i]);
+  for (uint32_t i = 0; i < count; i++) connection_stage(tables, now_s, &work[i], &results[i]);
   for (uint32_t i = 0; i < count; i++) write_stage(frames[i], &work[i], &results[i]);
 }
 
