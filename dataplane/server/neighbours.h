@@ -4,6 +4,7 @@
 #ifndef SLUICE_SERVER_NEIGHBOURS_H
 #define SLUICE_SERVER_NEIGHBOURS_H
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -36,7 +37,7 @@ class Neighbours {
  public:
   /// Opens the netlink sockets and reads links and neighbours. `ports`: routes count only if they
   /// leave by one of these. Errors: netlink refused.
-  [[nodiscard]] static Result<std::unique_ptr<Neighbours>> open(std::vector<EnginePort> ports);
+  [[nodiscard]] static Result<std::unique_ptr<Neighbours>> open(const std::vector<EnginePort> &ports);
 
   Neighbours(const Neighbours &) = delete;
   Neighbours &operator=(const Neighbours &) = delete;
@@ -51,9 +52,10 @@ class Neighbours {
 
   enum class Change { kNone, kEgress };
 
-  /// Reads events and asks the kernel, a bounded number of questions per call, never waits.
+  /// Reads events and asks the kernel, a bounded number of questions per call, never waits. `now` paces
+  /// the questions.
   /// kEgress: `egress()` may differ from what it was before the call.
-  Change process();
+  Change process(std::chrono::steady_clock::time_point now);
 
   /// Backends that take new connections, came with the last set_backends, and are neither ready nor
   /// given up: what a publication may wait for, for a moment.

@@ -1,0 +1,341 @@
+#include "dataplane/server/server.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <utility>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <poll.h>
+#include <spdlog/spdlog.h>
+#include <sys/epoll.h>
+
+#include "dataplane/server/neighbours.h"
+#include "dataplane/server/netlink.h"
+#include "dataplane/server/snapshot_store.h"
+
+namespace sluice {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::json;
+using namespace std::chrono_literals;
+
+constexpr auto kNextHopWait = 100ms;  // that a new snapshot may wait for its new backends' link addresses
+constexpr auto kInstallGap = 20ms;    // between two installations that follow the neighbours
+constexpr auto kMergeInterval = 5ms;  // of least-connection's counts
+constexpr auto kHeartbeatInterval = 5s;
+constexpr size_t kNextHopsShown = 500;  // in `status`: an answer has room for about a thousand
+
+bool has_least_connection(const MappedSnapshot &snapshot) {
+  const auto services = snapshot.services();
+  return std::any_of(services.begin(), services.end(),
+                     [](const Service &service) { return service.scheduler == kSchedulerLeastConnection; });
+}
+
+Result<UniqueFd> duplicate(int fd) {
+  UniqueFd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!copy.valid()) return Error{fmt::format("cannot duplicate a descriptor: {}", std::strerror(errno))};
+  return copy;
+}
+
+bool is_same(const MappedSnapshot &a, const MappedSnapshot &b) {
+  return a.header().revision == b.header().revision && a.header().checksum == b.header().checksum &&
+         a.header().total_size == b.header().total_size;
+}
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  Impl(const ServerOptions &options, Engine *engine, const CounterRegion *counters,
+       ConnectionRegion *connections)
+      : options_(options),
+        engine_(engine),
+        counters_(counters),
+        connections_(connections),
+        store_(options.snapshot_path) {}
+
+  Status open();
+  Status run(int stop_fd);
+
+ private:
+  Status watch(int fd);
+  void install_stored();
+  void install(std::shared_ptr<const MappedSnapshot> snapshot);
+  void wait_for_next_hops();
+  void install_tables(Clock::time_point now);
+  void follow_neighbours(Clock::time_point now);
+  void keep_time(Clock::time_point now);
+  int milliseconds_to_next(Clock::time_point now) const;
+
+  Result<ControlAnswer> handle(ControlRequest request);
+  Result<ControlAnswer> answer_hello() const;
+  Result<ControlAnswer> answer_publish(ControlRequest request);
+  Result<ControlAnswer> answer_snapshot() const;
+  Result<ControlAnswer> answer_status() const;
+  Json next_hops() const;
+  uint64_t revision() const { return snapshot_ ? snapshot_->header().revision : 0; }
+
+  ServerOptions options_;
+  Engine *engine_;
+  const CounterRegion *counters_;
+  ConnectionRegion *connections_;
+  SnapshotStore store_;
+  std::string store_error_;  // of the last save; empty when it is on disk
+  std::unique_ptr<ControlSocket> socket_;
+  std::unique_ptr<Neighbours> neighbours_;
+  UniqueFd epoll_;
+  std::shared_ptr<const MappedSnapshot> snapshot_;  // in force; null before the first
+  enum class Counts { kNotNeeded, kMerged } counts_ = Counts::kNotNeeded;
+  enum class Tables { kCurrent, kOutdated } tables_ = Tables::kCurrent;
+  Clock::time_point installed_at_ = Clock::time_point::min();
+  Clock::time_point next_merge_ = Clock::time_point::min();
+  Clock::time_point next_heartbeat_ = Clock::time_point::min();
+};
+
+Status Server::Impl::watch(int fd) {
+  epoll_event event = {};
+  event.events = EPOLLIN;
+  event.data.fd = fd;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+    return Error{fmt::format("server: cannot watch a descriptor: {}", std::strerror(errno))};
+  return Done{};
+}
+
+Status Server::Impl::open() {
+  epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll_.valid()) return Error{fmt::format("server: epoll: {}", std::strerror(errno))};
+  auto socket = ControlSocket::listen(options_.control_socket);
+  if (!socket.ok()) return socket.error();
+  socket_ = std::move(socket).value();
+  auto neighbours = Neighbours::open(engine_->ports());
+  if (!neighbours.ok()) return neighbours.error();
+  neighbours_ = std::move(neighbours).value();
+  for (const int fd : {socket_->fd(), neighbours_->fd()}) {
+    Status watched = watch(fd);
+    if (!watched.ok()) return watched;
+  }
+  install_stored();
+  return Done{};
+}
+
+void Server::Impl::install_stored() {
+  auto stored = store_.load();
+  if (!stored.ok()) {
+    spdlog::error("stored snapshot is not used: {}; packets go to the kernel until sluiced publishes one",
+                  stored.error().message);
+  } else if (stored.value() == nullptr) {
+    spdlog::info("no stored snapshot in {}: packets go to the kernel until sluiced publishes one",
+                 store_.path().string());
+  } else {
+    install(std::move(stored).value());
+    spdlog::info("revision {} from {} is in force", revision(), store_.path().string());
+  }
+}
+
+// Installation.
+
+void Server::Impl::install(std::shared_ptr<const MappedSnapshot> snapshot) {
+  snapshot_ = std::move(snapshot);
+  neighbours_->set_backends(snapshot_->backends());
+  wait_for_next_hops();
+  connections_->set_flow_hash_key(snapshot_->header().flow_hash_key);
+  install_tables(Clock::now());
+  counts_ = has_least_connection(*snapshot_) ? Counts::kMerged : Counts::kNotNeeded;
+}
+
+/// A new backend whose link address is not known yet would cost its first connections a retransmission;
+/// the tables of before go on meanwhile.
+void Server::Impl::wait_for_next_hops() {
+  const Clock::time_point deadline = Clock::now() + kNextHopWait;
+  for (;;) {
+    const Clock::time_point now = Clock::now();
+    neighbours_->process(now);
+    if (neighbours_->pending_new_backends() == 0 || now >= deadline) return;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - now);
+    pollfd wanted = {neighbours_->fd(), POLLIN, 0};
+    ::poll(&wanted, 1, static_cast<int>(left.count()));
+  }
+}
+
+void Server::Impl::install_tables(Clock::time_point now) {
+  auto tables = std::make_shared<ForwardingTables>();
+  tables->snapshot = snapshot_;
+  tables->egress = neighbours_->egress();
+  engine_->install(std::move(tables));
+  tables_ = Tables::kCurrent;
+  installed_at_ = now;
+}
+
+void Server::Impl::follow_neighbours(Clock::time_point now) {
+  if (neighbours_->process(now) == Neighbours::Change::kEgress && snapshot_) tables_ = Tables::kOutdated;
+}
+
+void Server::Impl::keep_time(Clock::time_point now) {
+  if (tables_ == Tables::kOutdated && now - installed_at_ >= kInstallGap) install_tables(now);
+  if (counts_ == Counts::kMerged && now >= next_merge_) {
+    engine_->merge_active_connections();
+    next_merge_ = now + kMergeInterval;
+  }
+  if (now >= next_heartbeat_) {
+    connections_->heartbeat(read_boot_clock());
+    next_heartbeat_ = now + kHeartbeatInterval;
+  }
+}
+
+int Server::Impl::milliseconds_to_next(Clock::time_point now) const {
+  Clock::time_point next = next_heartbeat_;
+  if (tables_ == Tables::kOutdated) next = std::min(next, installed_at_ + kInstallGap);
+  if (counts_ == Counts::kMerged) next = std::min(next, next_merge_);
+  if (next <= now) return 0;
+  return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(next - now).count());
+}
+
+Status Server::Impl::run(int stop_fd) {
+  Status watched = watch(stop_fd);
+  if (!watched.ok()) return watched;
+  Status result = Done{};
+  for (bool stopped = false; !stopped;) {
+    keep_time(Clock::now());
+    std::array<epoll_event, 4> events = {};
+    const int count =
+        ::epoll_wait(epoll_.get(), events.data(), events.size(), milliseconds_to_next(Clock::now()));
+    if (count < 0 && errno != EINTR) {
+      result = Error{fmt::format("server: epoll_wait: {}", std::strerror(errno))};
+      break;
+    }
+    for (int i = 0; i < count; i++) {
+      const int fd = events[i].data.fd;
+      if (fd == stop_fd) stopped = true;
+      if (fd == neighbours_->fd()) follow_neighbours(Clock::now());
+      if (fd == socket_->fd())
+        socket_->process([this](ControlRequest request) { return handle(std::move(request)); });
+    }
+  }
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, stop_fd, nullptr);
+  return result;
+}
+
+// Requests.
+
+Result<ControlAnswer> Server::Impl::handle(ControlRequest request) {
+  if (request.name == "hello") return answer_hello();
+  if (request.name == "publish") return answer_publish(std::move(request));
+  if (request.name == "snapshot") return answer_snapshot();
+  if (request.name == "status") return answer_status();
+  if (request.name == "counters" || request.name == "connections") {
+    Result<UniqueFd> descriptor =
+        request.name == "counters" ? counters_->read_only_descriptor() : connections_->read_only_descriptor();
+    if (!descriptor.ok()) return descriptor.error();
+    ControlAnswer answer;
+    answer.descriptor = std::move(descriptor).value();
+    return answer;
+  }
+  return Error{fmt::format(
+      "request: \"{}\" is unknown; there are hello, publish, snapshot, status, counters and connections",
+      request.name.substr(0, 60))};
+}
+
+Result<ControlAnswer> Server::Impl::answer_hello() const {
+  ControlAnswer answer;
+  answer.fields = {{"engine", engine_->name()},
+                   {"version", options_.version},
+                   {"abi",
+                    {{"snapshot", SLUICE_SNAPSHOT_VERSION},
+                     {"connections", SLUICE_CONNECTION_VERSION},
+                     {"counters", SLUICE_COUNTER_VERSION}}},
+                   {"revision", revision()}};
+  return answer;
+}
+
+Result<ControlAnswer> Server::Impl::answer_publish(ControlRequest request) {
+  if (!request.descriptor.valid())
+    return Error{"publish: no descriptor was passed: pass the snapshot's sealed memfd"};
+  auto snapshot = MappedSnapshot::from_memfd(std::move(request.descriptor));
+  if (!snapshot.ok()) {
+    spdlog::error("a snapshot is refused, revision {} stays in force: {}", revision(),
+                  snapshot.error().message);
+    return snapshot.error();
+  }
+  if (!snapshot_ || !is_same(*snapshot_, *snapshot.value()) || !store_error_.empty()) {
+    if (snapshot.value()->header().revision < revision())
+      spdlog::warn("revision {} replaces revision {}: sluiced counts anew",
+                   snapshot.value()->header().revision, revision());
+    install(std::move(snapshot).value());
+    const Status saved = store_.save(*snapshot_);
+    store_error_ = saved.ok() ? "" : saved.error().message;
+    // Forwarding goes on with it; only the next start would lack it.
+    if (!saved.ok()) spdlog::error("revision {} is in force but not on disk: {}", revision(), store_error_);
+    spdlog::info("revision {} is in force", revision());
+  }
+  ControlAnswer answer;
+  answer.fields = {{"revision", revision()}, {"stored", store_error_.empty()}};
+  if (!store_error_.empty()) answer.fields["warning"] = store_error_;
+  return answer;
+}
+
+Result<ControlAnswer> Server::Impl::answer_snapshot() const {
+  ControlAnswer answer;
+  answer.fields = {{"revision", revision()}};
+  if (!snapshot_) return answer;
+  Result<UniqueFd> descriptor = duplicate(snapshot_->memfd());
+  if (!descriptor.ok()) return descriptor.error();
+  answer.descriptor = std::move(descriptor).value();
+  return answer;
+}
+
+Json Server::Impl::next_hops() const {
+  const NextHopCounts counts = neighbours_->counts();
+  Json list = Json::array();
+  for (const NextHopStatus &hop : neighbours_->status(kNextHopsShown)) {
+    const Backend &backend = snapshot_->backends()[hop.backend];
+    list.push_back({{"backend", hop.backend},
+                    {"pool", snapshot_->string(backend.pool)},
+                    {"name", snapshot_->string(backend.name)},
+                    {"address", address_text(backend.address)},
+                    {"state", hop.state},
+                    {"via", hop.via}});
+  }
+  const size_t total = size_t{counts.ready} + counts.waiting + counts.unreachable;
+  return {{"ready", counts.ready},
+          {"waiting", counts.waiting},
+          {"unreachable", counts.unreachable},
+          {"not_shown", total - list.size()},
+          {"list", std::move(list)}};
+}
+
+Result<ControlAnswer> Server::Impl::answer_status() const {
+  ControlAnswer answer;
+  answer.fields = engine_->status();
+  Json &fields = answer.fields;
+  fields["engine"] = engine_->name();
+  fields["version"] = options_.version;
+  fields["revision"] = revision();
+  fields["stored"] = snapshot_ != nullptr && store_error_.empty();
+  if (!store_error_.empty()) fields["warning"] = store_error_;
+  fields["next_hops"] = next_hops();
+  fields["memory"]["connections_bytes"] = connections_->header().total_size;
+  fields["memory"]["connections"] = connections_->opened_as();
+  fields["memory"]["counters_bytes"] = counters_->header().total_size;
+  return answer;
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() = default;
+
+Result<std::unique_ptr<Server>> Server::create(const ServerOptions &options, Engine *engine,
+                                               const CounterRegion *counters, ConnectionRegion *connections) {
+  auto impl = std::make_unique<Impl>(options, engine, counters, connections);
+  const Status opened = impl->open();
+  if (!opened.ok()) return opened.error();
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+Status Server::run(int stop_fd) { return impl_->run(stop_fd); }
+
+}  // namespace sluice
