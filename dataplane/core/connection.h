@@ -26,7 +26,12 @@ enum ConnectionPolicy {
   kIpv4Width = 2,  // words per entry
   kIpv6Width = 4,
   kBucketWords = 8,
-  kEvictableAgeS = 3  // an embryonic entry this old goes first: a client's first SYN retransmission is past (RFC 6298)
+  kEvictableAgeS =
+      3,  // an embryonic entry this old goes first: a client's first SYN retransmission is past (RFC 6298)
+  // How far room is looked for among entries that can move. At 85% load, buckets of two (IPv6) need it.
+  kMaxDisplacements = 24,     // moves in a row
+  kMaxDisplacementWalks = 8,  // tries, from each of the flow's buckets in turn
+  kPatientDisplacements = 3   // moves before an embryonic entry gives way whatever its age
 };
 
 // A flow as its entry would hold it, and where that entry can be.
@@ -222,46 +227,9 @@ SLUICE_INLINE void entry_move(union ConnectionBucket *to, int to_state, union Co
   for (uint32_t i = 1; i < width; i++) *(source - i) = 0;
 }
 
-// Makes room in the bucket at `index` by moving one of its entries to that entry's other bucket, as in
-// cuckoo hashing (Pagh, Rodler, ESA 2001), if there is room there. Answers as bucket_make_room.
-SLUICE_NOINLINE int bucket_displace_one(const struct Tables *tables, uint8_t family, uint32_t index,
-                                        uint32_t now_s) {
-  uint32_t width = family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
-  union ConnectionBucket *bucket = tables_bucket(tables, family, index);
-  if (!bucket) return -1;
-  for (uint32_t state = width - 1; state < kBucketWords; state += width) {
-    uint32_t other = entry_other_bucket(tables, &bucket->word[state], width, index);
-    union ConnectionBucket *to = tables_bucket(tables, family, other);
-    if (!to) return -1;
-    int room = bucket_make_room(tables, to, width, now_s);
-    if (room < 0) continue;
-    entry_move(to, room, bucket, (int)state, width);
-    return (int)state;
-  }
-  return -1;
-}
-
-// The same, one step deeper: makes room in the other bucket first.
-SLUICE_NOINLINE int bucket_displace_two(const struct Tables *tables, uint8_t family, uint32_t index,
-                                        uint32_t now_s) {
-  uint32_t width = family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
-  union ConnectionBucket *bucket = tables_bucket(tables, family, index);
-  if (!bucket) return -1;
-  for (uint32_t state = width - 1; state < kBucketWords; state += width) {
-    uint32_t other = entry_other_bucket(tables, &bucket->word[state], width, index);
-    union ConnectionBucket *to = tables_bucket(tables, family, other);
-    if (!to) return -1;
-    int room = bucket_displace_one(tables, family, other, now_s);
-    if (room < 0) continue;
-    entry_move(to, room, bucket, (int)state, width);
-    return (int)state;
-  }
-  return -1;
-}
-
 // Empties the oldest embryonic entry of the bucket that is at least `min_age_s` old; -1 if none is.
-SLUICE_INLINE int bucket_evict_embryonic(const struct Tables *tables, union ConnectionBucket *bucket, uint32_t width,
-                                         uint32_t min_age_s, uint32_t now_s) {
+SLUICE_INLINE int bucket_evict_embryonic(const struct Tables *tables, union ConnectionBucket *bucket,
+                                         uint32_t width, uint32_t min_age_s, uint32_t now_s) {
   int oldest = -1;
   uint32_t oldest_age = min_age_s;
   for (uint32_t state = width - 1; state < kBucketWords; state += width) {
@@ -283,6 +251,76 @@ struct EntryPlace {
   int state;  // index of the state word; -1: nowhere
 };
 
+// A chain of entries, each of which is to move to the place of the next; the last place is room.
+struct DisplacementPath {
+  uint32_t bucket[kMaxDisplacements + 1];
+  uint8_t state[kMaxDisplacements + 1];  // index of the state word
+};
+
+// Looks for room in the other buckets of the entries of the path's bucket at `depth`. True: the path's
+// place at `depth` + 1 is room for the entry at `depth`. False: it is the bucket to look on from, by way
+// of an entry that `random` picks (and that does not lead back).
+SLUICE_INLINE bool displacement_step(const struct Tables *tables, uint8_t family,
+                                     struct DisplacementPath *path, uint32_t depth, uint32_t random,
+                                     uint32_t now_s) {
+  uint32_t width = family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
+  union ConnectionBucket *bucket = tables_bucket(tables, family, path->bucket[depth]);
+  if (!bucket) return false;
+  uint32_t before = depth > 0 ? path->bucket[depth - 1] : path->bucket[0];
+  uint32_t entries = kBucketWords / width;
+  // A flood fills every bucket with young embryonic entries: patience for them ends soon.
+  uint32_t min_age_s = depth < kPatientDisplacements ? kEvictableAgeS : 0;
+  for (uint32_t i = 0; i < entries; i++) {
+    uint32_t state = ((i + (random >> 30)) & (entries - 1)) * width + width - 1;
+    uint32_t other =
+        entry_other_bucket(tables, &bucket->word[state & (kBucketWords - 1)], width, path->bucket[depth]);
+    union ConnectionBucket *to = tables_bucket(tables, family, other);
+    if (!to) return false;
+    int room = bucket_make_room(tables, to, width, now_s);
+    if (room < 0) room = bucket_evict_embryonic(tables, to, width, min_age_s, now_s);
+    if (room < 0 && i > 0 && path->bucket[depth + 1] != before) continue;
+    path->state[depth] = (uint8_t)state;
+    path->bucket[depth + 1] = other;
+    path->state[depth + 1] = (uint8_t)room;
+    if (room >= 0) return true;
+  }
+  return false;
+}
+
+// Moves the entries of a path of `length` moves, from its far end on. A path that crosses itself does
+// not fit any more when the crossing is reached; what has moved until then is where it may be.
+SLUICE_INLINE bool displacement_shift(const struct Tables *tables, uint8_t family,
+                                      const struct DisplacementPath *path, uint32_t length) {
+  uint32_t width = family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
+  for (uint32_t i = kMaxDisplacements; i > 0; i--) {
+    if (i > length) continue;
+    union ConnectionBucket *from = tables_bucket(tables, family, path->bucket[i - 1]);
+    union ConnectionBucket *to = tables_bucket(tables, family, path->bucket[i]);
+    if (!from || !to) return false;
+    const uint64_t *entry = &from->word[path->state[i - 1] & (kBucketWords - 1)];
+    if (to->word[path->state[i] & (kBucketWords - 1)] != 0 || *entry == 0) return false;
+    if (entry_other_bucket(tables, entry, width, path->bucket[i - 1]) != path->bucket[i]) return false;
+    entry_move(to, (int)path->state[i], from, (int)path->state[i - 1], width);
+  }
+  return true;
+}
+
+// Makes room in the bucket at `index` by moving one of its entries to that entry's other bucket, and
+// one of that bucket's before it, and so on, as in cuckoo hashing with buckets (Dietzfelbinger, Weidling,
+// TCS 2007) with a random walk that moves nothing until it has found room. Answers as bucket_make_room.
+SLUICE_NOINLINE int bucket_displace(const struct Tables *tables, uint8_t family, uint32_t index,
+                                    uint32_t random, uint32_t now_s) {
+  struct DisplacementPath path;
+  path.bucket[0] = index;
+  for (uint32_t depth = 0; depth < kMaxDisplacements; depth++) {
+    if (displacement_step(tables, family, &path, depth, random, now_s)) {
+      return displacement_shift(tables, family, &path, depth + 1) ? (int)path.state[0] : -1;
+    }
+    random = random * 0x9e3779b1u + 1;
+  }
+  return -1;
+}
+
 // Finds or makes room in the flow's two buckets. The cheap ways first; embryonic entries give way,
 // established ones never do.
 SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables, const struct ConnectionKey *key,
@@ -300,14 +338,9 @@ SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables
     place.state = bucket_evict_embryonic(tables, place.bucket, key->width, kEvictableAgeS, now_s);
     if (place.state >= 0) return place;
   }
-  for (int i = 0; i < 2; i++) {
-    place.bucket = tables_bucket(tables, key->family, index[i]);
-    place.state = bucket_displace_one(tables, key->family, index[i], now_s);
-    if (place.state >= 0) return place;
-  }
-  for (int i = 0; i < 2; i++) {
-    place.bucket = tables_bucket(tables, key->family, index[i]);
-    place.state = bucket_displace_two(tables, key->family, index[i], now_s);
+  for (uint32_t i = 0; i < kMaxDisplacementWalks && tables_take_displacement_walk(tables); i++) {
+    place.bucket = tables_bucket(tables, key->family, index[i & 1]);
+    place.state = bucket_displace(tables, key->family, index[i & 1], key->tag + i, now_s);
     if (place.state >= 0) return place;
   }
   for (int i = 0; i < 2; i++) {

@@ -38,6 +38,7 @@ struct Tables {
   const ConnectionTable *peers = nullptr;
   uint32_t peer_count = 0;
   uint32_t *adoption_budget = nullptr;  // looks into peers' tables left in this interval
+  uint32_t *displacement_budget = nullptr;  // walks for room left in this interval; null: no limit
 
   // Counters: this worker's part of the shared region.
   WorkerCounters *worker = nullptr;
@@ -81,6 +82,13 @@ SLUICE_INLINE const ConnectionBucket *tables_peer_bucket(const Tables *tables, u
 SLUICE_INLINE bool tables_take_adoption_lookup(const Tables *tables) {
   if (*tables->adoption_budget == 0) return false;
   --*tables->adoption_budget;
+  return true;
+}
+
+SLUICE_INLINE bool tables_take_displacement_walk(const Tables *tables) {
+  if (!tables->displacement_budget) return true;
+  if (*tables->displacement_budget == 0) return false;
+  --*tables->displacement_budget;
   return true;
 }
 
