@@ -18,6 +18,7 @@
 SLUICE_NAMESPACE_BEGIN
 
 #define SLUICE_STATE_KEY_MASK 0x1ffffffffull  // ports and protocol
+#define SLUICE_STATE_ABOVE_KEY 31             // bits above them
 #define SLUICE_STATE_STATE_SHIFT 33
 #define SLUICE_STATE_STAMP_SHIFT 35
 #define SLUICE_STATE_BACKEND_SHIFT 48
@@ -82,26 +83,28 @@ SLUICE_INLINE void make_connection_key(const struct Tables *tables, const struct
   }
 }
 
-SLUICE_INLINE uint32_t other_bucket(uint32_t bucket, uint32_t tag, uint32_t mask) { return bucket ^ (tag & mask); }
+SLUICE_INLINE uint32_t other_bucket(uint32_t bucket, uint32_t tag, uint32_t mask) {
+  return bucket ^ (tag & mask);
+}
+
+// 1 if the entry's words are the flow's, whatever its state, else 0.
+SLUICE_INLINE int ipv4_entry_is(const uint64_t *entry, const struct ConnectionKey *key) {
+  return SLUICE_IS_ZERO((entry[0] ^ key->word[0]) | ((entry[1] ^ key->word[1]) << SLUICE_STATE_ABOVE_KEY));
+}
+SLUICE_INLINE int ipv6_entry_is(const uint64_t *entry, const struct ConnectionKey *key) {
+  return SLUICE_IS_ZERO((entry[0] ^ key->word[0]) | (entry[1] ^ key->word[1]) | (entry[2] ^ key->word[2]) |
+                        ((entry[3] ^ key->word[3]) << SLUICE_STATE_ABOVE_KEY));
+}
 
 // Index of the state word of the flow's entry in the bucket, or -1. Without branches within a family:
-// which entry matches is not to be predicted.
+// which entry matches is not to be predicted. At most one does.
 SLUICE_INLINE int bucket_find(const union ConnectionBucket *bucket, const struct ConnectionKey *key) {
   const uint64_t *w = bucket->word;
-  int found = -1;
   if (SLUICE_LIKELY(key->family == kFamilyIpv4)) {
-    for (int state = kBucketWords - 1; state > 0; state -= kIpv4Width) {
-      uint64_t difference = (w[state - 1] ^ key->word[0]) | ((w[state] ^ key->word[1]) & SLUICE_STATE_KEY_MASK);
-      found = difference == 0 ? state : found;
-    }
-  } else {
-    for (int state = kBucketWords - 1; state > 0; state -= kIpv6Width) {
-      uint64_t difference = (w[state - 3] ^ key->word[0]) | (w[state - 2] ^ key->word[1]) |
-                            (w[state - 1] ^ key->word[2]) | ((w[state] ^ key->word[3]) & SLUICE_STATE_KEY_MASK);
-      found = difference == 0 ? state : found;
-    }
+    return ipv4_entry_is(w, key) * 2 + ipv4_entry_is(w + 2, key) * 4 + ipv4_entry_is(w + 4, key) * 6 +
+           ipv4_entry_is(w + 6, key) * 8 - 1;
   }
-  return found;
+  return ipv6_entry_is(w, key) * 4 + ipv6_entry_is(w + 4, key) * 8 - 1;
 }
 
 // The flow's entry, as a pointer to its state word, or null.
@@ -144,8 +147,8 @@ SLUICE_INLINE void connection_touch(const struct Tables *tables, uint64_t *entry
   SLUICE_STORE_RELEASE(entry, touched);
 }
 
-SLUICE_INLINE uint32_t timeout_of(uint64_t word, uint16_t embryonic_s, uint16_t established_s, uint16_t closing_s,
-                                  uint16_t udp_s) {
+SLUICE_INLINE uint32_t timeout_of(uint64_t word, uint16_t embryonic_s, uint16_t established_s,
+                                  uint16_t closing_s, uint16_t udp_s) {
   uint32_t state = state_of(word);
   if (state == kConnectionEmbryonic) return embryonic_s;
   if (state == kConnectionClosing) return closing_s;
@@ -155,9 +158,9 @@ SLUICE_INLINE uint32_t timeout_of(uint64_t word, uint16_t embryonic_s, uint16_t 
 // Whether the entry's backend is still the one for this packet. A packet within a TCP connection stays
 // whatever the backend's state, as long as the backend is known: breaking is for the endpoints. What
 // begins something new (a SYN, or UDP after a pause or towards a dead backend) is scheduled anew.
-SLUICE_INLINE bool connection_holds(const struct Tables *tables, uint64_t word, const struct Packet *packet,
+// `egress` is that of the entry's backend, or null.
+SLUICE_INLINE bool connection_holds(const struct Egress *egress, uint64_t word, const struct Packet *packet,
                                     const struct Service *service, uint32_t now_s) {
-  const struct Egress *egress = tables_egress(tables, backend_of(word));
   if (!egress || (egress->flags & kEgressKnown) == 0) return false;
   bool opens = opens_connection(packet);
   if (SLUICE_LIKELY(!opens && !is_udp(word))) return true;
@@ -188,8 +191,8 @@ SLUICE_INLINE void entry_clear(const struct Tables *tables, uint64_t *entry, uin
 
 // Index of the state word of an entry of the bucket that can be overwritten: an empty one, or one that
 // has expired and is now emptied. -1 if there is none.
-SLUICE_INLINE int bucket_make_room(const struct Tables *tables, union ConnectionBucket *bucket, uint32_t width,
-                                   uint32_t now_s) {
+SLUICE_INLINE int bucket_make_room(const struct Tables *tables, union ConnectionBucket *bucket,
+                                   uint32_t width, uint32_t now_s) {
   for (uint32_t state = width - 1; state < kBucketWords; state += width) {
     if (bucket->word[state] == 0) return (int)state;
   }
@@ -217,8 +220,8 @@ SLUICE_INLINE uint32_t entry_other_bucket(const struct Tables *tables, const uin
 }
 
 // Moves an entry of `from` to an empty place of `to`; a reader finds it in one of them at any time.
-SLUICE_INLINE void entry_move(union ConnectionBucket *to, int to_state, union ConnectionBucket *from, int from_state,
-                              uint32_t width) {
+SLUICE_INLINE void entry_move(union ConnectionBucket *to, int to_state, union ConnectionBucket *from,
+                              int from_state, uint32_t width) {
   uint64_t *target = &to->word[to_state & (kBucketWords - 1)];
   uint64_t *source = &from->word[from_state & (kBucketWords - 1)];
   for (uint32_t i = 1; i < width; i++) *(target - i) = *(source - i);
@@ -244,12 +247,6 @@ SLUICE_INLINE int bucket_evict_embryonic(const struct Tables *tables, union Conn
   }
   return oldest;
 }
-
-// Where a new entry goes.
-struct EntryPlace {
-  union ConnectionBucket *bucket;
-  int state;  // index of the state word; -1: nowhere
-};
 
 // A chain of entries, each of which is to move to the place of the next; the last place is room.
 struct DisplacementPath {
@@ -321,11 +318,18 @@ SLUICE_NOINLINE int bucket_displace(const struct Tables *tables, uint8_t family,
   return -1;
 }
 
+// Where a new entry goes.
+struct EntryPlace {
+  union ConnectionBucket *bucket;
+  int state;  // index of the state word; -1: nowhere
+};
+
 // Finds or makes room in the flow's two buckets. The cheap ways first; embryonic entries give way,
 // established ones never do.
-SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables, const struct ConnectionKey *key,
-                                                     uint32_t now_s) {
-  uint32_t index[2] = {key->bucket, other_bucket(key->bucket, key->tag, tables_bucket_mask(tables, key->family))};
+SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables,
+                                                     const struct ConnectionKey *key, uint32_t now_s) {
+  uint32_t index[2] = {key->bucket,
+                       other_bucket(key->bucket, key->tag, tables_bucket_mask(tables, key->family))};
   struct EntryPlace place = {0, -1};
   for (int i = 0; i < 2; i++) {
     place.bucket = tables_bucket(tables, key->family, index[i]);
@@ -352,8 +356,8 @@ SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables
 }
 
 // Enters the flow with a state word. False: its buckets are full of established connections.
-SLUICE_NOINLINE bool connection_insert(const struct Tables *tables, const struct ConnectionKey *key, uint64_t state,
-                                       uint32_t now_s) {
+SLUICE_NOINLINE bool connection_insert(const struct Tables *tables, const struct ConnectionKey *key,
+                                       uint64_t state, uint32_t now_s) {
   struct EntryPlace place = connection_make_room(tables, key, now_s);
   if (place.state < 0 || !place.bucket) return false;
   uint64_t *entry = &place.bucket->word[place.state & (kBucketWords - 1)];
@@ -377,7 +381,8 @@ SLUICE_INLINE void connection_replace(const struct Tables *tables, uint64_t *ent
 }
 
 // The flow's state word in another worker's table, or 0.
-SLUICE_INLINE uint64_t peer_bucket_read(const union ConnectionBucket *bucket, const struct ConnectionKey *key) {
+SLUICE_INLINE uint64_t peer_bucket_read(const union ConnectionBucket *bucket,
+                                        const struct ConnectionKey *key) {
   int found = bucket_find(bucket, key);
   if (found < 0) return 0;
   const uint64_t *entry = &bucket->word[found & (kBucketWords - 1)];
@@ -387,7 +392,8 @@ SLUICE_INLINE uint64_t peer_bucket_read(const union ConnectionBucket *bucket, co
   return state;
 }
 
-SLUICE_NOINLINE uint64_t connection_find_in_peers(const struct Tables *tables, const struct ConnectionKey *key) {
+SLUICE_NOINLINE uint64_t connection_find_in_peers(const struct Tables *tables,
+                                                  const struct ConnectionKey *key) {
   uint32_t other = other_bucket(key->bucket, key->tag, tables_bucket_mask(tables, key->family));
   uint32_t peers = tables_peer_count(tables);
   for (uint32_t peer = 0; peer < kMaxConnectionTables; peer++) {

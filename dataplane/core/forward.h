@@ -67,8 +67,9 @@ SLUICE_INLINE enum PeerAnswer ask_peers(const struct Tables *tables, const struc
   if (!tables_take_adoption_lookup(tables)) return kPeerNotAsked;
   tables_count_event(tables, kEventAdoptionLookup);
   uint64_t found = connection_find_in_peers(tables, key);
-  if (found == 0 || !connection_holds(tables, found, miss->packet, miss->service, miss->now_s))
-    return kPeerNothing;
+  if (found == 0) return kPeerNothing;
+  const struct Egress *egress = tables_egress(tables, backend_of(found));
+  if (!connection_holds(egress, found, miss->packet, miss->service, miss->now_s)) return kPeerNothing;
   *state =
       make_state(found, next_state(state_of(found), miss->packet->tcp_flags), miss->now_s, backend_of(found));
   return kPeerFound;
@@ -111,19 +112,23 @@ SLUICE_INLINE enum Verdict choose_backend(const struct Tables *tables, const str
                                           struct Decision *decision) {
   const struct Service *service = tables_service(tables, decision->service);
   if (!service) return kVerdictDropInternal;
-  enum Verdict verdict = kVerdictForwardEstablished;
+  enum Verdict verdict = kVerdictUndecided;
   uint16_t backend = 0;
   if (SLUICE_UNLIKELY(packet->flags & kPacketIcmpError)) {
     verdict = choose_backend_of_quoted(tables, key, service, packet->hash, &backend);
   } else {
     uint64_t *entry = connection_find(tables, key);
-    if (SLUICE_LIKELY(entry && connection_holds(tables, *entry, packet, service, now_s))) {
-      connection_touch(tables, entry, packet, now_s);
-      backend = backend_of(*entry);
-    } else {
-      struct Miss miss = {packet, service, entry, now_s};
-      verdict = choose_backend_anew(tables, key, &miss, &backend);
+    if (SLUICE_LIKELY(entry != 0)) {
+      decision->egress = tables_egress(tables, backend_of(*entry));
+      if (SLUICE_LIKELY(connection_holds(decision->egress, *entry, packet, service, now_s))) {
+        decision->backend = backend_of(*entry);
+        connection_touch(tables, entry, packet, now_s);
+        return kVerdictForwardEstablished;
+      }
+      decision->egress = 0;
     }
+    struct Miss miss = {packet, service, entry, now_s};
+    verdict = choose_backend_anew(tables, key, &miss, &backend);
   }
   if (backend == 0) return verdict;
   decision->backend = backend;
