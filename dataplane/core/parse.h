@@ -46,24 +46,31 @@ SLUICE_INLINE enum Verdict parse_ports(struct Packet *packet, const uint8_t *l4,
 }
 
 // Takes the key from the packet that an ICMP error quotes. It was sent from the VIP to the client, so
-// the key is its reverse. `quoted` points at the quoted transport header.
+// the key is its reverse. The message holds `quoted_length` bytes of it, the first `header_size` of
+// which are its IP header.
 SLUICE_INLINE enum Verdict parse_quoted_ports(struct Packet *packet, const uint8_t *quoted,
-                                              const uint8_t *end) {
+                                              const uint8_t *end, uint32_t quoted_length,
+                                              uint32_t header_size) {
   if (packet->protocol != kProtocolTcp && packet->protocol != kProtocolUdp) return kVerdictPassOtherProtocol;
-  if (quoted + kQuotedPortsSize > end) return kVerdictDropIcmpErrorTruncated;
-  packet->vip_port = load_be16(quoted);
-  packet->client_port = load_be16(quoted + 2);
+  const uint8_t *ports = quoted + header_size;
+  if (ports + kQuotedPortsSize > end || header_size + kQuotedPortsSize > quoted_length) {
+    return kVerdictDropIcmpErrorTruncated;
+  }
+  packet->vip_port = load_be16(ports);
+  packet->client_port = load_be16(ports + 2);
   packet->flags |= kPacketIcmpError;
   return kVerdictUndecided;
 }
 
 // ICMP (RFC 792): Destination Unreachable, Time Exceeded and Parameter Problem quote a packet.
-SLUICE_INLINE enum Verdict parse_icmp(struct Packet *packet, const uint8_t *l4, const uint8_t *end) {
-  if (l4 + kIcmpHeaderSize > end) return kVerdictDropL4Truncated;
+SLUICE_INLINE enum Verdict parse_icmp(struct Packet *packet, const uint8_t *l4, const uint8_t *end,
+                                      uint32_t l4_length) {
+  if (l4 + kIcmpHeaderSize > end || l4_length < kIcmpHeaderSize) return kVerdictDropL4Truncated;
   uint8_t type = l4[0];
   if (type != 3 && type != 11 && type != 12) return kVerdictPassOtherProtocol;
   const uint8_t *quoted = l4 + kIcmpHeaderSize;
-  if (quoted + kIpv4Size > end) return kVerdictDropIcmpErrorTruncated;
+  uint32_t quoted_length = l4_length - kIcmpHeaderSize;
+  if (quoted + kIpv4Size > end || quoted_length < kIpv4Size) return kVerdictDropIcmpErrorTruncated;
   // Only a packet that the VIP itself sent, and of which the quoted piece has ports.
   if (load_be32(quoted + 12) != packet->vip.word[3]) return kVerdictPassOtherProtocol;
   uint32_t header_size = (uint32_t)(quoted[0] & 0xf) * 4;
@@ -71,21 +78,23 @@ SLUICE_INLINE enum Verdict parse_icmp(struct Packet *packet, const uint8_t *l4, 
   if ((load_be16(quoted + 6) & host_to_be16(0x1fff)) != 0) return kVerdictDropFragment;
   packet->protocol = quoted[9];
   packet->client.word[3] = load_be32(quoted + 16);
-  return parse_quoted_ports(packet, quoted + header_size, end);
+  return parse_quoted_ports(packet, quoted, end, quoted_length, header_size);
 }
 
 // ICMPv6 (RFC 4443 section 2.1): types below 128 are errors, 1 to 4 are defined.
-SLUICE_INLINE enum Verdict parse_icmpv6(struct Packet *packet, const uint8_t *l4, const uint8_t *end) {
-  if (l4 + kIcmpHeaderSize > end) return kVerdictDropL4Truncated;
+SLUICE_INLINE enum Verdict parse_icmpv6(struct Packet *packet, const uint8_t *l4, const uint8_t *end,
+                                        uint32_t l4_length) {
+  if (l4 + kIcmpHeaderSize > end || l4_length < kIcmpHeaderSize) return kVerdictDropL4Truncated;
   uint8_t type = l4[0];
   if (type < 1 || type > 4) return kVerdictPassOtherProtocol;
   const uint8_t *quoted = l4 + kIcmpHeaderSize;
-  if (quoted + kIpv6Size > end) return kVerdictDropIcmpErrorTruncated;
+  uint32_t quoted_length = l4_length - kIcmpHeaderSize;
+  if (quoted + kIpv6Size > end || quoted_length < kIpv6Size) return kVerdictDropIcmpErrorTruncated;
   struct Address quoted_source = load_ipv6_address(quoted + 8);
   if (!address_equal(&quoted_source, &packet->vip)) return kVerdictPassOtherProtocol;
   packet->protocol = quoted[6];
   packet->client = load_ipv6_address(quoted + 24);
-  return parse_quoted_ports(packet, quoted + kIpv6Size, end);
+  return parse_quoted_ports(packet, quoted, end, quoted_length, kIpv6Size);
 }
 
 SLUICE_INLINE enum Verdict parse_l4(struct Packet *packet, const uint8_t *l4, const uint8_t *end,
@@ -93,9 +102,12 @@ SLUICE_INLINE enum Verdict parse_l4(struct Packet *packet, const uint8_t *l4, co
   if (SLUICE_LIKELY(packet->protocol == kProtocolTcp || packet->protocol == kProtocolUdp)) {
     return parse_ports(packet, l4, end, l4_length);
   }
-  if (packet->protocol == kProtocolIcmp && packet->family == kFamilyIpv4) return parse_icmp(packet, l4, end);
-  if (packet->protocol == kProtocolIcmpv6 && packet->family == kFamilyIpv6)
-    return parse_icmpv6(packet, l4, end);
+  if (packet->protocol == kProtocolIcmp && packet->family == kFamilyIpv4) {
+    return parse_icmp(packet, l4, end, l4_length);
+  }
+  if (packet->protocol == kProtocolIcmpv6 && packet->family == kFamilyIpv6) {
+    return parse_icmpv6(packet, l4, end, l4_length);
+  }
   return kVerdictPassOtherProtocol;
 }
 
