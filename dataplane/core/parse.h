@@ -197,6 +197,9 @@ SLUICE_INLINE enum Verdict parse_ipv6(struct Packet *packet, const uint8_t *l3, 
   packet->protocol = l3[6];
   packet->client = load_ipv6_address(l3 + 8);
   packet->vip = load_ipv6_address(l3 + 24);
+  // On the wire, ::ffff:a.b.c.d is not the IPv4 address that a table means by it (RFC 4291 section
+  // 2.5.5.2 gives it to sockets only): it is no VIP.
+  if (SLUICE_UNLIKELY(address_is_ipv4(&packet->vip))) return kVerdictPassNotVip;
   packet->l4_verdict = (uint8_t)parse_ipv6_payload(packet, l3 + kIpv6Size, end, payload_length);
   return kVerdictUndecided;
 }
