@@ -22,9 +22,6 @@ struct MaglevMember {
 /// `members`, not on the host. Each member's share is its weight's share to within one slot or so.
 std::vector<uint16_t> build_maglev(std::span<const MaglevMember> members, uint32_t slots);
 
-/// Whether `number` is a prime, as a table's size must be (every skip then visits every slot).
-bool is_prime(uint32_t number);
-
 }  // namespace sluice
 
 #endif

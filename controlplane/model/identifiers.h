@@ -23,6 +23,7 @@ struct RemovedBackend {
   Address address{};
   uint16_t id = 0;
   uint64_t removed_unix_s = 0;
+  Timeouts timeouts;  // the longest that its connections had
 };
 
 /// Who has which identifier. A value: assign to a copy, publish, and keep the copy if that worked.
@@ -52,11 +53,14 @@ class Identifiers {
   struct LiveBackend {
     Address address{};
     uint16_t id = 0;
+    Timeouts timeouts;  // the longest of the services that use its pool
   };
 
   Status assign_services(const DesiredState &desired);
-  Status assign_backends(const DesiredState &desired, uint64_t now_unix_s);
+  Status assign_backends(const DesiredState &desired);
+  void make_room(size_t limit);
   void retire_backends(const DesiredState &desired, uint64_t now_unix_s);
+  void note_timeouts(const DesiredState &desired);
   void assign_vips(const DesiredState &desired);
 
   std::unordered_map<std::string, uint32_t> services_;

@@ -21,7 +21,7 @@ struct ConnectionRecord {
   bool udp = false;
   ConnectionState state = kConnectionEmpty;
   uint32_t idle_s = 0;     // since its last packet, modulo 8192
-  uint32_t timeout_s = 0;  // that ends it in this state; 0: no service of the snapshot takes it
+  uint32_t timeout_s = 0;  // that ends it in this state; 0: the snapshot knows none
   uint16_t backend_id = 0;
   uint32_t table = 0;   // of which worker
   std::string service;  // empty: no service of the snapshot takes it
@@ -48,7 +48,7 @@ struct ConnectionList {
 
 /// Walks every table once. `boottime_s` is CLOCK_BOOTTIME now, which the entries' stamps count in.
 /// An entry that its worker writes at the same moment is read again, never mixed.
-ConnectionList list_connections(const ConnectionRegion &region, const SnapshotView &snapshot,
+ConnectionList list_connections(const ConnectionView &region, const SnapshotView &snapshot,
                                 const ConnectionFilter &filter, uint64_t boottime_s);
 
 }  // namespace sluice

@@ -50,14 +50,14 @@ struct VerdictText {
 const std::array<VerdictText, kVerdictCount> &verdict_texts();
 
 /// Sums over all workers.
-CounterTotals read_totals(const CounterRegion &region);
+CounterTotals read_totals(const CounterView &region);
 
 /// The same for one worker (below header().worker_count).
-CounterTotals read_worker(const CounterRegion &region, uint32_t worker_index);
+CounterTotals read_worker(const CounterView &region, uint32_t worker_index);
 
 /// Sums over all workers, by identifier: as many records as the region has room for.
-std::vector<BackendTotals> read_backends(const CounterRegion &region);
-std::vector<ServiceTotals> read_services(const CounterRegion &region);
+std::vector<BackendTotals> read_backends(const CounterView &region);
+std::vector<ServiceTotals> read_services(const CounterView &region);
 
 }  // namespace sluice
 

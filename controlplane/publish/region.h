@@ -15,16 +15,16 @@
 namespace sluice {
 
 /// A read-only mapping that unmaps itself.
-class Mapping {
+class ReadOnlyMapping {
  public:
-  Mapping() = default;
-  Mapping(Mapping &&other) noexcept
+  ReadOnlyMapping() = default;
+  ReadOnlyMapping(ReadOnlyMapping &&other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_bytes_(std::exchange(other.size_bytes_, 0)) {}
-  Mapping &operator=(Mapping &&other) noexcept;
-  ~Mapping();
+  ReadOnlyMapping &operator=(ReadOnlyMapping &&other) noexcept;
+  ~ReadOnlyMapping();
 
   /// Maps the whole file behind `descriptor`, which must have at least `minimum_bytes`.
-  static Result<Mapping> map(const FileDescriptor &descriptor, uint64_t minimum_bytes);
+  static Result<ReadOnlyMapping> map(const FileDescriptor &descriptor, uint64_t minimum_bytes);
 
   const std::byte *data() const { return data_; }
   uint64_t size_bytes() const { return size_bytes_; }
@@ -36,10 +36,10 @@ class Mapping {
 
 /// The counters (dataplane/abi/counters.h). Workers write while this is read: each number is right by
 /// itself, sums of several may be some packets apart.
-class CounterRegion {
+class CounterView {
  public:
   /// Checks magic, version, verdict count, and that every worker's part lies inside the file.
-  static Result<CounterRegion> open(const FileDescriptor &descriptor);
+  static Result<CounterView> open(const FileDescriptor &descriptor);
 
   const CounterRegionHeader &header() const { return header_; }
   const WorkerCounters &worker(uint32_t index) const;
@@ -50,14 +50,14 @@ class CounterRegion {
   const std::byte *worker_part(uint32_t index) const;
 
   CounterRegionHeader header_{};  // copied: what was checked is what is used
-  Mapping mapping_;
+  ReadOnlyMapping mapping_;
 };
 
 /// The connection tables (dataplane/abi/connection.h). Workers write while this is read.
-class ConnectionRegion {
+class ConnectionView {
  public:
   /// Checks magic, version, and that every table lies inside the file.
-  static Result<ConnectionRegion> open(const FileDescriptor &descriptor);
+  static Result<ConnectionView> open(const FileDescriptor &descriptor);
 
   const ConnectionRegionHeader &header() const { return header_; }
 
@@ -68,7 +68,7 @@ class ConnectionRegion {
 
  private:
   ConnectionRegionHeader header_{};  // copied: what was checked is what is used
-  Mapping mapping_;
+  ReadOnlyMapping mapping_;
 };
 
 }  // namespace sluice

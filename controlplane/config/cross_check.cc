@@ -1,0 +1,242 @@
+#include "controlplane/config/cross_check.h"
+
+#include <algorithm>
+#include <compare>
+#include <map>
+#include <tuple>
+#include <unordered_map>
+
+namespace sluice {
+namespace {
+
+constexpr size_t kMaxVips = 65536;
+constexpr size_t kMaxPortSpans = 1u << 20;       // port spans, counted once for each VIP they are on
+constexpr uint64_t kMaxTotalSlots = 128u << 20;  // 256 MiB of slots in a snapshot
+
+bool is_before(TextPlace a, TextPlace b) { return std::tie(a.line, a.column) < std::tie(b.line, b.column); }
+
+std::string element(const char *list, size_t index, const std::string &rest) {
+  return std::string(list) + "[" + std::to_string(index) + "]" + rest;
+}
+
+std::string span_text(model::PortSpan span) {
+  if (span.is_all()) return "all";
+  if (span.first == span.last) return std::to_string(span.first);
+  return std::to_string(span.first) + "-" + std::to_string(span.last);
+}
+
+// One port span on one VIP and protocol.
+struct Claim {
+  Address vip{};
+  model::Protocol protocol = model::Protocol::kTcp;
+  model::PortSpan span;
+  const PlacedService *service = nullptr;
+  TextPlace place;
+};
+
+class CrossCheck {
+ public:
+  CrossCheck(const PlacedState &placed, ErrorList &errors) : placed_(placed), errors_(errors) {}
+
+  void run() {
+    check_counts();
+    check_service_names();
+    check_pools();
+    check_service_pools();
+    if (check_vips()) check_ports();
+  }
+
+ private:
+  void check_counts() {
+    if (placed_.services.size() > kMaxServices) {
+      too_many(placed_.services[kMaxServices].place, "services", placed_.services.size(), kMaxServices);
+    }
+    size_t backends = 0;
+    uint64_t slots = 0;
+    for (const PlacedPool &pool : placed_.pools) {
+      const bool had_room = backends < kMaxBackends;
+      backends += pool.backends.size();
+      if (had_room && backends >= kMaxBackends) {
+        too_many(pool.name.place, element("pools", pool.index, ".backends"), backends, kMaxBackends - 1);
+      }
+      const bool slots_had_room = slots <= kMaxTotalSlots;
+      slots += pool.slots.value;
+      if (slots_had_room && slots > kMaxTotalSlots) {
+        errors_.add(pool.slots.place, element("pools", pool.index, ".slots"), "",
+                    "all pools up to this one have " + std::to_string(slots) + " slots; allowed: " +
+                        std::to_string(kMaxTotalSlots) + " in all; give pools fewer slots");
+      }
+    }
+  }
+
+  void too_many(TextPlace place, const std::string &field, size_t count, size_t limit) {
+    errors_.add(
+        place, field, "",
+        "there are " + std::to_string(count) + " up to here; allowed: " + std::to_string(limit) + " in all");
+  }
+
+  // Notes an error for a name that the list already has.
+  void check_name(std::unordered_map<std::string_view, TextPlace> *names, const Placed<std::string> &name,
+                  const std::string &field, const char *what) {
+    if (name.value.empty()) return;
+    const auto [first, is_new] = names->emplace(name.value, name.place);
+    if (is_new) return;
+    errors_.add(name.place, field, name.value,
+                std::string("another ") + what + " is named " + in_quotes(name.value) + ", in line " +
+                    std::to_string(first->second.line) + "; names must be unique");
+  }
+
+  void check_service_names() {
+    std::unordered_map<std::string_view, TextPlace> names;
+    for (const PlacedService &service : placed_.services) {
+      check_name(&names, service.name, element("services", service.index, ".name"), "service");
+    }
+  }
+
+  void check_pools() {
+    std::unordered_map<std::string_view, TextPlace> names;
+    for (const PlacedPool &pool : placed_.pools) {
+      check_name(&names, pool.name, element("pools", pool.index, ".name"), "pool");
+      check_backends(pool);
+      if (pool.backends.size() <= pool.slots.value) continue;
+      errors_.add(pool.slots.place, element("pools", pool.index, ".slots"), std::to_string(pool.slots.value),
+                  in_quotes(std::to_string(pool.slots.value)) + " slots are fewer than the pool's " +
+                      std::to_string(pool.backends.size()) +
+                      " backends; allowed: a prime of about 100 times as many");
+    }
+  }
+
+  void check_backends(const PlacedPool &pool) {
+    std::unordered_map<std::string_view, TextPlace> names;
+    std::map<Address, const PlacedBackend *> addresses;
+    for (const PlacedBackend &backend : pool.backends) {
+      const std::string prefix = element("pools", pool.index, element(".backends", backend.index, ""));
+      check_name(&names, backend.name, prefix + ".name", "backend of this pool");
+      if (backend.address.value == Address{}) continue;
+      const auto [first, is_new] = addresses.emplace(backend.address.value, &backend);
+      if (is_new) continue;
+      const std::string text = format_address(backend.address.value);
+      errors_.add(backend.address.place, prefix + ".address", text,
+                  in_quotes(text) + " is also the address of backend " +
+                      in_quotes(first->second->name.value) +
+                      " of this pool; give one backend more weight instead");
+    }
+  }
+
+  void check_service_pools() {
+    std::unordered_map<std::string_view, const PlacedPool *> pools;
+    for (const PlacedPool &pool : placed_.pools) pools.emplace(pool.name.value, &pool);
+    for (const PlacedService &service : placed_.services) {
+      if (service.pool.value.empty() || pools.contains(service.pool.value)) continue;
+      errors_.add(
+          service.pool.place, element("services", service.index, ".pool"), service.pool.value,
+          "there is no pool " + in_quotes(service.pool.value) + "; add it to \"pools\" or name another");
+    }
+  }
+
+  // Whether the VIPs and port spans are few enough to look at one by one.
+  bool check_vips() {
+    std::map<Address, TextPlace> vips;
+    size_t spans = 0;
+    for (const PlacedService &service : placed_.services) {
+      std::map<Address, TextPlace> own;
+      for (const Placed<Address> &vip : service.vips) {
+        vips.emplace(vip.value, vip.place);
+        const auto [first, is_new] = own.emplace(vip.value, vip.place);
+        if (is_new) continue;
+        const std::string text = format_address(vip.value);
+        errors_.add(vip.place, element("services", service.index, ".vips"), text,
+                    in_quotes(text) + " is there twice in this service; remove one");
+      }
+      spans += own.size() * service.ports.size();
+      if (vips.size() > kMaxVips) {
+        too_many(service.place, element("services", service.index, ".vips"), vips.size(), kMaxVips);
+        return false;
+      }
+      if (spans > kMaxPortSpans) {
+        too_many(service.place, element("services", service.index, ".ports"), spans, kMaxPortSpans);
+        return false;
+      }
+    }
+    check_backends_are_no_vips(vips);
+    return true;
+  }
+
+  void check_backends_are_no_vips(const std::map<Address, TextPlace> &vips) {
+    for (const PlacedPool &pool : placed_.pools) {
+      for (const PlacedBackend &backend : pool.backends) {
+        const auto vip = vips.find(backend.address.value);
+        if (vip == vips.end()) continue;
+        const std::string text = format_address(backend.address.value);
+        errors_.add(backend.address.place,
+                    element("pools", pool.index, element(".backends", backend.index, ".address")), text,
+                    in_quotes(text) + " is a VIP too, in line " + std::to_string(vip->second.line) +
+                        ": its packets would come back here; give the backend's own address");
+      }
+    }
+  }
+
+  std::vector<Claim> claims() const {
+    std::vector<Claim> claims;
+    for (const PlacedService &service : placed_.services) {
+      std::map<Address, bool> own;
+      for (const Placed<Address> &vip : service.vips) {
+        if (!own.emplace(vip.value, true).second) continue;
+        for (const Placed<model::PortSpan> &port : service.ports) {
+          claims.push_back({vip.value, service.service.protocol, port.value, &service, port.place});
+        }
+      }
+    }
+    return claims;
+  }
+
+  // Sorted so that a span comes right before what it contains, a stack of the spans around the current
+  // one tells nesting (fine), equality and partial overlap (errors) apart.
+  void check_ports() {
+    std::vector<Claim> sorted = claims();
+    std::ranges::stable_sort(sorted, {}, [](const Claim &claim) {
+      return std::tuple(claim.vip, claim.protocol, claim.span.first, -int32_t{claim.span.last});
+    });
+    std::vector<const Claim *> around;
+    for (const Claim &claim : sorted) {
+      const auto ends_before = [&](const Claim *outer) {
+        return outer->vip != claim.vip || outer->protocol != claim.protocol ||
+               outer->span.last < claim.span.first;
+      };
+      while (!around.empty() && ends_before(around.back())) around.pop_back();
+      if (!around.empty() && around.back()->span == claim.span) {
+        conflict(*around.back(), claim, "is taken");
+        continue;
+      }
+      if (!around.empty() && around.back()->span.last < claim.span.last) {
+        conflict(*around.back(), claim, "overlaps");
+        continue;
+      }
+      around.push_back(&claim);
+    }
+  }
+
+  // Tells it where the later of the two is written.
+  void conflict(const Claim &a, const Claim &b, const std::string &how) {
+    const Claim &first = is_before(b.place, a.place) ? b : a;
+    const Claim &second = is_before(b.place, a.place) ? a : b;
+    const std::string where = " on VIP " + format_address(second.vip) + " by service " +
+                              in_quotes(first.service->name.value) + " in line " +
+                              std::to_string(first.place.line);
+    const std::string span = span_text(second.span);
+    const std::string message = how == "is taken"
+                                    ? in_quotes(span) + " is taken" + where + "; give it to one service"
+                                    : in_quotes(span) + " overlaps " + span_text(first.span) + where +
+                                          "; ranges may contain each other or be apart, not overlap in part";
+    errors_.add(second.place, element("services", second.service->index, ".ports"), span, message);
+  }
+
+  const PlacedState &placed_;
+  ErrorList &errors_;
+};
+
+}  // namespace
+
+void check_across(const PlacedState &placed, ErrorList &errors) { CrossCheck(placed, errors).run(); }
+
+}  // namespace sluice

@@ -1,0 +1,277 @@
+#include "controlplane/config/document_reader.h"
+
+#include <array>
+
+#include "controlplane/model/prime.h"
+
+namespace sluice {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr uint32_t kConfigVersion = 1;
+constexpr uint32_t kMinSlots = 101;
+constexpr size_t kMaxVipsPerService = 4096;
+constexpr size_t kMaxPortsPerService = 4096;
+constexpr size_t kMaxHostLength = 255;
+constexpr size_t kMaxPathLength = 2048;
+
+constexpr std::array<std::string_view, 5> kDocumentKeys = {"version", "flow_hash_key",
+                                                           "removed_backend_grace", "services", "pools"};
+constexpr std::array<std::string_view, 7> kServiceKeys = {"name", "vips",      "protocol", "ports",
+                                                          "pool", "scheduler", "timeouts"};
+constexpr std::array<std::string_view, 4> kTimeoutKeys = {"embryonic", "established", "closing", "udp"};
+constexpr std::array<std::string_view, 6> kPoolKeys = {"name",      "forwarding", "slots",
+                                                       "fail_open", "backends",   "health"};
+constexpr std::array<std::string_view, 4> kBackendKeys = {"name", "address", "weight", "drain"};
+constexpr std::array<std::string_view, 9> kHealthKeys = {"type",     "port",    "path", "host", "status",
+                                                         "interval", "timeout", "rise", "fall"};
+
+template <typename Value>
+void put(const std::optional<Value> &value, Value *place) {
+  if (value) *place = *value;
+}
+
+class DocumentReader {
+ public:
+  explicit DocumentReader(ErrorList &errors) : reader_(errors) {}
+
+  PlacedState read(const YamlNode &root) {
+    PlacedState placed;
+    const Field document{&root};
+    if (!reader_.is_map(document, kDocumentKeys)) return placed;
+    if (const auto version = reader_.require(document, "version")) {
+      reader_.number(*version, kConfigVersion, kConfigVersion);
+    }
+    if (const auto key = reader_.find(document, "flow_hash_key")) {
+      placed.state.flow_hash_key = reader_.flow_hash_key(*key);
+    }
+    if (const auto grace = reader_.find(document, "removed_backend_grace")) {
+      put(reader_.seconds(*grace, 1s, 720h), &placed.state.removed_backend_grace);
+    }
+    read_each(document, "services", &placed.services, &DocumentReader::read_service);
+    read_each(document, "pools", &placed.pools, &DocumentReader::read_pool);
+    return placed;
+  }
+
+ private:
+  template <typename Element>
+  void read_each(const Field &map, std::string_view key, std::vector<Element> *elements,
+                 Element (DocumentReader::*read_one)(const Field &)) {
+    const auto list = reader_.require(map, key);
+    if (!list || !reader_.is_list(*list)) return;
+    for (size_t i = 0; i < list->node->items.size(); ++i) {
+      Element element = (this->*read_one)(list->item(i));
+      element.index = i;
+      elements->push_back(std::move(element));
+    }
+  }
+
+  Placed<std::string> read_name(const Field &map, std::string_view key) {
+    const auto field = reader_.require(map, key);
+    if (!field) return {};
+    return {reader_.name(*field).value_or(""), field->node->place};
+  }
+
+  PlacedService read_service(const Field &field) {
+    PlacedService placed;
+    placed.place = field.node->place;
+    if (!reader_.is_map(field, kServiceKeys)) return placed;
+    model::Service &service = placed.service;
+    placed.name = read_name(field, "name");
+    read_vips(field, &placed);
+    if (const auto protocol = reader_.require(field, "protocol")) {
+      using enum model::Protocol;
+      put(reader_.choice<model::Protocol>(*protocol, {{"tcp", kTcp}, {"udp", kUdp}}), &service.protocol);
+    }
+    read_ports(field, &placed);
+    placed.pool = read_name(field, "pool");
+    if (const auto scheduler = reader_.find(field, "scheduler")) {
+      using enum model::Scheduler;
+      put(reader_.choice<model::Scheduler>(*scheduler,
+                                           {{"maglev", kMaglev}, {"least-connection", kLeastConnection}}),
+          &service.scheduler);
+    }
+    if (const auto timeouts = reader_.find(field, "timeouts")) read_timeouts(*timeouts, &service.timeouts);
+    return placed;
+  }
+
+  // Whether `list` is a list of 1 to `max` elements.
+  bool is_filled_list(const Field &list, size_t max) {
+    if (!reader_.is_list(list)) return false;
+    const size_t count = list.node->items.size();
+    if (count >= 1 && count <= max) return true;
+    reader_.error(list, "has " + std::to_string(count) + " elements; allowed: 1 to " + std::to_string(max));
+    return false;
+  }
+
+  void read_vips(const Field &service, PlacedService *placed) {
+    const auto vips = reader_.require(service, "vips");
+    if (!vips || !is_filled_list(*vips, kMaxVipsPerService)) return;
+    for (size_t i = 0; i < vips->node->items.size(); ++i) {
+      const Field item = vips->item(i);
+      if (const auto address = reader_.address(item)) placed->vips.push_back({*address, item.node->place});
+    }
+  }
+
+  void read_ports(const Field &service, PlacedService *placed) {
+    const auto ports = reader_.require(service, "ports");
+    if (!ports) return;
+    if (ports->node->kind == YamlKind::kScalar) {
+      if (ports->node->text == "all") {
+        placed->ports.push_back({model::PortSpan{}, ports->node->place});
+      } else {
+        reader_.error(*ports, in_quotes(ports->node->text) +
+                                  " is no list of ports; allowed: all, or a list such as "
+                                  "[80, 443, \"8000-8999\"]");
+      }
+      return;
+    }
+    if (!is_filled_list(*ports, kMaxPortsPerService)) return;
+    for (size_t i = 0; i < ports->node->items.size(); ++i) {
+      const Field item = ports->item(i);
+      if (const auto span = reader_.port_span(item)) placed->ports.push_back({*span, item.node->place});
+    }
+  }
+
+  void read_timeouts(const Field &field, model::Timeouts *timeouts) {
+    if (!reader_.is_map(field, kTimeoutKeys)) return;
+    const std::pair<std::string_view, seconds *> fields[] = {{"embryonic", &timeouts->embryonic},
+                                                             {"established", &timeouts->established},
+                                                             {"closing", &timeouts->closing},
+                                                             {"udp", &timeouts->udp}};
+    for (const auto &[key, timeout] : fields) {
+      const auto value = FieldReader::find(field, key);
+      if (value) put(reader_.seconds(*value, 1s, seconds(SLUICE_MAX_TIMEOUT_S)), timeout);
+    }
+  }
+
+  PlacedPool read_pool(const Field &field) {
+    PlacedPool placed;
+    placed.slots = {model::Pool{}.slots, field.node->place};
+    if (!reader_.is_map(field, kPoolKeys)) return placed;
+    placed.name = read_name(field, "name");
+    if (const auto forwarding = reader_.find(field, "forwarding")) {
+      reader_.choice<model::Forwarding>(*forwarding, {{"ipip", model::Forwarding::kIpip}});
+    }
+    if (const auto slots = reader_.find(field, "slots")) read_slots(*slots, &placed);
+    if (const auto fail_open = reader_.find(field, "fail_open")) {
+      put(reader_.boolean(*fail_open), &placed.pool.fail_open);
+    }
+    read_each(field, "backends", &placed.backends, &DocumentReader::read_backend);
+    if (const auto health = reader_.find(field, "health")) read_health(*health, &placed.pool.health);
+    return placed;
+  }
+
+  void read_slots(const Field &field, PlacedPool *placed) {
+    const auto slots = reader_.number(field, kMinSlots, kMaxSlotsPerTable);
+    if (!slots) return;
+    placed->slots = {*slots, field.node->place};
+    if (is_prime(*slots)) return;
+    uint32_t next_prime = *slots;
+    while (!is_prime(next_prime)) ++next_prime;
+    uint32_t prime = *slots;
+    while (!is_prime(prime)) --prime;
+    reader_.error(field, in_quotes(field.node->text) + " is not a prime number; allowed: primes from " +
+                             std::to_string(kMinSlots) + " to " + std::to_string(kMaxSlotsPerTable) +
+                             " such as " +
+                             std::to_string(next_prime <= kMaxSlotsPerTable ? next_prime : prime));
+  }
+
+  PlacedBackend read_backend(const Field &field) {
+    PlacedBackend placed;
+    if (!reader_.is_map(field, kBackendKeys)) return placed;
+    placed.name = read_name(field, "name");
+    if (const auto address = reader_.require(field, "address")) {
+      placed.address = {reader_.address(*address).value_or(Address{}), address->node->place};
+    }
+    if (const auto weight = reader_.find(field, "weight")) {
+      const auto number = reader_.number(*weight, 0, kMaxWeight);
+      if (number) placed.backend.weight = static_cast<uint16_t>(*number);
+    }
+    if (const auto drain = reader_.find(field, "drain")) put(reader_.boolean(*drain), &placed.backend.drain);
+    if (placed.backend.weight == 0) placed.backend.drain = true;
+    return placed;
+  }
+
+  void read_health(const Field &field, model::HealthSpec *health) {
+    if (!reader_.is_map(field, kHealthKeys)) return;
+    const auto type = reader_.require(field, "type");
+    if (!type) return;
+    using enum model::HealthType;
+    const auto chosen =
+        reader_.choice<model::HealthType>(*type, {{"tcp", kTcp}, {"http", kHttp}, {"none", kNone}});
+    if (!chosen) return;
+    health->type = *chosen;
+    refuse_useless_keys(field, *chosen);
+    if (*chosen == kNone) return;
+    if (const auto port = reader_.require(field, "port")) {
+      const auto number = reader_.number(*port, 1, 65535);
+      if (number) health->port = static_cast<uint16_t>(*number);
+    }
+    read_http_health(field, health);
+    read_health_pace(field, health);
+  }
+
+  // A key that the type of check never uses is a misunderstanding, not a decoration.
+  void refuse_useless_keys(const Field &health, model::HealthType type) {
+    for (const std::string_view key : kHealthKeys) {
+      const bool for_http = key == "path" || key == "host" || key == "status";
+      const bool useless = key != "type" && (type == model::HealthType::kNone ||
+                                             (type == model::HealthType::kTcp && for_http));
+      if (!useless) continue;
+      if (const auto field = FieldReader::find(health, key)) {
+        reader_.error(*field, std::string("has no meaning with type ") +
+                                  (type == model::HealthType::kNone ? "none" : "tcp") +
+                                  "; remove it or change the type");
+      }
+    }
+  }
+
+  void read_http_health(const Field &field, model::HealthSpec *health) {
+    if (health->type != model::HealthType::kHttp) return;
+    if (const auto path = FieldReader::find(field, "path")) {
+      put(reader_.word(*path, kMaxPathLength), &health->path);
+      if (!health->path.starts_with('/')) {
+        reader_.error(*path, in_quotes(health->path) + " is no path; allowed: what begins with \"/\"");
+      }
+    }
+    if (const auto host = FieldReader::find(field, "host")) {
+      put(reader_.word(*host, kMaxHostLength), &health->host);
+    }
+    if (const auto status = FieldReader::find(field, "status")) {
+      const auto range = reader_.range(*status, 100, 599, "an HTTP status or a range of them");
+      if (range) std::tie(health->status_first, health->status_last) = *range;
+    }
+  }
+
+  void read_health_pace(const Field &field, model::HealthSpec *health) {
+    if (const auto interval = FieldReader::find(field, "interval")) {
+      put(reader_.duration(*interval, 10ms, 1h), &health->interval);
+    }
+    // A check that is slower than its interval would meet the next one.
+    health->timeout = std::min(health->timeout, health->interval);
+    if (const auto timeout = FieldReader::find(field, "timeout")) {
+      put(reader_.duration(*timeout, 1ms, health->interval), &health->timeout);
+    }
+    const std::pair<std::string_view, uint16_t *> counts[] = {{"rise", &health->rise},
+                                                              {"fall", &health->fall}};
+    for (const auto &[key, count] : counts) {
+      const auto value = FieldReader::find(field, key);
+      if (!value) continue;
+      if (const auto number = reader_.number(*value, 1, 100)) *count = static_cast<uint16_t>(*number);
+    }
+  }
+
+  FieldReader reader_;
+};
+
+}  // namespace
+
+PlacedState read_document(const YamlNode &root, ErrorList &errors) {
+  return DocumentReader(errors).read(root);
+}
+
+}  // namespace sluice

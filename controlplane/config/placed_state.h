@@ -1,0 +1,53 @@
+// A configuration while it is being read: the values with the places they were written at, which the
+// checks across services and pools need for their errors.
+#ifndef SLUICE_CONTROLPLANE_CONFIG_PLACED_STATE_H
+#define SLUICE_CONTROLPLANE_CONFIG_PLACED_STATE_H
+
+#include <vector>
+
+#include "controlplane/config/yaml_tree.h"
+#include "controlplane/model/desired_state.h"
+
+namespace sluice {
+
+template <typename Value>
+struct Placed {
+  Value value{};
+  TextPlace place;
+};
+
+/// Lists hold what could be read; `index` is where an element stands in the file's list.
+struct PlacedService {
+  size_t index = 0;
+  TextPlace place;  // of the whole service
+  Placed<std::string> name;
+  std::vector<Placed<Address>> vips;
+  std::vector<Placed<model::PortSpan>> ports;
+  Placed<std::string> pool;
+  model::Service service;  // everything else
+};
+
+struct PlacedBackend {
+  size_t index = 0;
+  Placed<std::string> name;
+  Placed<Address> address;
+  model::BackendSpec backend;  // everything else
+};
+
+struct PlacedPool {
+  size_t index = 0;
+  Placed<std::string> name;
+  Placed<uint32_t> slots;
+  std::vector<PlacedBackend> backends;
+  model::Pool pool;  // everything else
+};
+
+struct PlacedState {
+  std::vector<PlacedService> services;
+  std::vector<PlacedPool> pools;
+  model::DesiredState state;  // everything else
+};
+
+}  // namespace sluice
+
+#endif

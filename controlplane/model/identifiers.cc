@@ -1,0 +1,223 @@
+#include "controlplane/model/identifiers.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "controlplane/model/pool_timeouts.h"
+
+namespace sluice::model {
+namespace {
+
+constexpr uint32_t kFirstBackendId = 1;  // 0 means "none"
+
+// The lowest identifiers that nobody has, in ascending order, one at a time.
+class FreeIdentifiers {
+ public:
+  FreeIdentifiers(uint32_t first, uint32_t end) : next_(first), taken_(end, false) {}
+
+  void take(uint32_t id) { taken_[id] = true; }
+
+  std::optional<uint32_t> lowest() {
+    while (next_ < taken_.size() && taken_[next_]) ++next_;
+    if (next_ == taken_.size()) return std::nullopt;
+    return next_++;
+  }
+
+ private:
+  uint32_t next_;
+  std::vector<bool> taken_;
+};
+
+Timeouts timeouts_of(const sluice::Backend &backend) {
+  return {.embryonic = std::chrono::seconds(backend.embryonic_timeout_s),
+          .established = std::chrono::seconds(backend.established_timeout_s),
+          .closing = std::chrono::seconds(backend.closing_timeout_s),
+          .udp = std::chrono::seconds(backend.udp_timeout_s)};
+}
+
+}  // namespace
+
+Identifiers Identifiers::recover(const SnapshotView &snapshot) {
+  Identifiers recovered;
+  const auto services = snapshot.services();
+  for (uint32_t id = 0; id < services.size(); ++id) {
+    if (services[id].scheduler == 0) continue;
+    recovered.services_.emplace(snapshot.text(services[id].name), id);
+  }
+  const auto backends = snapshot.backends();
+  for (uint32_t id = kFirstBackendId; id < backends.size(); ++id) {
+    const sluice::Backend &backend = backends[id];
+    if (backend.state == kBackendUnused) continue;
+    BackendKey key{std::string(snapshot.text(backend.pool)), std::string(snapshot.text(backend.name))};
+    const auto short_id = static_cast<uint16_t>(id);
+    if (backend.removed != 0) {
+      recovered.removed_.emplace(short_id, RemovedBackend{std::move(key), backend.address, short_id,
+                                                          backend.removed_unix_s, timeouts_of(backend)});
+    } else {
+      recovered.backends_.emplace(std::move(key),
+                                  LiveBackend{backend.address, short_id, timeouts_of(backend)});
+    }
+  }
+  uint32_t highest_number = 0;
+  for (const Vip &vip : snapshot.vips()) {
+    if (vip.number == 0) continue;
+    recovered.vips_.emplace(vip.address, vip.number);
+    highest_number = std::max(highest_number, vip.number);
+  }
+  recovered.next_vip_number_ = std::max(snapshot.header().next_vip_number, highest_number + 1);
+  return recovered;
+}
+
+Status Identifiers::assign(const DesiredState &desired, uint64_t now_unix_s) {
+  Identifiers next = *this;
+  if (Status status = next.assign_services(desired); !status.ok()) return status;
+  next.retire_backends(desired, now_unix_s);
+  if (Status status = next.assign_backends(desired); !status.ok()) return status;
+  next.note_timeouts(desired);
+  next.assign_vips(desired);
+  *this = std::move(next);
+  return Done{};
+}
+
+Status Identifiers::assign_services(const DesiredState &desired) {
+  if (desired.services.size() > kMaxServices) {
+    return Error{"services: " + std::to_string(desired.services.size()) + " are more than the " +
+                 std::to_string(kMaxServices) + " that a snapshot can name; remove some"};
+  }
+  std::unordered_map<std::string, uint32_t> assigned;
+  FreeIdentifiers free(0, kMaxServices);
+  for (const Service &service : desired.services) {
+    const auto known = services_.find(service.name);
+    if (known == services_.end()) continue;
+    assigned.insert(*known);
+    free.take(known->second);
+  }
+  for (const Service &service : desired.services) {
+    if (assigned.contains(service.name)) continue;
+    assigned.emplace(service.name, free.lowest().value());
+  }
+  services_ = std::move(assigned);
+  return Done{};
+}
+
+// Moves every backend that `desired` no longer has to the removed ones, and drops the removed ones
+// whose time is over. A removed_unix_s in the future (the clock was set back) starts its time anew.
+void Identifiers::retire_backends(const DesiredState &desired, uint64_t now_unix_s) {
+  std::unordered_map<BackendKey, Address> wanted;
+  for (const Pool &pool : desired.pools) {
+    for (const BackendSpec &backend : pool.backends) {
+      wanted.emplace(BackendKey{pool.name, backend.name}, backend.address);
+    }
+  }
+  for (auto live = backends_.begin(); live != backends_.end();) {
+    const auto found = wanted.find(live->first);
+    if (found != wanted.end() && found->second == live->second.address) {
+      ++live;
+      continue;
+    }
+    removed_.emplace(live->second.id, RemovedBackend{live->first, live->second.address, live->second.id,
+                                                     now_unix_s, live->second.timeouts});
+    live = backends_.erase(live);
+  }
+  const auto grace_s = static_cast<uint64_t>(desired.removed_backend_grace.count());
+  for (auto &[id, removed] : removed_) removed.removed_unix_s = std::min(removed.removed_unix_s, now_unix_s);
+  std::erase_if(removed_,
+                [&](const auto &entry) { return now_unix_s - entry.second.removed_unix_s >= grace_s; });
+}
+
+Status Identifiers::assign_backends(const DesiredState &desired) {
+  std::map<std::pair<BackendKey, Address>, uint16_t> revivable;
+  for (const auto &[id, removed] : removed_) revivable[{removed.key, removed.address}] = id;
+
+  std::vector<std::pair<BackendKey, Address>> unnamed;
+  for (const Pool &pool : desired.pools) {
+    for (const BackendSpec &backend : pool.backends) {
+      BackendKey key{pool.name, backend.name};
+      if (backends_.contains(key)) continue;
+      const auto revived = revivable.empty() ? revivable.end() : revivable.find({key, backend.address});
+      if (revived == revivable.end()) {
+        unnamed.emplace_back(std::move(key), backend.address);
+        continue;
+      }
+      removed_.erase(revived->second);
+      backends_.emplace(std::move(key), LiveBackend{backend.address, revived->second, {}});
+    }
+  }
+  const size_t room = kMaxBackends - kFirstBackendId;
+  if (backends_.size() + unnamed.size() > room) {
+    return Error{"pools: " + std::to_string(backends_.size() + unnamed.size()) +
+                 " backends are more than the " + std::to_string(room) +
+                 " that a snapshot can name; remove some"};
+  }
+  make_room(room - backends_.size() - unnamed.size());
+
+  FreeIdentifiers free(kFirstBackendId, kMaxBackends);
+  for (const auto &[key, live] : backends_) free.take(live.id);
+  for (const auto &[id, removed] : removed_) free.take(id);
+  for (auto &[key, address] : unnamed) {
+    const auto id = static_cast<uint16_t>(free.lowest().value());
+    backends_.emplace(std::move(key), LiveBackend{address, id, {}});
+  }
+  return Done{};
+}
+
+// Drops the longest removed backends until at most `limit` are left.
+void Identifiers::make_room(size_t limit) {
+  if (removed_.size() <= limit) return;
+  std::vector<std::pair<uint64_t, uint16_t>> oldest_first;
+  for (const auto &[id, removed] : removed_) oldest_first.emplace_back(removed.removed_unix_s, id);
+  std::ranges::sort(oldest_first);
+  oldest_first.resize(removed_.size() - limit);
+  for (const auto &[removed_unix_s, id] : oldest_first) removed_.erase(id);
+}
+
+void Identifiers::note_timeouts(const DesiredState &desired) {
+  const auto by_pool = longest_timeouts_by_pool(desired);
+  for (auto &[key, live] : backends_) {
+    const auto found = by_pool.find(key.pool);
+    live.timeouts = found == by_pool.end() ? Timeouts{} : found->second;
+  }
+}
+
+void Identifiers::assign_vips(const DesiredState &desired) {
+  std::map<Address, uint32_t> assigned;
+  for (const Service &service : desired.services) {
+    for (const Address &address : service.vips) {
+      const auto [entry, is_new] = assigned.emplace(address, 0);
+      if (!is_new) continue;
+      const auto known = vips_.find(address);
+      entry->second = known != vips_.end() ? known->second : next_vip_number_++;
+    }
+  }
+  vips_ = std::move(assigned);
+}
+
+std::optional<uint32_t> Identifiers::service_id(const std::string &name) const {
+  const auto found = services_.find(name);
+  return found == services_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<uint16_t> Identifiers::backend_id(const BackendKey &key) const {
+  const auto found = backends_.find(key);
+  return found == backends_.end() ? std::nullopt : std::optional(found->second.id);
+}
+
+std::optional<uint32_t> Identifiers::vip_number(const Address &address) const {
+  const auto found = vips_.find(address);
+  return found == vips_.end() ? std::nullopt : std::optional(found->second);
+}
+
+ObservedState recover_observed_state(const SnapshotView &snapshot) {
+  ObservedState observed;
+  for (const sluice::Backend &backend : snapshot.backends()) {
+    if (backend.removed != 0) continue;
+    const bool is_up = backend.state == kBackendUp && backend.failed_open == 0;
+    const bool is_down = backend.state == kBackendDown || backend.failed_open != 0;
+    if (!is_up && !is_down) continue;
+    BackendKey key{std::string(snapshot.text(backend.pool)), std::string(snapshot.text(backend.name))};
+    observed.health.emplace(std::move(key), is_up ? Health::kUp : Health::kDown);
+  }
+  return observed;
+}
+
+}  // namespace sluice::model

@@ -1,0 +1,164 @@
+#include "controlplane/store/state_store.h"
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <nlohmann/json.hpp>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+namespace sluice {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char *kSnapshotFile = "snapshot";
+constexpr const char *kFlowHashKeyFile = "flow_hash_key";
+constexpr const char *kDrainedFile = "drained.json";
+constexpr const char *kLockFile = "lock";
+constexpr int kDrainedVersion = 1;
+constexpr uint64_t kMaxFileBytes = 4ull << 30;
+
+Error system_error(const std::filesystem::path &path, const std::string &what) {
+  return Error{"state file " + path.string() + ": " + what + ": " + std::strerror(errno)};
+}
+
+// The file's bytes; nothing when there is no such file.
+Result<std::optional<std::vector<std::byte>>> read_file(const std::filesystem::path &path) {
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid() && errno == ENOENT) return std::optional<std::vector<std::byte>>();
+  if (!file.valid()) return system_error(path, "cannot be opened");
+  struct stat status {};
+  if (fstat(file.get(), &status) != 0) return system_error(path, "fstat");
+  const auto size = static_cast<uint64_t>(status.st_size);
+  if (!S_ISREG(status.st_mode) || size > kMaxFileBytes) {
+    return Error{"state file " + path.string() + ": no regular file of a sensible size; remove it"};
+  }
+  std::vector<std::byte> bytes(size);
+  for (uint64_t done = 0; done < size;) {
+    const ssize_t count = ::read(file.get(), bytes.data() + done, size - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return system_error(path, "cannot be read");
+    done += static_cast<uint64_t>(count);
+  }
+  return std::optional(std::move(bytes));
+}
+
+Status sync_directory(const std::filesystem::path &directory) {
+  const FileDescriptor opened(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!opened.valid() || fsync(opened.get()) != 0) return system_error(directory, "fsync");
+  return Done{};
+}
+
+// Writes a new file beside the old one and puts it in the old one's place: whoever reads sees one of
+// the two, whole, also after a power failure.
+Status write_file(const std::filesystem::path &path, std::span<const std::byte> bytes) {
+  std::filesystem::path temporary = path;
+  temporary += ".new";
+  FileDescriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!file.valid()) return system_error(temporary, "cannot be made");
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t count = ::write(file.get(), bytes.data() + done, bytes.size() - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return system_error(temporary, "cannot be written");
+    done += static_cast<size_t>(count);
+  }
+  if (fsync(file.get()) != 0) return system_error(temporary, "fsync");
+  if (::rename(temporary.c_str(), path.c_str()) != 0) return system_error(path, "cannot be replaced");
+  return sync_directory(path.parent_path());
+}
+
+Status write_file(const std::filesystem::path &path, const std::string &text) {
+  return write_file(path, std::as_bytes(std::span(text)));
+}
+
+}  // namespace
+
+bool system_random(std::span<std::byte> bytes) {
+  return getrandom(bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size());
+}
+
+Result<StateStore> StateStore::open(const std::filesystem::path &directory) {
+  std::error_code fault;
+  if (std::filesystem::create_directories(directory, fault)) {
+    std::filesystem::permissions(directory, std::filesystem::perms::owner_all, fault);
+  }
+  if (fault) return Error{"state directory " + directory.string() + ": cannot be made: " + fault.message()};
+  const std::filesystem::path path = directory / kLockFile;
+  FileDescriptor lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock.valid()) return system_error(path, "cannot be opened");
+  if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    return Error{"state directory " + directory.string() +
+                 ": another sluiced uses it; stop that one or give this one another directory"};
+  }
+  return StateStore(directory, std::move(lock));
+}
+
+Result<std::optional<SnapshotBytes>> StateStore::load_snapshot() const {
+  return read_file(directory_ / kSnapshotFile);
+}
+
+Status StateStore::save_snapshot(std::span<const std::byte> snapshot) {
+  return write_file(directory_ / kSnapshotFile, snapshot);
+}
+
+Result<FlowHashKey> StateStore::load_or_make_flow_hash_key(const RandomSource &random) {
+  const std::filesystem::path path = directory_ / kFlowHashKeyFile;
+  const auto stored = read_file(path);
+  if (!stored.ok()) return stored.error();
+  FlowHashKey key{};
+  if (stored.value()) {
+    if (stored.value()->size() != sizeof(key)) {
+      return Error{"state file " + path.string() + ": has " + std::to_string(stored.value()->size()) +
+                   " bytes instead of " + std::to_string(sizeof(key)) +
+                   "; put back its copy, or remove it (connections then move)"};
+    }
+    std::memcpy(&key, stored.value()->data(), sizeof(key));
+    return key;
+  }
+  if (!random(std::as_writable_bytes(std::span(&key, 1)))) {
+    return Error{"flow_hash_key: the system gives no random bytes; set it in the configuration"};
+  }
+  if (Status status = write_file(path, std::as_bytes(std::span(&key, 1))); !status.ok())
+    return status.error();
+  return key;
+}
+
+Result<std::set<model::BackendKey>> StateStore::load_drained() const {
+  const std::filesystem::path path = directory_ / kDrainedFile;
+  const auto stored = read_file(path);
+  if (!stored.ok()) return stored.error();
+  std::set<model::BackendKey> drained;
+  if (!stored.value()) return drained;
+  const Error damaged{"state file " + path.string() +
+                      ": is damaged; remove it and drain again what must be drained"};
+  const auto *text = reinterpret_cast<const char *>(stored.value()->data());
+  const json document = json::parse(text, text + stored.value()->size(), nullptr, false);
+  if (!document.is_object() || document.value("version", json()) != kDrainedVersion) return damaged;
+  const json backends = document.value("drained", json());
+  if (!backends.is_array()) return damaged;
+  for (const json &backend : backends) {
+    if (!backend.is_object()) return damaged;
+    const json pool = backend.value("pool", json());
+    const json name = backend.value("backend", json());
+    if (!pool.is_string() || !name.is_string()) return damaged;
+    drained.insert({pool.get<std::string>(), name.get<std::string>()});
+  }
+  return drained;
+}
+
+Status StateStore::save_drained(const std::set<model::BackendKey> &drained) {
+  json backends = json::array();
+  for (const model::BackendKey &key : drained)
+    backends.push_back({{"pool", key.pool}, {"backend", key.name}});
+  const json document = {{"version", kDrainedVersion}, {"drained", std::move(backends)}};
+  return write_file(directory_ / kDrainedFile,
+                    document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace sluice
