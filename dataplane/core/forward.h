@@ -45,7 +45,9 @@ SLUICE_NOINLINE enum Verdict choose_backend_of_quoted(const struct Tables *table
     tables_count_event(tables, kEventAdoptionLookup);
     state = connection_find_in_peers(tables, key);
   }
-  *backend = state != 0 ? backend_of(state) : schedule(tables, service, hash);
+  const struct Egress *egress = tables_egress(tables, backend_of(state));
+  bool known = state != 0 && egress && (egress->flags & kEgressKnown) != 0;
+  *backend = known ? backend_of(state) : schedule(tables, service, hash);
   return *backend != 0 ? kVerdictForwardIcmpError : kVerdictDropNoBackend;
 }
 
