@@ -16,6 +16,7 @@ from testbed.commands import need_root
 from testbed.errors import TestbedError
 from testbed.network import Network
 from testbed.servers import BackendServers
+from testbed.signals import uninterrupted
 
 STATE_ROOT = pathlib.Path("/run/sluice-testbed")
 
@@ -48,7 +49,8 @@ class Testbed:
             try:
                 self._build(backends, queues)
             except BaseException:
-                self._remove()
+                with uninterrupted():
+                    self._remove()
                 raise
 
     def claim(self) -> None:
@@ -61,10 +63,15 @@ class Testbed:
         """Undoes claim(): the testbed outlives this process."""
         self._owner.unlink(missing_ok=True)
 
+    def is_mine(self) -> bool:
+        """Whether this process has claimed it."""
+        owner = processes.read_record(self._owner)
+        return owner is not None and owner == processes.record_of(os.getpid())
+
     def down(self) -> bool:
         """Takes everything down: processes, namespaces, files. False if there was nothing."""
         need_root()
-        with self._locked():
+        with uninterrupted(), self._locked():
             there = self.directory.exists() or bool(self.network.existing())
             self._remove()
         return there

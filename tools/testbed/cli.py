@@ -1,13 +1,13 @@
 """The command line of the testbed."""
 
 import argparse
-import signal
 import sys
 
 from testbed import topology
 from testbed.builder import Testbed
 from testbed.errors import TestbedError
 from testbed.network import HOST_INTERFACE
+from testbed.signals import raise_on_signals
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,16 +68,6 @@ def _dispatch(testbed: Testbed, arguments: argparse.Namespace) -> int:
     if arguments.command == "remove-backend":
         return _remove_backend(testbed, arguments.name)
     return _status(testbed)
-
-
-def raise_on_signals() -> None:
-    """SIGTERM and SIGHUP end the program as Ctrl-C does: through every `finally`."""
-
-    def interrupt(number: int, _frame: object) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
 
 
 def main() -> int:

@@ -8,7 +8,8 @@
 
 Every response's body names the backend. Prints one JSON object per line, with "event":
   progress  done, failed                                    four times a second
-  failure   target, error, began, ended                     seconds of CLOCK_MONOTONIC
+  failure   target, backend, error, began, ended            backend: of an earlier answer on the
+            connection, or null; began, ended: seconds of CLOCK_MONOTONIC
   held      count                                           `hold`: every connection had its first answer
   result    done, failed, by_target {target: {backend: n}}; `hold`: done counts connections, and requests too
 """
@@ -52,10 +53,10 @@ class Load:
     def emit(self, event: str, **fields: object) -> None:
         print(json.dumps({"event": event, **fields}), flush=True)
 
-    def failure(self, target: str, error: BaseException, began: float) -> None:
+    def failure(self, target: str, backend: str | None, error: BaseException, began: float) -> None:
         self.failed += 1
         text = f"{type(error).__name__}: {error}".rstrip(": ")
-        self.emit("failure", target=target, error=text, began=began, ended=time.monotonic())
+        self.emit("failure", target=target, backend=backend, error=text, began=began, ended=time.monotonic())
 
     async def report_progress(self) -> None:
         while True:
@@ -99,7 +100,7 @@ async def request_once(load: Load, target: str) -> None:
         load.done += 1
         load.by_target[target][body] += 1
     except (OSError, TimeoutError, asyncio.IncompleteReadError, BadResponse, KeyError, ValueError) as error:
-        load.failure(target, error, began)
+        load.failure(target, None, error, began)
     finally:
         if writer is not None:
             writer.close()
@@ -126,7 +127,7 @@ async def hold_one(load: Load, target: str, first_answer: asyncio.Semaphore) -> 
     """One connection for as long as the load runs."""
     began = time.monotonic()
     writer = None
-    answered = False
+    backend = None
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             reader, writer = await connect(target)
@@ -134,7 +135,6 @@ async def hold_one(load: Load, target: str, first_answer: asyncio.Semaphore) -> 
         load.requests += 1
         load.done += 1
         load.by_target[target][backend] += 1
-        answered = True
         first_answer.release()
         while not await _stopped_within(load, load.arguments.interval):
             async with asyncio.timeout(_TIMEOUT_S):
@@ -143,8 +143,8 @@ async def hold_one(load: Load, target: str, first_answer: asyncio.Semaphore) -> 
                 raise BadResponse(f"connection of {backend} was answered by {again}")
             load.requests += 1
     except (OSError, TimeoutError, asyncio.IncompleteReadError, BadResponse, KeyError, ValueError) as error:
-        load.failure(target, error, began)
-        if not answered:
+        load.failure(target, backend, error, began)
+        if backend is None:
             first_answer.release()
     finally:
         if writer is not None:

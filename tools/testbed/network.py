@@ -11,6 +11,8 @@ from testbed.processes import record_of, wait_until
 # The interface that sluice-dataplane takes in the balancer's namespace, and everyone else's.
 BALANCER_INTERFACE = "lb0"
 HOST_INTERFACE = "eth0"
+# The fabric's end of the balancer's wire.
+BALANCER_FABRIC_PORT = "balancer"
 _BRIDGE = "br0"
 
 
@@ -51,7 +53,7 @@ class Network:
                             f"addr add {topology.VIP_IPV4}/32 dev lo",
                             f"addr add {topology.VIP_IPV6}/128 dev lo nodad"])
         _sysctl(self.balancer, {"net/ipv6/conf/default/disable_ipv6": "1"})
-        self._attach(self.balancer, BALANCER_INTERFACE, "balancer", topology.mac_of(2), topology.FABRIC_MTU,
+        self._attach(self.balancer, BALANCER_INTERFACE, BALANCER_FABRIC_PORT, topology.mac_of(2), topology.FABRIC_MTU,
                      queues)
         # Interfaces of later (the port's tap) speak IPv6.
         _sysctl(self.balancer, {"net/ipv6/conf/default/disable_ipv6": "0",
@@ -112,7 +114,9 @@ class Network:
         _ip(self.fabric, [f"link set {fabric_port} master {_BRIDGE} up"])
         # A frame that XDP reads needs its checksum filled in; frames that XDP sends need the peer's NAPI.
         run(enter(netns, ["ethtool", "-K", interface, "tx", "off"]))
-        run(enter(self.fabric, ["ethtool", "-K", fabric_port, "tx", "off", "gro", "on"]))
+        # A VLAN tag that travels beside the frame is one that XDP does not see.
+        run(enter(self.fabric, ["ethtool", "-K", fabric_port, "tx", "off", "gro", "on", "tx-vlan-hw-insert", "off",
+                                "tx-vlan-stag-hw-insert", "off"]))
         _ip(netns, [f"link set {interface} up"])
 
 

@@ -1,0 +1,126 @@
+"""What the end-to-end tests share: a testbed with a balancer for each class of tests."""
+
+import contextlib
+import dataclasses
+import pathlib
+import subprocess
+import time
+import unittest
+from collections.abc import Iterator
+
+from testbed import processes
+from testbed.appliance import Appliance, DataplaneOptions, client_argv
+from testbed.builder import Testbed
+from testbed.commands import enter, run
+from testbed.configuration import members_of
+from testbed.signals import uninterrupted
+
+VIP_URLS = ("http://198.51.100.10", "http://[2001:db8::10]")
+_CURL_TIMEOUT_S = 60
+
+
+@dataclasses.dataclass
+class _Settings:
+    """What the command line said; set once, before any test is made."""
+
+    build: pathlib.Path = pathlib.Path("build")
+    prefix: str = "e2e"
+
+
+_settings = _Settings()
+
+
+def configure(build: pathlib.Path, prefix: str) -> None:
+    _settings.build = build
+    _settings.prefix = prefix
+
+
+class BalancedTestbed(unittest.TestCase):
+    """A testbed with `backend_count` backends that are all up. The tests of a class share it, so each
+    leaves it as it found it."""
+
+    backend_count = 4
+    queues = 1
+    options = DataplaneOptions()
+    testbed: Testbed
+    appliance: Appliance
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.testbed = Testbed(_settings.prefix)
+        cls.testbed.up(cls.backend_count, cls.queues)
+        cls.testbed.claim()
+        try:
+            cls.appliance = Appliance(cls.testbed, _settings.build)
+            cls.appliance.start_dataplane(cls.options)
+            cls.appliance.write_config(members_of(cls.testbed.backends()))
+            cls.appliance.start_sluiced()
+            cls.appliance.wait_for_states(cls.all_up())
+        except BaseException:
+            with uninterrupted():
+                cls._show_logs()
+                cls.testbed.down()
+            raise
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        with uninterrupted():
+            cls.testbed.down()
+
+    @classmethod
+    def all_up(cls) -> dict[str, str]:
+        return {backend.name: "up" for backend in cls.testbed.backends()}
+
+    @classmethod
+    def _show_logs(cls) -> None:
+        for log in (cls.appliance.dataplane_log, cls.appliance.sluiced_log):
+            print(f"the end of {log.name}:\n{processes.log_tail(log)}")
+
+    def tearDown(self) -> None:
+        """A daemon that fell in a test is that test's failure, and its log is worth seeing."""
+        if not self.appliance.is_running():
+            self._show_logs()
+            self.fail("a daemon does not run any more")
+
+    def in_client(self, *argv: str, timeout_s: float = _CURL_TIMEOUT_S) -> str:
+        """Runs a command in the client's namespace; it must succeed."""
+        return run(client_argv(self.testbed, argv), timeout_s=timeout_s)
+
+    def start_in_client(self, *argv: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(client_argv(self.testbed, argv), stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def curl(self, url: str, *options: str) -> str:
+        return self.in_client("curl", "--silent", "--show-error", "--globoff", "--fail", "--max-time", "20",
+                              *options, url)
+
+    @contextlib.contextmanager
+    def config_restored(self) -> Iterator[None]:
+        """After the `with`, the configuration is the usual one again and every backend is up."""
+        try:
+            yield
+        finally:
+            self.appliance.reload(members_of(self.testbed.backends()))
+            self.appliance.wait_for_states(self.all_up())
+
+    def wait_until(self, condition: object, what: str, timeout_s: float = 30) -> None:
+        """Waits for `condition()`; the test fails if it does not hold within `timeout_s`."""
+        assert callable(condition)
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                self.fail(f"{what}: not within {timeout_s:g} s")
+            time.sleep(0.02)
+
+    def checksum_errors(self, netns: str) -> dict[str, int]:
+        """The kernel's counters of packets that it refused for a wrong checksum, those above 0."""
+        lines = run(enter(netns, ["nstat", "-asz", "TcpInCsumErrors", "UdpInCsumErrors", "Udp6InCsumErrors",
+                                  "IcmpInCsumErrors", "Icmp6InCsumErrors", "IpExtInCsumErrors"])).splitlines()
+        counts = {line.split()[0]: int(line.split()[1]) for line in lines if not line.startswith("#")}
+        return {name: count for name, count in counts.items() if count}
+
+    def assert_no_checksum_errors(self) -> None:
+        """No receiver, client or backend, saw a wrong checksum."""
+        network = self.testbed.network
+        for netns in (network.client, *(network.of_backend(one) for one in self.testbed.backends())):
+            self.assertEqual(self.checksum_errors(netns), {}, netns)

@@ -1,0 +1,169 @@
+"""Every received packet is in exactly one verdict, whatever it is."""
+
+import contextlib
+import json
+import random
+import socket
+from collections.abc import Iterator
+
+import packets
+from harness import BalancedTestbed
+from testbed import topology
+from testbed.commands import run, socket_in
+from testbed.load import Load
+from testbed.network import BALANCER_FABRIC_PORT
+
+_RANDOM_FRAMES = 20_000
+_BURST = 64  # frames in flight: fewer than the port's receive ring has room for
+_REPEAT = 5
+
+
+class Accounting(BalancedTestbed):
+    @contextlib.contextmanager
+    def injector(self) -> Iterator[packets.Injector]:
+        with socket_in(self.testbed.network.fabric, socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            yield packets.Injector(raw, BALANCER_FABRIC_PORT)
+
+    def sent_to_balancer(self) -> int:
+        """Frames that the fabric has given to the balancer's interface, by the kernel's own count."""
+        shown = json.loads(run(["ip", "-n", self.testbed.network.fabric, "-s", "-j", "link", "show",
+                                BALANCER_FABRIC_PORT]))
+        return shown[0]["stats64"]["tx"]["packets"]
+
+    def received(self) -> int:
+        return self.appliance.counters().received_packets
+
+    def wait_until_accounted(self, offset: int) -> None:
+        """Until the port has received what it was sent, and each packet has its verdict."""
+
+        def accounted() -> bool:
+            sent = self.sent_to_balancer()
+            counters = self.appliance.counters()
+            return sent == counters.received_packets + offset and \
+                counters.sum_of_verdicts() == counters.received_packets
+
+        self.wait_until(accounted, "packets sent to the port, received, and verdicts are as many")
+
+    def settled_offset(self) -> int:
+        """Frames that were sent before the port was DPDK's: constant from now on."""
+        offsets: list[int] = []
+
+        def settled() -> bool:
+            offsets.append(self.sent_to_balancer() - self.received())
+            return len(offsets) > 5 and len(set(offsets[-5:])) == 1
+
+        self.wait_until(settled, "the difference of sent and received stays")
+        return offsets[-1]
+
+    def inject(self, frames: list[bytes]) -> None:
+        """In bursts, each received before the next: what a full ring refuses would prove nothing."""
+        with self.injector() as injector:
+            for first in range(0, len(frames), _BURST):
+                burst = frames[first:first + _BURST]
+                goal = self.received() + len(burst)
+                for frame in burst:
+                    injector.send(frame)
+                self.wait_until(lambda goal=goal: self.received() >= goal, "injected frames are received")
+
+    def assert_verdict(self, name: str, frame: bytes) -> None:
+        """Each of a few such frames ends in `name`."""
+        before = self.appliance.counters().verdicts[name]
+        self.inject([frame] * _REPEAT)
+        self.wait_until(lambda: self.appliance.counters().verdicts[name] == before + _REPEAT,
+                        f"{_REPEAT} frames more in {name}: {self.appliance.counters().verdicts}", 10)
+
+    def test_verdicts_of_real_traffic_add_up(self) -> None:
+        offset = self.settled_offset()
+        before = self.appliance.counters()
+        with Load(self.testbed, "requests", 500) as load:
+            load.finish()
+        self.assertEqual(load.failures, [])
+        self.wait_until_accounted(offset)
+        after = self.appliance.counters()
+        # A connection is at least SYN, ACK with the request, and FIN; those are forwarded, and no more.
+        self.assertEqual(after.verdicts["forward_new"] - before.verdicts["forward_new"], 500)
+        self.assertGreaterEqual(after.verdicts["forward_established"] - before.verdicts["forward_established"], 1000)
+        forwarded = sum(count for name, count in after.verdicts.items() if name.startswith("forward_"))
+        self.assertEqual(forwarded, after.transmitted_packets)
+
+    def test_random_and_malformed_packets_add_up(self) -> None:
+        offset = self.settled_offset()
+        before = self.appliance.counters()
+        source = random.Random(20261120)
+        self.inject([packets.random_frame(source) for _ in range(_RANDOM_FRAMES)])
+        self.wait_until_accounted(offset)
+        after = self.appliance.counters()
+        self.assertGreaterEqual(after.received_packets - before.received_packets, _RANDOM_FRAMES)
+        self.assertEqual(after.verdicts["drop_internal"], 0)
+        met = [name for name, count in after.verdicts.items() if count > before.verdicts[name]]
+        self.assertGreater(len(met), 15, met)
+        with Load(self.testbed, "requests", 200) as load:
+            load.finish()
+        self.assertEqual(load.failures, [])
+
+    def test_malformed_ethernet(self) -> None:
+        tags = (packets.ETHERTYPE_QINQ, packets.ETHERTYPE_VLAN, packets.ETHERTYPE_VLAN)
+        self.assert_verdict("drop_vlan_depth", packets.ethernet(packets.ETHERTYPE_IPV4, bytes(40), tags))
+        self.assert_verdict("drop_ethernet_truncated", packets.ethernet(packets.ETHERTYPE_VLAN, bytes(2)))
+
+    def test_malformed_ipv4(self) -> None:
+        segment = packets.tcp(4000)
+        for name, packet in (
+                ("drop_ipv4_truncated", packets.ipv4(6, segment)[:19]),
+                ("drop_ipv4_truncated", packets.ipv4(6, segment, total_length=500)),
+                ("drop_ipv4_bad_header", packets.ipv4(6, segment, version_and_size=0x44)),
+                ("drop_ipv4_bad_header", packets.ipv4(6, segment, total_length=19)),
+                ("drop_l4_truncated", packets.ipv4(6, segment[:19])),
+                ("drop_tcp_bad_header", packets.ipv4(6, packets.tcp(4000, words=4))),
+                ("drop_tcp_bad_header", packets.ipv4(6, packets.tcp(4000, words=6))),
+                ("drop_fragment", packets.ipv4(6, segment, fragment=0x0010)),
+                ("drop_hop_limit", packets.ipv4(6, segment, ttl=1)),
+        ):
+            with self.subTest(name):
+                self.assert_verdict(name, packets.ethernet(packets.ETHERTYPE_IPV4, packet))
+
+    def test_malformed_ipv6(self) -> None:
+        segment = packets.tcp(4000)
+        for name, packet in (
+                ("drop_ipv6_truncated", packets.ipv6(6, segment)[:39]),
+                ("drop_ipv6_truncated", packets.ipv6(6, segment, payload_length=500)),
+                ("drop_ipv6_bad_header", packets.ipv6(6, segment, version=5)),
+                ("drop_ipv6_extension_headers", packets.ipv6(0, b"\0" * 4)),
+                ("drop_ipv6_extension_headers", packets.ipv6(60, bytes([60, 0, 0, 0, 0, 0, 0, 0]) * 8)),
+                ("drop_l4_truncated", packets.ipv6(17, bytes(7))),
+                ("drop_fragment", packets.ipv6(44, bytes([6, 0, 0x01, 0x00, 0, 0, 0, 1]) + segment)),
+                ("drop_hop_limit", packets.ipv6(6, segment, hop_limit=1)),
+        ):
+            with self.subTest(name):
+                self.assert_verdict(name, packets.ethernet(packets.ETHERTYPE_IPV6, packet))
+
+    def test_packet_that_does_not_fit_once_encapsulated(self) -> None:
+        # The fabric takes 2,000 bytes: this one has 1,990 before the outer header.
+        packet = packets.ipv4(17, packets.udp(4000, bytes(1990 - 28)))
+        self.assert_verdict("drop_too_big", packets.ethernet(packets.ETHERTYPE_IPV4, packet))
+
+    def test_what_is_not_balanced_goes_to_the_kernel(self) -> None:
+        segment = packets.tcp(4000)
+        for name, packet in (
+                ("pass_not_vip", packets.ipv4(6, segment, destination=topology.BALANCER_IPV4)),
+                ("pass_no_service", packets.ipv4(6, packets.tcp(4000, port=9))),
+                ("pass_other_protocol", packets.ipv4(89, bytes(24))),
+        ):
+            with self.subTest(name):
+                self.assert_verdict(name, packets.ethernet(packets.ETHERTYPE_IPV4, packet))
+        self.assert_verdict("pass_not_ip", packets.ethernet(0x88CC, bytes(40)))
+
+    def test_icmp_error_follows_its_connection(self) -> None:
+        with socket_in(self.testbed.network.client, socket.AF_INET, socket.SOCK_STREAM) as connection:
+            connection.settimeout(10)
+            connection.connect((topology.VIP_IPV4, topology.HTTP_PORT))
+            port = connection.getsockname()[1]
+            quoted = bytearray(packets.ipv4(6, packets.tcp(topology.HTTP_PORT, port=port),
+                                            destination=topology.CLIENT_IPV4))
+            quoted[12:16] = packets.packed(topology.VIP_IPV4)
+            error = packets.ipv4(1, packets.icmp_error(bytes(quoted[:28])))
+            self.assert_verdict("forward_icmp_error", packets.ethernet(packets.ETHERTYPE_IPV4, error))
+
+    def test_icmp_error_that_quotes_too_little(self) -> None:
+        error = packets.ipv4(1, packets.icmp_error(b"\x45" + bytes(10)))
+        self.assert_verdict("drop_icmp_error_truncated", packets.ethernet(packets.ETHERTYPE_IPV4, error))

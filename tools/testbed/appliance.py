@@ -1,0 +1,202 @@
+"""The two daemons in the balancer's namespace, and sluicectl to talk to them."""
+
+import dataclasses
+import json
+import pathlib
+import signal
+import subprocess
+from collections.abc import Sequence
+
+from testbed import dataplane_client, processes, topology
+from testbed.builder import Testbed
+from testbed.commands import enter
+from testbed.configuration import POOL, Member, configuration
+from testbed.errors import TestbedError
+from testbed.network import BALANCER_INTERFACE
+
+DEVICES = ("af_xdp", "af_packet")
+_START_TIMEOUT_S = 60
+_HEALTH_TIMEOUT_S = 30
+_COMMAND_TIMEOUT_S = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class DataplaneOptions:
+    """How sluice-dataplane gets the balancer's interface."""
+
+    device: str = "af_xdp"
+    workers: int = 1
+    huge_pages: str = "off"  # on, off
+
+
+@dataclasses.dataclass(frozen=True)
+class CommandResult:
+    status: int
+    output: str
+    errors: str
+
+
+class Appliance:
+    """One balancer on a testbed that is up. Its processes end with the testbed at the latest."""
+
+    def __init__(self, testbed: Testbed, build: pathlib.Path):
+        self.testbed = testbed
+        self.directory = testbed.directory / "sluice"
+        self.config_path = self.directory / "sluice.yaml"
+        self.control_socket = self.directory / "dataplane.sock"
+        self.api_socket = self.directory / "sluiced.sock"
+        self._dataplane = build / "dataplane" / "sluice-dataplane"
+        self._sluiced = build / "controlplane" / "sluiced" / "sluiced"
+        self._sluicectl = build / "tools" / "sluicectl" / "sluicectl"
+        self._dataplane_record = self.directory / "dataplane.process"
+        self._sluiced_record = self.directory / "sluiced.process"
+        for program in (self._dataplane, self._sluiced, self._sluicectl):
+            if not program.exists():
+                raise TestbedError(f"{program} is not there; build it first: meson setup {build} && ninja -C {build}")
+        self.directory.mkdir(exist_ok=True)
+
+    @property
+    def dataplane_log(self) -> pathlib.Path:
+        return self.directory / "dataplane.log"
+
+    @property
+    def sluiced_log(self) -> pathlib.Path:
+        return self.directory / "sluiced.log"
+
+    def start_dataplane(self, options: DataplaneOptions = DataplaneOptions()) -> None:
+        """Starts sluice-dataplane; returns when it answers on its control socket."""
+        argv = [str(self._dataplane), "--engine", "dpdk", "--port", self._port(options),
+                "--workers", str(options.workers), "--idle", "sleep", "--huge-pages", options.huge_pages,
+                "--control-socket", str(self.control_socket), "--snapshot", str(self.directory / "snapshot"),
+                "--connections", str(self.directory / "connections")]
+        record = processes.start(argv, netns=self.testbed.network.balancer, record_path=self._dataplane_record,
+                                 log=self.dataplane_log)
+        self._wait_for_start(record, self._dataplane_answers, "sluice-dataplane", self.dataplane_log)
+
+    def _port(self, options: DataplaneOptions) -> str:
+        queues = self.testbed.queues
+        if options.device == "af_xdp":
+            devices = [f"device=net_af_xdp:iface={BALANCER_INTERFACE};start_queue={queue};queue_count=1"
+                       for queue in range(queues)]
+        else:
+            devices = [f"device=net_af_packet:iface={BALANCER_INTERFACE};qpairs={queues}"]
+        addresses = (f"addresses={topology.BALANCER_IPV4}/{topology.IPV4_PREFIX_LENGTH};"
+                     f"{topology.BALANCER_IPV6}/{topology.IPV6_PREFIX_LENGTH}")
+        return ",".join(["name=front", *devices, addresses])
+
+    def start_sluiced(self) -> None:
+        """Starts sluiced; returns when it answers on its socket."""
+        argv = [str(self._sluiced), "--config", str(self.config_path), "--dataplane-socket", str(self.control_socket),
+                "--api-socket", str(self.api_socket), "--state-dir", str(self.directory / "sluiced-state")]
+        record = processes.start(argv, netns=self.testbed.network.balancer, record_path=self._sluiced_record,
+                                 log=self.sluiced_log)
+        self._wait_for_start(record, lambda: self.sluicectl("status").status == 0, "sluiced", self.sluiced_log)
+
+    def stop_dataplane(self) -> None:
+        self._stop(self._dataplane_record, "sluice-dataplane", self.dataplane_log)
+
+    def stop_sluiced(self) -> None:
+        self._stop(self._sluiced_record, "sluiced", self.sluiced_log)
+
+    def kill_dataplane(self) -> None:
+        """SIGKILL."""
+        _kill(self._dataplane_record)
+
+    def kill_sluiced(self) -> None:
+        """SIGKILL."""
+        _kill(self._sluiced_record)
+
+    def signal_sluiced(self, number: signal.Signals) -> None:
+        record = processes.read_record(self._sluiced_record)
+        if record is None or not processes.send_signal(record, number):
+            raise TestbedError(f"sluiced does not run; the end of its log:\n{processes.log_tail(self.sluiced_log)}")
+
+    def is_running(self) -> bool:
+        """Whether both daemons are."""
+        records = [processes.read_record(path) for path in (self._dataplane_record, self._sluiced_record)]
+        return all(record is not None and processes.is_alive(record) for record in records)
+
+    def write_config(self, members: Sequence[Member]) -> None:
+        self.config_path.write_text(configuration(members), encoding="utf-8")
+
+    def reload(self, members: Sequence[Member]) -> None:
+        """Writes the configuration and has sluiced take it; TestbedError if it does not."""
+        self.write_config(members)
+        self.must("reload")
+
+    def sluicectl(self, *arguments: str) -> CommandResult:
+        """Runs sluicectl as an operator would; any exit status."""
+        argv = self.sluicectl_argv(*arguments)
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=_COMMAND_TIMEOUT_S, check=False)
+        return CommandResult(done.returncode, done.stdout, done.stderr)
+
+    def sluicectl_argv(self, *arguments: str) -> list[str]:
+        return [str(self._sluicectl), "--socket", str(self.api_socket), *arguments]
+
+    def must(self, *arguments: str) -> str:
+        """As sluicectl(), but TestbedError if the status is not 0; returns the output."""
+        result = self.sluicectl(*arguments)
+        if result.status != 0:
+            raise TestbedError(f'"sluicectl {" ".join(arguments)}" ended with status {result.status}: '
+                               f"{(result.errors or result.output).strip()}")
+        return result.output
+
+    def query(self, *arguments: str) -> dict:
+        """What `sluicectl -o json` says."""
+        return json.loads(self.must("-o", "json", *arguments))
+
+    def backends(self) -> dict[str, dict]:
+        """The pool's backends by name."""
+        return {one["name"]: one for one in self.query("backends")["backends"] if one["pool"] == POOL}
+
+    def wait_for_states(self, states: dict[str, str], timeout_s: float = _HEALTH_TIMEOUT_S) -> None:
+        """Until these backends have these states in the snapshot that packets are decided by."""
+
+        def reached() -> bool:
+            snapshot = dataplane_client.read_snapshot(self.control_socket)
+            if snapshot is None:
+                return False
+            now = {one.name: one.state for one in snapshot.backends.values() if not one.removed}
+            return all(now.get(name) == state for name, state in states.items())
+
+        processes.wait_until(reached, timeout_s, f"backends in the states {states}")
+
+    def snapshot(self) -> dataplane_client.Snapshot:
+        snapshot = dataplane_client.read_snapshot(self.control_socket)
+        if snapshot is None:
+            raise TestbedError("sluice-dataplane has no snapshot")
+        return snapshot
+
+    def counters(self) -> dataplane_client.Counters:
+        return dataplane_client.read_counters(self.control_socket)
+
+    def _dataplane_answers(self) -> bool:
+        try:
+            return bool(dataplane_client.hello(self.control_socket)["ok"])
+        except OSError:
+            return False
+
+    def _wait_for_start(self, record: processes.ProcessRecord, answers: object, name: str, log: pathlib.Path) -> None:
+        assert callable(answers)
+        processes.wait_until(lambda: not processes.is_alive(record) or answers(), _START_TIMEOUT_S,
+                             f"start of {name} (log: {log})")
+        if not processes.is_alive(record):
+            raise TestbedError(f"{name} ended at its start:\n{processes.log_tail(log)}")
+
+    def _stop(self, path: pathlib.Path, name: str, log: pathlib.Path) -> None:
+        record = processes.read_record(path)
+        if record is not None and not processes.stop(record):
+            raise TestbedError(f"{name} did not end within 10 s of SIGTERM; the end of its log:\n"
+                               f"{processes.log_tail(log)}")
+
+
+def _kill(path: pathlib.Path) -> None:
+    record = processes.read_record(path)
+    if record is not None:
+        processes.kill_group(record)
+
+
+def client_argv(testbed: Testbed, argv: Sequence[str]) -> list[str]:
+    """The command line that runs `argv` in the client's namespace."""
+    return enter(testbed.network.client, argv)

@@ -1,0 +1,62 @@
+"""sluiced's configuration for the testbed: every service on one pool of the backends."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from testbed import topology
+
+POOL = "web"
+SERVICE_MAGLEV = "web"
+SERVICE_LEAST_CONNECTION = "web-lc"
+SERVICE_UDP = "echo"
+SERVICE_DIGEST = "digest"
+
+_SERVICE = """\
+  - name: {name}
+    vips: [{ipv4}, "{ipv6}"]
+    protocol: {protocol}
+    ports: [{port}]
+    pool: {pool}
+    scheduler: {scheduler}
+"""
+_SERVICES = (
+    (SERVICE_MAGLEV, "tcp", topology.HTTP_PORT, "maglev"),
+    (SERVICE_LEAST_CONNECTION, "tcp", topology.HTTP_LEAST_CONNECTION_PORT, "least-connection"),
+    (SERVICE_UDP, "udp", topology.UDP_ECHO_PORT, "maglev"),
+    (SERVICE_DIGEST, "tcp", topology.TCP_DIGEST_PORT, "maglev"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A backend as the pool has it."""
+
+    backend: topology.Backend
+    weight: int = 100
+    drain: bool = False
+
+    @property
+    def address(self) -> str:
+        """Odd backends are reached over IPv4, even ones over IPv6: with VIPs of both families, all four
+        pairings of inner and outer header are in use."""
+        return self.backend.ipv4 if self.backend.number % 2 else self.backend.ipv6
+
+
+def members_of(backends: Sequence[topology.Backend]) -> list[Member]:
+    return [Member(backend) for backend in backends]
+
+
+def configuration(members: Sequence[Member]) -> str:
+    """The YAML text. A backend that fails is out after two checks, about a second."""
+    services = "".join(
+        _SERVICE.format(name=name, ipv4=topology.VIP_IPV4, ipv6=topology.VIP_IPV6, protocol=protocol, port=port,
+                        pool=POOL, scheduler=scheduler)
+        for name, protocol, port, scheduler in _SERVICES)
+    backends = "".join(
+        f'      - {{name: {member.backend.name}, address: "{member.address}", weight: {member.weight}'
+        f'{", drain: true" if member.drain else ""}}}\n'
+        for member in members)
+    return (f"version: 1\nservices:\n{services}pools:\n  - name: {POOL}\n    forwarding: ipip\n"
+            f"    backends:\n{backends or '      []'}\n"
+            f"    health: {{type: http, port: {topology.HTTP_PORT}, path: /healthz, interval: 500ms, "
+            "timeout: 400ms, rise: 1, fall: 2}\n")
