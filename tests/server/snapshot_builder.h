@@ -69,7 +69,7 @@ class SnapshotBuilder {
   uint64_t created_unix_ns = 0;
   FlowHashKey flow_hash_key;
 
-  /// A backend that is up; returns its identifier.
+  /// A backend that is up, with the timeouts of add_service(); returns its identifier.
   uint32_t add_backend(std::string_view pool, std::string_view name, const std::string &address,
                        uint16_t weight = 100) {
     Backend backend = {};
@@ -77,6 +77,10 @@ class SnapshotBuilder {
     backend.weight = weight;
     backend.state = kBackendUp;
     backend.forwarding = kForwardingIpip;
+    backend.embryonic_timeout_s = 10;
+    backend.established_timeout_s = 900;
+    backend.closing_timeout_s = 10;
+    backend.udp_timeout_s = 30;
     backend.pool = add_string(pool);
     backend.name = add_string(name);
     backends_.push_back(backend);
