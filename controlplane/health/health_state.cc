@@ -1,0 +1,44 @@
+#include "controlplane/health/health_state.h"
+
+namespace sluice {
+
+namespace {
+
+// The state after a result that speaks against it: over to `other` once the streak is long enough.
+HealthState count_against(HealthState before, unsigned limit, model::Health other) {
+  if (before.streak + 1 >= limit) return {.health = other, .streak = 0};
+  return {.health = before.health, .streak = before.streak + 1};
+}
+
+}  // namespace
+
+HealthState observe_check(HealthState before, CheckOutcome outcome, unsigned rise, unsigned fall) {
+  if (outcome == CheckOutcome::kNotCarriedOut) return before;
+  const bool success = outcome == CheckOutcome::kSuccess;
+  switch (before.health) {
+    case model::Health::kUnknown:
+      if (success) return {.health = model::Health::kUp, .streak = 0};
+      return count_against(before, fall, model::Health::kDown);
+    case model::Health::kUp:
+      if (success) return {.health = model::Health::kUp, .streak = 0};
+      return count_against(before, fall, model::Health::kDown);
+    case model::Health::kDown:
+      if (!success) return {.health = model::Health::kDown, .streak = 0};
+      return count_against(before, rise, model::Health::kUp);
+  }
+  return before;
+}
+
+const char *health_name(model::Health health) {
+  switch (health) {
+    case model::Health::kUp:
+      return "up";
+    case model::Health::kDown:
+      return "down";
+    case model::Health::kUnknown:
+      break;
+  }
+  return "unknown";
+}
+
+}  // namespace sluice

@@ -1,0 +1,30 @@
+// The state machine of one backend's health: pure, so that a table of cases can hold it.
+#ifndef SLUICE_CONTROLPLANE_HEALTH_HEALTH_STATE_H
+#define SLUICE_CONTROLPLANE_HEALTH_HEALTH_STATE_H
+
+#include "controlplane/health/check.h"
+#include "controlplane/model/observed_state.h"
+
+namespace sluice {
+
+/// model::Health::kUnknown: not enough results yet. Such a backend takes no new connections, like one that is
+/// down.
+struct HealthState {
+  model::Health health = model::Health::kUnknown;
+  unsigned streak = 0;  // results in a row that speak against `health`
+};
+
+/// The state after one more result.
+///   unknown  the first success takes it up at once (nobody waits for `rise` when a backend is new);
+///            `fall` failures in a row take it down
+///   up       `fall` failures in a row take it down
+///   down     `rise` successes in a row take it up
+/// A check that was not carried out changes nothing. A rise or fall of 0 counts as 1.
+HealthState observe_check(HealthState before, CheckOutcome outcome, unsigned rise, unsigned fall);
+
+/// "unknown", "up" or "down".
+const char *health_name(model::Health health);
+
+}  // namespace sluice
+
+#endif

@@ -1,0 +1,229 @@
+#include "controlplane/health/monitor.h"
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <queue>
+#include <random>
+#include <thread>
+#include <unordered_map>
+
+#include "controlplane/health/prober.h"
+
+namespace sluice {
+
+namespace {
+
+using Clock = Prober::Clock;
+
+constexpr std::chrono::milliseconds kLongestFirstDelay{1000};
+
+// A watched backend. `serial` names it in the schedule: one that was removed or got another check leaves
+// entries behind there that no longer find it.
+struct Watched {
+  CheckTarget target;
+  HealthState state;
+  CheckOutcome last_outcome = CheckOutcome::kNotCarriedOut;
+  std::string last_text = "not checked yet";
+  Clock::time_point started;
+  Clock::time_point ended;
+  uint64_t checks = 0;
+};
+
+struct Due {
+  Clock::time_point at;
+  uint64_t serial;
+  bool operator>(const Due &other) const { return at > other.at; }
+};
+
+struct Change {
+  model::BackendKey key;
+  model::Health health;
+  std::string reason;
+};
+
+}  // namespace
+
+struct HealthMonitor::Impl {
+  MonitorOptions options;
+  OnChange on_change;
+  std::unique_ptr<Prober> prober;
+  std::thread thread;
+  std::atomic<bool> stopping{false};
+
+  mutable std::mutex mutex;  // guards what follows
+  std::mt19937_64 random;
+  uint64_t next_serial = 1;
+  std::map<model::BackendKey, uint64_t> serials;
+  std::unordered_map<uint64_t, Watched> watched;
+  std::priority_queue<Due, std::vector<Due>, std::greater<>> schedule;
+  std::deque<uint64_t> waiting;
+  std::vector<Change> changes;
+  size_t running = 0;
+
+  void run();
+  void start_due(Clock::time_point now);
+  void start_waiting(Clock::time_point now);
+  void on_done(uint64_t serial, const CheckResult &result);
+  void watch(const CheckTarget &target, Clock::time_point now);
+  void watch_anew(const CheckTarget &target, HealthState state, Clock::time_point now);
+  std::chrono::milliseconds random_part(std::chrono::milliseconds span);
+};
+
+// A random time from 0 up to `span`. Called with the lock held.
+std::chrono::milliseconds HealthMonitor::Impl::random_part(std::chrono::milliseconds span) {
+  const int64_t longest = std::max<int64_t>(0, span.count());
+  return std::chrono::milliseconds(std::uniform_int_distribution<int64_t>(0, longest)(random));
+}
+
+void HealthMonitor::Impl::watch_anew(const CheckTarget &target, HealthState state, Clock::time_point now) {
+  const uint64_t serial = next_serial++;
+  Watched &entry = watched[serial];
+  entry.target = target;
+  entry.state = state;
+  serials[target.key] = serial;
+  schedule.push({now + random_part(std::min(target.spec.interval, kLongestFirstDelay)), serial});
+}
+
+void HealthMonitor::Impl::watch(const CheckTarget &target, Clock::time_point now) {
+  const auto known = serials.find(target.key);
+  if (known == serials.end()) {
+    watch_anew(target, {.health = target.initial, .streak = 0}, now);
+    return;
+  }
+  const auto old = watched.find(known->second);
+  if (old->second.target.spec == target.spec) return;
+  const bool same_backend = old->second.target.spec.address == target.spec.address;
+  const HealthState kept{.health = same_backend ? old->second.state.health : target.initial, .streak = 0};
+  watched.erase(old);
+  watch_anew(target, kept, now);
+}
+
+// Moves what is due from the schedule to the end of the waiting line.
+void HealthMonitor::Impl::start_due(Clock::time_point now) {
+  while (!schedule.empty() && schedule.top().at <= now) {
+    const uint64_t serial = schedule.top().serial;
+    schedule.pop();
+    if (watched.contains(serial)) waiting.push_back(serial);
+  }
+  start_waiting(now);
+}
+
+void HealthMonitor::Impl::start_waiting(Clock::time_point now) {
+  while (!waiting.empty() && prober->running() < options.max_concurrent) {
+    const auto found = watched.find(waiting.front());
+    waiting.pop_front();
+    if (found == watched.end()) continue;
+    found->second.started = now;
+    prober->start(found->first, found->second.target.spec);
+  }
+}
+
+// A check has ended: on the monitor's thread, within serve_until().
+void HealthMonitor::Impl::on_done(uint64_t serial, const CheckResult &result) {
+  const std::lock_guard lock(mutex);
+  const auto found = watched.find(serial);
+  if (found == watched.end()) return;
+  Watched &entry = found->second;
+  const CheckSpec &spec = entry.target.spec;
+  const model::Health before = entry.state.health;
+  entry.state = observe_check(entry.state, result.outcome, spec.rise, spec.fall);
+  entry.last_outcome = result.outcome;
+  entry.last_text = result.text;
+  entry.ended = Clock::now();
+  // The second check comes early by a random part of the interval: the first ones were close together.
+  const auto early = entry.checks == 0 ? random_part(spec.interval / 2) : std::chrono::milliseconds(0);
+  entry.checks++;
+  schedule.push({std::max(entry.started + spec.interval - early, entry.ended), serial});
+  if (entry.state.health != before) {
+    changes.push_back({entry.target.key, entry.state.health, result.text});
+  }
+}
+
+void HealthMonitor::Impl::run() {
+  while (!stopping) {
+    Clock::time_point next = Clock::now() + std::chrono::seconds(60);
+    std::vector<Change> to_tell;
+    {
+      const std::lock_guard lock(mutex);
+      start_due(Clock::now());
+      running = prober->running();
+      if (!schedule.empty()) next = std::min(next, schedule.top().at);
+      to_tell.swap(changes);
+    }
+    for (const Change &change : to_tell) on_change(change.key, change.health, change.reason);
+    prober->serve_until(to_tell.empty() ? next : Clock::now());
+  }
+}
+
+HealthMonitor::HealthMonitor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
+  impl_->thread = std::thread([this] { impl_->run(); });
+}
+
+Result<std::unique_ptr<HealthMonitor>> HealthMonitor::start(MonitorOptions options, OnChange on_change) {
+  auto impl = std::make_unique<Impl>();
+  impl->options = options;
+  impl->on_change = std::move(on_change);
+  impl->random.seed(options.seed);
+  Result<std::unique_ptr<Prober>> prober = Prober::create(
+      [raw = impl.get()](uint64_t serial, const CheckResult &result) { raw->on_done(serial, result); });
+  if (!prober.ok()) return prober.error();
+  impl->prober = std::move(prober).value();
+  return std::unique_ptr<HealthMonitor>(new HealthMonitor(std::move(impl)));
+}
+
+HealthMonitor::~HealthMonitor() {
+  impl_->stopping = true;
+  impl_->prober->wake();
+  impl_->thread.join();
+}
+
+void HealthMonitor::set_targets(const std::vector<CheckTarget> &targets) {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    const Clock::time_point now = Clock::now();
+    std::map<model::BackendKey, uint64_t> before = impl_->serials;
+    for (const CheckTarget &target : targets) {
+      before.erase(target.key);
+      impl_->watch(target, now);
+    }
+    for (const auto &[key, serial] : before) {
+      impl_->watched.erase(serial);
+      impl_->serials.erase(key);
+    }
+  }
+  impl_->prober->wake();
+}
+
+std::vector<CheckReport> HealthMonitor::reports() const {
+  const std::lock_guard lock(impl_->mutex);
+  const Clock::time_point now = Clock::now();
+  std::vector<CheckReport> reports;
+  reports.reserve(impl_->serials.size());
+  for (const auto &[key, serial] : impl_->serials) {
+    const Watched &entry = impl_->watched.at(serial);
+    CheckReport report;
+    report.key = key;
+    report.health = entry.state.health;
+    report.last_outcome = entry.last_outcome;
+    report.last_text = entry.last_text;
+    report.checks = entry.checks;
+    if (entry.checks > 0) {
+      report.age = std::chrono::duration_cast<std::chrono::milliseconds>(now - entry.ended);
+    }
+    reports.push_back(std::move(report));
+  }
+  return reports;
+}
+
+MonitorStats HealthMonitor::stats() const {
+  const std::lock_guard lock(impl_->mutex);
+  return {.targets = impl_->watched.size(),
+          .running = impl_->running,
+          .waiting = impl_->waiting.size(),
+          .max_concurrent = impl_->options.max_concurrent};
+}
+
+}  // namespace sluice

@@ -1,0 +1,58 @@
+// Carries out health checks: thousands at a time on the one thread that calls serve_until().
+#ifndef SLUICE_CONTROLPLANE_HEALTH_PROBER_H
+#define SLUICE_CONTROLPLANE_HEALTH_PROBER_H
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "controlplane/health/check.h"
+#include "dataplane/abi/result.h"
+
+namespace sluice {
+
+/// libcurl's multi interface over one epoll. Each check is a connection of its own: nothing is kept,
+/// looked up, proxied or redirected, and of a body at most kMaxCheckBodyBytes are read, then dropped.
+/// All deadlines are on CLOCK_MONOTONIC. Not thread-safe, except for wake().
+class Prober {
+ public:
+  using Clock = std::chrono::steady_clock;
+  /// Called within serve_until() when a check has ended; it may start others.
+  using Done = std::function<void(uint64_t token, const CheckResult &result)>;
+
+  /// Fails when the host gives no epoll or event descriptor.
+  static Result<std::unique_ptr<Prober>> create(Done done);
+  ~Prober();
+  Prober(const Prober &) = delete;
+  Prober &operator=(const Prober &) = delete;
+
+  /// Starts a check; its end is reported with `token`.
+  void start(uint64_t token, const CheckSpec &spec);
+
+  /// Waits once, until a check needs serving, `deadline` or a wake(), serves it, and reports the checks
+  /// that have ended. Call it in a loop.
+  void serve_until(Clock::time_point deadline);
+
+  /// Makes serve_until() return soon. Safe from any thread.
+  void wake();
+
+  /// Checks that have started and not ended.
+  size_t running() const;
+
+ private:
+  struct Impl;
+  explicit Prober(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+inline constexpr size_t kMaxCheckBodyBytes = 64 * 1024;
+
+/// How many checks may run at once, out of a limit of `descriptors` open files (RLIMIT_NOFILE): all but
+/// a reserve for the daemon's own files, at least 16 and at most 16384.
+size_t concurrent_check_limit(uint64_t descriptors);
+
+}  // namespace sluice
+
+#endif

@@ -1,0 +1,240 @@
+#include "controlplane/health/prober.h"
+
+#include <chrono>
+#include <map>
+#include <thread>
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include "tests/controlplane/health/loopback_server.h"
+
+namespace sluice {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kLongTimeout = 20'000ms;  // for checks that must end by themselves
+constexpr auto kShortTimeout = 200ms;    // for checks that must run out of time
+constexpr auto kGiveUp = 30s;
+
+class ProberTest : public testing::TestWithParam<Family> {
+ protected:
+  CheckSpec spec(CheckType type, uint16_t l4_port, std::chrono::milliseconds timeout) const {
+    CheckSpec spec;
+    spec.type = type;
+    spec.address = loopback_address(GetParam());
+    spec.l4_port = l4_port;
+    spec.path = "/healthz";
+    spec.timeout = timeout;
+    return spec;
+  }
+
+  // Carries out one check.
+  static CheckResult run(const CheckSpec &spec) {
+    std::map<uint64_t, CheckResult> results;
+    auto prober = Prober::create([&](uint64_t token, const CheckResult &result) { results[token] = result; });
+    if (!prober.ok()) return {CheckOutcome::kNotCarriedOut, prober.error().message};
+    prober.value()->start(7, spec);
+    const auto give_up = Prober::Clock::now() + kGiveUp;
+    while (results.empty() && Prober::Clock::now() < give_up) prober.value()->serve_until(give_up);
+    EXPECT_EQ(prober.value()->running(), 0u);
+    return results[7];
+  }
+
+  CheckResult http(const LoopbackServer &server, std::chrono::milliseconds timeout = kLongTimeout) const {
+    return run(spec(CheckType::kHttp, server.l4_port(), timeout));
+  }
+
+  CheckResult http_answer(const std::string &answer) const {
+    LoopbackServer server(GetParam(), [&](LoopbackServer &, int connection) {
+      read_request(connection);
+      send_text(connection, answer);
+    });
+    return http(server);
+  }
+};
+
+#define EXPECT_RESULT(result, expected_outcome, expected_text) \
+  do {                                                         \
+    const CheckResult actual = (result);                       \
+    EXPECT_EQ(actual.outcome, CheckOutcome::expected_outcome); \
+    EXPECT_EQ(actual.text, (expected_text));                   \
+  } while (false)
+
+TEST_P(ProberTest, tcp_succeeds_when_a_handshake_does) {
+  LoopbackServer server(GetParam(), [](LoopbackServer &, int) {});
+  EXPECT_RESULT(run(spec(CheckType::kTcp, server.l4_port(), kLongTimeout)), kSuccess, "connected");
+}
+
+TEST_P(ProberTest, tcp_succeeds_when_the_server_says_nothing) {
+  LoopbackServer server(GetParam(), [](LoopbackServer &self, int) { self.hold(); });
+  EXPECT_RESULT(run(spec(CheckType::kTcp, server.l4_port(), kLongTimeout)), kSuccess, "connected");
+}
+
+TEST_P(ProberTest, tcp_refused) {
+  const ClosedPort port(GetParam());
+  EXPECT_RESULT(run(spec(CheckType::kTcp, port.l4_port(), kLongTimeout)), kFailure, "connection refused");
+}
+
+TEST_P(ProberTest, http_refused) {
+  const ClosedPort port(GetParam());
+  EXPECT_RESULT(run(spec(CheckType::kHttp, port.l4_port(), kLongTimeout)), kFailure, "connection refused");
+}
+
+TEST_P(ProberTest, tcp_handshake_unanswered) {
+  const SilentPort port(GetParam());
+  EXPECT_RESULT(run(spec(CheckType::kTcp, port.l4_port(), kShortTimeout)), kFailure,
+                "no connection within 200ms");
+}
+
+TEST_P(ProberTest, http_expected_status) {
+  EXPECT_RESULT(http_answer("HTTP/1.1 204 No Content\r\n\r\n"), kSuccess, "HTTP status 204");
+}
+
+TEST_P(ProberTest, http_wrong_status) {
+  EXPECT_RESULT(http_answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\nno"), kFailure,
+                "HTTP status 503, expected 200-399");
+}
+
+TEST_P(ProberTest, http_redirect_is_not_followed) {
+  EXPECT_RESULT(http_answer("HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\n\r\n"),
+                kSuccess, "HTTP status 302");
+}
+
+TEST_P(ProberTest, http_sends_path_and_host_and_asks_to_close) {
+  std::string request;
+  std::string family;
+  {
+    LoopbackServer server(GetParam(), [&](LoopbackServer &, int connection) {
+      request = read_request(connection);
+      send_text(connection, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    CheckSpec check = spec(CheckType::kHttp, server.l4_port(), kLongTimeout);
+    check.path = "/a/../b?c=d";
+    check.host = "web.example";
+    EXPECT_RESULT(run(check), kSuccess, "HTTP status 200");
+  }
+  EXPECT_NE(request.find("GET /a/../b?c=d HTTP/1.1\r\n"), std::string::npos) << request;
+  EXPECT_NE(request.find("Host: web.example\r\n"), std::string::npos) << request;
+  EXPECT_NE(request.find("Connection: close\r\n"), std::string::npos) << request;
+}
+
+TEST_P(ProberTest, http_no_answer) {
+  LoopbackServer server(GetParam(), [](LoopbackServer &self, int) { self.hold(); });
+  EXPECT_RESULT(http(server, kShortTimeout), kFailure, "no answer within 200ms");
+}
+
+TEST_P(ProberTest, http_header_that_drips_is_no_answer) {
+  LoopbackServer server(GetParam(), [](LoopbackServer &self, int connection) {
+    read_request(connection);
+    for (const char c : std::string("HTTP/1.1 200 OK\r\nX: ")) send_text(connection, std::string(1, c));
+    while (!self.stopping()) {
+      send_text(connection, "x");
+      std::this_thread::sleep_for(10ms);
+    }
+  });
+  const CheckResult result = http(server, kShortTimeout);
+  EXPECT_EQ(result.outcome, CheckOutcome::kFailure);
+  EXPECT_NE(result.text.find("within 200ms"), std::string::npos) << result.text;
+}
+
+TEST_P(ProberTest, http_body_that_drips_is_not_complete) {
+  LoopbackServer server(GetParam(), [](LoopbackServer &self, int connection) {
+    read_request(connection);
+    send_text(connection, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+    while (!self.stopping()) {
+      send_text(connection, "x");
+      std::this_thread::sleep_for(10ms);
+    }
+  });
+  EXPECT_RESULT(http(server, kShortTimeout), kFailure,
+                "HTTP status 200, but the answer was not complete within 200ms");
+}
+
+TEST_P(ProberTest, http_endless_body_is_cut_and_judged_by_its_status) {
+  LoopbackServer server(GetParam(), [](LoopbackServer &self, int connection) {
+    read_request(connection);
+    send_text(connection, "HTTP/1.1 200 OK\r\n\r\n");
+    const std::string block(16 * 1024, 'x');
+    for (int i = 0; i < 1000 && !self.stopping(); i++) send_text(connection, block);
+  });
+  EXPECT_RESULT(http(server), kSuccess, "HTTP status 200");
+}
+
+TEST_P(ProberTest, http_half_closed_without_an_answer) {
+  LoopbackServer server(GetParam(), [](LoopbackServer &self, int connection) {
+    read_request(connection);
+    shutdown(connection, SHUT_WR);
+    self.hold();
+  });
+  EXPECT_RESULT(http(server), kFailure, "connection closed without an answer");
+}
+
+TEST_P(ProberTest, http_half_closed_in_the_middle) {
+  EXPECT_RESULT(http_answer("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"), kFailure,
+                "connection closed in the middle of the answer");
+}
+
+TEST_P(ProberTest, http_reset) {
+  LoopbackServer server(GetParam(), [](LoopbackServer &, int connection) {
+    read_request(connection);
+    const linger reset{1, 0};
+    setsockopt(connection, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+  });
+  EXPECT_RESULT(http(server), kFailure, "connection reset");
+}
+
+TEST_P(ProberTest, http_from_a_server_of_another_protocol) {
+  EXPECT_RESULT(http_answer("220 mail.example ESMTP\r\n"), kFailure, "the answer is not HTTP/1");
+}
+
+TEST_P(ProberTest, proxy_of_the_environment_is_not_used) {
+  const ClosedPort proxy(GetParam());
+  const std::string url = "http://localhost:" + std::to_string(proxy.l4_port());
+  setenv("http_proxy", url.c_str(), 1);
+  const CheckResult result = http_answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  unsetenv("http_proxy");
+  EXPECT_RESULT(result, kSuccess, "HTTP status 200");
+}
+
+TEST_P(ProberTest, a_thousand_checks_run_at_once_on_one_thread) {
+  constexpr uint64_t kChecks = 1000;
+  LoopbackServer silent(GetParam(), [](LoopbackServer &self, int) { self.hold(); });
+  uint64_t timed_out = 0;
+  auto prober = Prober::create([&](uint64_t, const CheckResult &result) {
+    timed_out += result.text == "no answer within 3s" ? 1 : 0;
+  });
+  ASSERT_TRUE(prober.ok());
+  for (uint64_t i = 0; i < kChecks; i++) {
+    prober.value()->start(i, spec(CheckType::kHttp, silent.l4_port(), 3s));
+  }
+  EXPECT_EQ(prober.value()->running(), kChecks);
+  const auto give_up = Prober::Clock::now() + kGiveUp;
+  while (prober.value()->running() > 0 && Prober::Clock::now() < give_up)
+    prober.value()->serve_until(give_up);
+  EXPECT_EQ(timed_out, kChecks);
+}
+
+TEST_P(ProberTest, wake_ends_a_wait) {
+  auto prober = Prober::create([](uint64_t, const CheckResult &) {});
+  ASSERT_TRUE(prober.ok());
+  std::jthread waker([&] { prober.value()->wake(); });
+  const auto give_up = Prober::Clock::now() + kGiveUp;
+  prober.value()->serve_until(give_up);
+  EXPECT_LT(Prober::Clock::now(), give_up);
+}
+
+INSTANTIATE_TEST_SUITE_P(families, ProberTest, testing::Values(Family::kIpv4, Family::kIpv6),
+                         [](const auto &each) { return std::string(family_name(each.param)); });
+
+TEST(ConcurrentCheckLimit, leaves_descriptors_for_the_daemon) {
+  EXPECT_EQ(concurrent_check_limit(0), 16u);
+  EXPECT_EQ(concurrent_check_limit(512), 16u);
+  EXPECT_EQ(concurrent_check_limit(1024), 512u);
+  EXPECT_EQ(concurrent_check_limit(10'000), 9'488u);
+  EXPECT_EQ(concurrent_check_limit(1'000'000), 16'384u);
+}
+
+}  // namespace
+}  // namespace sluice
