@@ -1,0 +1,241 @@
+#include "dataplane/server/connection_region.h"
+
+#include <algorithm>
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tests/server/temporary_directory.h"
+
+namespace sluice {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr BootClock kNow = {100'000, 77};
+constexpr uint64_t kMark = 0x1122334455667788;
+
+class ConnectionRegionTest : public testing::Test {
+ protected:
+  ConnectionRegionOptions options(uint32_t workers) const {
+    ConnectionRegionOptions options;
+    options.path = directory_.path() / "connections";
+    options.worker_count = workers;
+    options.ipv4_connections = 1000;
+    options.ipv6_connections = 100;
+    return options;
+  }
+  static ConnectionRegion open(const ConnectionRegionOptions &options, const BootClock &now = kNow) {
+    Result<ConnectionRegion> region = ConnectionRegion::open(options, now);
+    EXPECT_TRUE(region.ok()) << region.error().message;
+    return std::move(region).value();
+  }
+  /// Marks the first and the last bucket of every table; the mark says which.
+  static void mark(const ConnectionRegion &region) {
+    for (uint32_t table = 0; table < region.header().table_count; table++) {
+      region.ipv4_buckets(table).front().word[0] = kMark + table;
+      region.ipv6_buckets(table).back().word[7] = ~kMark - table;
+    }
+  }
+  static bool is_marked(const ConnectionRegion &region, uint32_t table) {
+    return region.ipv4_buckets(table).front().word[0] == kMark + table &&
+           region.ipv6_buckets(table).back().word[7] == ~kMark - table;
+  }
+  static bool is_empty(const ConnectionRegion &region, uint32_t table) {
+    const auto empty = [](const ConnectionBucket &bucket) {
+      return std::ranges::all_of(bucket.word, [](uint64_t word) { return word == 0; });
+    };
+    return std::ranges::all_of(region.ipv4_buckets(table), empty) &&
+           std::ranges::all_of(region.ipv6_buckets(table), empty);
+  }
+  TemporaryDirectory directory_;
+};
+
+TEST(ConnectionBuckets, hold_the_connections_at_85_percent_of_their_entries) {
+  EXPECT_EQ(connection_buckets(1'000'000, 4), 524288);  // 294,118 needed
+  EXPECT_EQ(connection_buckets(870'000, 4), 262144);    // 255,883 needed
+  EXPECT_EQ(connection_buckets(1'000'000, 2), 1048576);
+  EXPECT_EQ(connection_buckets(0, 4), 64);
+  EXPECT_EQ(connection_buckets(UINT64_MAX, 4), 1u << 30);
+}
+
+TEST_F(ConnectionRegionTest, starts_empty_and_describes_itself) {
+  const ConnectionRegion region = open(options(2));
+  EXPECT_EQ(region.header().magic, SLUICE_CONNECTION_MAGIC);
+  EXPECT_EQ(region.header().table_count, 2);
+  EXPECT_EQ(region.header().live_tables, 2);
+  EXPECT_EQ(region.header().ipv4_buckets, 512);
+  EXPECT_EQ(region.header().ipv6_buckets, 64);
+  EXPECT_EQ(region.header().total_size % (2 << 20), 0) << "huge pages could not hold it";
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(region.ipv4_buckets(1).data()) % 64, 0);
+  EXPECT_EQ(region.ipv4_buckets(1).data(), region.ipv6_buckets(0).data() + 64) << "tables follow one another";
+  EXPECT_TRUE(is_empty(region, 0));
+  EXPECT_TRUE(is_empty(region, 1));
+}
+
+TEST_F(ConnectionRegionTest, keeps_entries_across_a_restart) {
+  {
+    ConnectionRegion region = open(options(2));
+    region.set_flow_hash_key(FlowHashKey{{1}});
+    mark(region);
+  }
+  ConnectionRegion region = open(options(2));
+  region.set_flow_hash_key(FlowHashKey{{1}});
+  EXPECT_TRUE(is_marked(region, 0));
+  EXPECT_TRUE(is_marked(region, 1));
+  EXPECT_EQ(region.opened_as(), "kept 2 tables for 2 workers");
+}
+
+TEST_F(ConnectionRegionTest, keeps_the_tables_of_workers_that_are_no_more) {
+  mark(open(options(3)));
+  const ConnectionRegion region = open(options(1));
+  EXPECT_EQ(region.header().table_count, 3);
+  EXPECT_EQ(region.header().live_tables, 1);
+  for (uint32_t table = 0; table < 3; table++) EXPECT_TRUE(is_marked(region, table)) << table;
+}
+
+TEST_F(ConnectionRegionTest, adds_empty_tables_for_more_workers) {
+  mark(open(options(1)));
+  ConnectionRegionOptions more = options(60);
+  const ConnectionRegion region = open(more);
+  EXPECT_EQ(region.header().table_count, 60);
+  EXPECT_EQ(region.header().live_tables, 60);
+  EXPECT_TRUE(is_marked(region, 0));
+  for (uint32_t table = 1; table < 60; table++) EXPECT_TRUE(is_empty(region, table)) << table;
+}
+
+TEST_F(ConnectionRegionTest, belongs_to_one_dataplane_at_a_time) {
+  const ConnectionRegion first = open(options(1));
+  mark(first);
+  const Result<ConnectionRegion> second = ConnectionRegion::open(options(1), kNow);
+  ASSERT_FALSE(second.ok());
+  EXPECT_THAT(second.error().message, HasSubstr("another sluice-dataplane"));
+  EXPECT_TRUE(is_marked(first, 0));
+}
+
+TEST_F(ConnectionRegionTest, starts_afresh_with_tables_of_another_size) {
+  mark(open(options(1)));
+  ConnectionRegionOptions larger = options(1);
+  larger.ipv4_connections = 5000;
+  const ConnectionRegion region = open(larger);
+  EXPECT_THAT(region.opened_as(), HasSubstr("512 IPv4 and 64 IPv6 buckets, 2048 and 64 are configured"));
+  EXPECT_TRUE(is_empty(region, 0));
+}
+
+TEST_F(ConnectionRegionTest, starts_afresh_after_a_reboot) {
+  mark(open(options(1)));
+  {
+    const ConnectionRegion region = open(options(1), {kNow.boottime_s + 1, kNow.boot_id + 1});
+    EXPECT_TRUE(is_empty(region, 0));
+    mark(region);
+  }
+  EXPECT_TRUE(is_empty(open(options(1), {kNow.boottime_s - 1, kNow.boot_id + 1}), 0));
+}
+
+TEST_F(ConnectionRegionTest, starts_afresh_when_stamps_could_have_wrapped) {
+  mark(open(options(1)));
+  EXPECT_TRUE(is_marked(open(options(1), {kNow.boottime_s + SLUICE_MAX_TIMEOUT_S, kNow.boot_id}), 0));
+  const ConnectionRegion late =
+      open(options(1), {kNow.boottime_s + 2 * SLUICE_MAX_TIMEOUT_S + 1, kNow.boot_id});
+  EXPECT_TRUE(is_empty(late, 0));
+  EXPECT_THAT(late.opened_as(), HasSubstr("longer than any timeout"));
+}
+
+TEST_F(ConnectionRegionTest, a_heartbeat_keeps_it_from_being_started_afresh) {
+  {
+    ConnectionRegion region = open(options(1));
+    mark(region);
+    region.heartbeat({kNow.boottime_s + 50'000, kNow.boot_id});
+  }
+  EXPECT_TRUE(is_marked(open(options(1), {kNow.boottime_s + 50'100, kNow.boot_id}), 0));
+}
+
+TEST_F(ConnectionRegionTest, forgets_workerless_tables_once_all_in_them_has_timed_out) {
+  mark(open(options(2)));
+  ConnectionRegion region = open(options(1));
+  region.heartbeat({kNow.boottime_s + SLUICE_MAX_TIMEOUT_S, kNow.boot_id});
+  EXPECT_TRUE(is_marked(region, 1));
+  region.heartbeat({kNow.boottime_s + SLUICE_MAX_TIMEOUT_S + 1, kNow.boot_id});
+  EXPECT_TRUE(is_empty(region, 1));
+  EXPECT_TRUE(is_marked(region, 0)) << "a worker's table is its own affair";
+}
+
+TEST_F(ConnectionRegionTest, a_file_that_is_something_else_is_started_afresh) {
+  const ConnectionRegionOptions wanted = options(1);
+  for (const off_t size : {1, 4096, 2 << 20}) {
+    const UniqueFd file(::open(wanted.path.c_str(), O_RDWR | O_CREAT | O_TRUNC, 0600));
+    ASSERT_EQ(::ftruncate(file.get(), size), 0);
+    EXPECT_THAT(open(wanted).opened_as(), HasSubstr("holds no connection tables")) << size;
+  }
+}
+
+TEST_F(ConnectionRegionTest, a_file_cut_short_is_started_afresh) {
+  const ConnectionRegionOptions wanted = options(60);
+  mark(open(wanted));
+  ASSERT_EQ(::truncate(wanted.path.c_str(), 2 << 20), 0);
+  const ConnectionRegion region = open(wanted);
+  EXPECT_THAT(region.opened_as(), HasSubstr("its size is 2097152 bytes"));
+  EXPECT_TRUE(is_empty(region, 59));
+}
+
+TEST_F(ConnectionRegionTest, another_key_at_the_start_empties_the_tables) {
+  {
+    ConnectionRegion region = open(options(2));
+    region.set_flow_hash_key(FlowHashKey{{1}});
+    mark(region);
+  }
+  ConnectionRegion region = open(options(1));
+  region.set_flow_hash_key(FlowHashKey{{2}});
+  EXPECT_TRUE(is_empty(region, 0));
+  EXPECT_TRUE(is_empty(region, 1));
+}
+
+TEST_F(ConnectionRegionTest, another_key_later_leaves_the_tables_to_their_workers) {
+  ConnectionRegion region = open(options(1));
+  region.set_flow_hash_key(FlowHashKey{{1}});
+  mark(region);
+  const uint64_t before = region.header().flow_hash_key_fingerprint;
+  region.set_flow_hash_key(FlowHashKey{{2}});
+  EXPECT_TRUE(is_marked(region, 0));
+  EXPECT_NE(region.header().flow_hash_key_fingerprint, before);
+}
+
+TEST_F(ConnectionRegionTest, refuses_a_worker_count_that_the_layout_has_no_room_for) {
+  EXPECT_THAT(ConnectionRegion::open(options(65), kNow).error().message, HasSubstr("worker_count: 65"));
+  EXPECT_FALSE(ConnectionRegion::open(options(0), kNow).ok());
+}
+
+TEST_F(ConnectionRegionTest, names_a_path_that_cannot_be_had) {
+  ConnectionRegionOptions wanted = options(1);
+  wanted.path = "/nonexistent-directory/connections";
+  EXPECT_THAT(ConnectionRegion::open(wanted, kNow).error().message,
+              HasSubstr("/nonexistent-directory/connections"));
+}
+
+TEST_F(ConnectionRegionTest, its_descriptor_is_for_reading) {
+  const ConnectionRegion region = open(options(1));
+  mark(region);
+  const Result<UniqueFd> descriptor = region.read_only_descriptor();
+  ASSERT_TRUE(descriptor.ok());
+  const int fd = descriptor.value().get();
+  uint64_t word = 0;
+  ASSERT_EQ(::pread(fd, &word, sizeof(word), kConnectionHeaderSize), 8);
+  EXPECT_EQ(word, kMark);
+  EXPECT_LT(::pwrite(fd, &word, sizeof(word), 0), 0);
+  EXPECT_EQ(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), MAP_FAILED);
+}
+
+TEST(BootClock, is_the_same_within_a_boot) {
+  const BootClock first = read_boot_clock();
+  const BootClock second = read_boot_clock();
+  EXPECT_NE(first.boot_id, 0);
+  EXPECT_EQ(first.boot_id, second.boot_id);
+  EXPECT_GE(second.boottime_s, first.boottime_s);
+  EXPECT_GT(first.boottime_s, 0);
+}
+
+}  // namespace
+}  // namespace sluice
