@@ -15,10 +15,12 @@ SLUICE_INLINE uint64_t nh_pair(uint32_t a, uint32_t key_a, uint32_t b, uint32_t 
 }
 
 // Spreads a sum of NH over all 64 bits, one-to-one: high bits into low ones, a multiplication by
-// 2^64 / golden ratio (Knuth, TAOCP 3, section 6.4), and high bits into low ones again.
+// 2^64 / golden ratio (Knuth, TAOCP 3, section 6.4), then high bits into low ones and low ones into
+// high ones. The shifts are not 32, since users xor the two halves: that would undo them.
 SLUICE_INLINE uint64_t mix_bits(uint64_t value) {
   value = (value ^ (value >> 32)) * 0x9e3779b97f4a7c15ull;
-  return value ^ (value >> 32);
+  value ^= value >> 28;
+  return value ^ (value << 35);
 }
 
 // Hash of a whole flow key. Ports are as on the wire; protocol is the IP protocol number. The same on
