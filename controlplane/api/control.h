@@ -1,0 +1,129 @@
+// What the API asks of the daemon, and the views that it shows. The daemon implements it
+// (controlplane/sluiced), tests and the fuzzer do too.
+#ifndef SLUICE_CONTROLPLANE_API_CONTROL_H
+#define SLUICE_CONTROLPLANE_API_CONTROL_H
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "controlplane/config/config_loader.h"
+#include "controlplane/model/desired_state.h"
+#include "controlplane/publish/connection_reader.h"
+#include "controlplane/publish/counter_reader.h"
+#include "dataplane/abi/result.h"
+
+namespace sluice::api {
+
+struct DataplaneView {
+  bool connected = false;
+  std::string state;       // in words: "connected", "unreachable: ...", "refused revision 7: ..."
+  std::string socket;      // path
+  std::string engine;      // empty while never connected
+  std::string version;     // empty while never connected
+  uint64_t revision = 0;   // of the snapshot in force there, as far as known; 0: none
+  nlohmann::json details;  // what the dataplane says of itself; null when it is not connected
+};
+
+struct BackendCounts {
+  uint64_t up = 0;
+  uint64_t down = 0;
+  uint64_t draining = 0;
+  uint64_t removed = 0;  // no longer configured, kept for their connections
+};
+
+struct HealthView {
+  uint64_t targets = 0;
+  uint64_t running = 0;
+  uint64_t waiting = 0;
+  uint64_t max_concurrent = 0;
+};
+
+struct StatusView {
+  std::string version;
+  int64_t started_unix_s = 0;
+  std::string config_path;
+  int64_t config_loaded_unix_s = 0;
+  std::string config_problem;  // why the last reload was refused; empty: it was not
+  uint64_t revision = 0;       // of the last snapshot made
+  bool pending = false;        // there are changes that the dataplane does not have yet
+  uint64_t services = 0;
+  uint64_t pools = 0;
+  BackendCounts backends;
+  HealthView health;
+  DataplaneView dataplane;
+};
+
+struct ServiceView {
+  model::Service service;
+  BackendCounts backends;  // of its pool
+  ServiceTotals traffic;
+};
+
+struct BackendView {
+  std::string pool;
+  std::string name;
+  Address address{};
+  uint16_t id = 0;      // in snapshots; 0: none yet
+  std::string state;    // up, down, draining or removed
+  std::string reason;   // of the state, in words; empty when there is nothing to say
+  uint16_t weight = 0;  // configured
+  uint16_t scheduled_weight = 0;
+  std::string health;        // up, down, unknown; "unchecked" in a pool without checks
+  std::string last_check;    // its result in words; empty without checks
+  int64_t check_age_ms = 0;  // since the last check ended
+  uint32_t slots = 0;        // of its pool's table
+  uint32_t pool_slots = 0;   // entries of its pool's table; 0: nobody takes new connections
+  BackendTotals traffic;
+};
+
+struct CountersView {
+  uint64_t started_unix_ns = 0;
+  CounterTotals totals;
+  std::vector<CounterTotals> workers;
+  std::vector<ServiceView> services;
+  std::vector<BackendView> backends;
+};
+
+/// What became of a request to change something.
+struct ChangeResult {
+  enum class Outcome {
+    kApplied,        // in force in the dataplane
+    kPending,        // taken over; the dataplane gets it when it is reachable again
+    kUnchanged,      // it was so already
+    kNotFound,       // nothing has that name
+    kConflict,       // the configuration says otherwise
+    kInvalidConfig,  // `errors` say why
+    kRefused,        // by the dataplane or by a limit; nothing has changed
+  };
+  Outcome outcome = Outcome::kApplied;
+  std::string message;
+  uint64_t revision = 0;
+  std::vector<ConfigError> errors;
+};
+
+class Control {
+ public:
+  virtual ~Control() = default;
+
+  virtual StatusView status() = 0;
+  /// Of one service when `name` is given; empty when there is none of that name.
+  virtual std::vector<ServiceView> services(const std::optional<std::string> &name) = 0;
+  /// Of one pool when `pool` is given; empty when there is none of that name.
+  virtual std::vector<BackendView> backends(const std::optional<std::string> &pool) = 0;
+  /// Fails while the dataplane is unreachable.
+  virtual Result<ConnectionList> connections(const ConnectionFilter &filter) = 0;
+  /// Fails while the dataplane is unreachable.
+  virtual Result<CountersView> counters() = 0;
+
+  virtual ChangeResult drain(const model::BackendKey &key) = 0;
+  virtual ChangeResult undrain(const model::BackendKey &key) = 0;
+  virtual ChangeResult reload() = 0;
+};
+
+}  // namespace sluice::api
+
+#endif

@@ -1,0 +1,239 @@
+#include "controlplane/sluiced/control_api.h"
+
+#include <ctime>
+
+#include <spdlog/fmt/fmt.h>
+
+namespace sluice {
+
+namespace {
+
+using Reports = std::unordered_map<model::BackendKey, CheckReport>;
+
+Reports reports_by_key(const HealthMonitor &monitor) {
+  Reports reports;
+  for (CheckReport &report : monitor.reports()) {
+    const model::BackendKey key = report.key;
+    reports.emplace(key, std::move(report));
+  }
+  return reports;
+}
+
+api::BackendCounts count_states(const model::Pool &pool, const model::ObservedState &observed) {
+  api::BackendCounts counts;
+  for (const EffectiveBackend &backend : effective_backends(pool, observed)) {
+    if (backend.state == kBackendUp) counts.up++;
+    if (backend.state == kBackendDown) counts.down++;
+    if (backend.state == kBackendDraining) counts.draining++;
+  }
+  return counts;
+}
+
+const char *state_text(BackendState state) {
+  switch (state) {
+    case kBackendUp:
+      return "up";
+    case kBackendDraining:
+      return "draining";
+    case kBackendDown:
+      return "down";
+    case kBackendUnused:
+      break;
+  }
+  return "unused";
+}
+
+std::string state_reason(const model::BackendSpec &backend, const EffectiveBackend &effective,
+                         const api::BackendView &view, const model::ObservedState &observed) {
+  std::string drained;
+  if (observed.drained.contains({view.pool, view.name})) drained = "drained by the operator";
+  if (backend.drain) drained = "drained by the configuration";
+  if (effective.state == kBackendDraining) return drained;
+  if (effective.failed_open) return "its whole pool failed, and fail_open says to go on: " + view.last_check;
+  if (effective.state != kBackendDown) return "";
+  return drained.empty() ? view.last_check : view.last_check + "; " + drained;
+}
+
+uint64_t seconds_of(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return static_cast<uint64_t>(now.tv_sec);
+}
+
+template <typename Totals>
+Totals at_or_zero(const std::vector<Totals> &totals, size_t index) {
+  return index < totals.size() ? totals[index] : Totals{};
+}
+
+// What every backend's view is made from, gathered once per request.
+struct BackendSources {
+  const Reconciler &reconciler;
+  Reports reports;
+  std::vector<BackendTotals> totals;
+
+  BackendTotals traffic(uint16_t id) const { return at_or_zero(totals, id); }
+
+  uint32_t slots(uint16_t id) const {
+    return reconciler.latest() == nullptr ? 0 : reconciler.latest()->slots_by_backend()[id];
+  }
+
+  api::BackendView configured(const model::Pool &pool, const model::BackendSpec &backend,
+                              const EffectiveBackend &effective) const;
+  api::BackendView removed(const model::RemovedBackend &backend) const;
+  std::vector<api::BackendView> of_pool(const model::Pool &pool) const;
+};
+
+api::BackendView BackendSources::configured(const model::Pool &pool, const model::BackendSpec &backend,
+                                            const EffectiveBackend &effective) const {
+  const model::BackendKey key{pool.name, backend.name};
+  api::BackendView view;
+  view.pool = pool.name;
+  view.name = backend.name;
+  view.address = backend.address;
+  view.id = reconciler.latest_identifiers().backend_id(key).value_or(0);
+  view.state = state_text(effective.state);
+  view.weight = backend.weight;
+  view.scheduled_weight = effective.weight;
+  view.health = pool.health.type == model::HealthType::kNone
+                    ? "unchecked"
+                    : health_name(reconciler.observed().health_of(key));
+  if (const auto report = reports.find(key); report != reports.end()) {
+    view.last_check = report->second.last_text;
+    view.check_age_ms = report->second.age.count();
+  }
+  view.reason = state_reason(backend, effective, view, reconciler.observed());
+  view.slots = slots(view.id);
+  view.traffic = traffic(view.id);
+  return view;
+}
+
+api::BackendView BackendSources::removed(const model::RemovedBackend &backend) const {
+  const auto grace = static_cast<uint64_t>(reconciler.desired().removed_backend_grace.count());
+  const uint64_t end = backend.removed_unix_s + grace;
+  const uint64_t now = seconds_of(CLOCK_REALTIME);
+  api::BackendView view;
+  view.pool = backend.key.pool;
+  view.name = backend.key.name;
+  view.address = backend.address;
+  view.id = backend.id;
+  view.state = "removed";
+  view.reason = fmt::format("no longer configured; kept for its connections for another {} s",
+                            end > now ? end - now : 0);
+  view.health = "unchecked";
+  view.traffic = traffic(backend.id);
+  return view;
+}
+
+std::vector<api::BackendView> BackendSources::of_pool(const model::Pool &pool) const {
+  const std::vector<EffectiveBackend> effective = effective_backends(pool, reconciler.observed());
+  std::vector<api::BackendView> views;
+  uint32_t pool_slots = 0;
+  for (size_t i = 0; i < pool.backends.size(); i++) {
+    views.push_back(configured(pool, pool.backends[i], effective[i]));
+    pool_slots += views.back().slots;
+  }
+  for (api::BackendView &view : views) view.pool_slots = pool_slots;
+  return views;
+}
+
+std::string dataplane_state(const Reconciler &reconciler, const DataplaneLink &link) {
+  if (!link.connected()) return link.state();
+  return reconciler.refusal().empty() ? link.state() : reconciler.refusal();
+}
+
+}  // namespace
+
+api::StatusView ControlApi::status() {
+  DataplaneLink &link = reconciler_.link();
+  link.notice_loss();
+  api::StatusView view;
+  view.version = SLUICE_VERSION;
+  view.started_unix_s = started_unix_s_;
+  view.config_path = reconciler_.config_path().native();
+  view.config_loaded_unix_s = reconciler_.config_loaded_unix_s();
+  view.config_problem = reconciler_.config_problem();
+  view.revision = reconciler_.latest() == nullptr ? 0 : reconciler_.latest()->revision();
+  view.pending = reconciler_.pending();
+  view.services = reconciler_.desired().services.size();
+  view.pools = reconciler_.desired().pools.size();
+  for (const model::Pool &pool : reconciler_.desired().pools) {
+    const api::BackendCounts counts = count_states(pool, reconciler_.observed());
+    view.backends.up += counts.up;
+    view.backends.down += counts.down;
+    view.backends.draining += counts.draining;
+  }
+  view.backends.removed = reconciler_.latest_identifiers().removed_backends().size();
+  const MonitorStats stats = reconciler_.monitor().stats();
+  view.health = {.targets = stats.targets,
+                 .running = stats.running,
+                 .waiting = stats.waiting,
+                 .max_concurrent = stats.max_concurrent};
+  const Result<nlohmann::json> details = link.status();
+  view.dataplane.connected = link.connected();
+  view.dataplane.state = dataplane_state(reconciler_, link);
+  view.dataplane.socket = link.path().native();
+  view.dataplane.engine = link.hello().engine;
+  view.dataplane.version = link.hello().version;
+  view.dataplane.revision = reconciler_.in_force() == nullptr ? 0 : reconciler_.in_force()->revision();
+  if (details.ok()) view.dataplane.details = details.value();
+  return view;
+}
+
+std::vector<api::ServiceView> ControlApi::services(const std::optional<std::string> &name) {
+  std::vector<ServiceTotals> totals;
+  if (const auto region = reconciler_.link().counters(); region.ok()) totals = read_services(*region.value());
+  std::unordered_map<std::string, api::BackendCounts> pools;
+  for (const model::Pool &pool : reconciler_.desired().pools) {
+    pools.emplace(pool.name, count_states(pool, reconciler_.observed()));
+  }
+  std::vector<api::ServiceView> views;
+  for (const model::Service &service : reconciler_.desired().services) {
+    if (name.has_value() && service.name != *name) continue;
+    const auto id = reconciler_.latest_identifiers().service_id(service.name);
+    views.push_back({.service = service,
+                     .backends = pools[service.pool],
+                     .traffic = id.has_value() ? at_or_zero(totals, *id) : ServiceTotals{}});
+  }
+  return views;
+}
+
+std::vector<api::BackendView> ControlApi::backends(const std::optional<std::string> &pool_name) {
+  BackendSources sources{reconciler_, reports_by_key(reconciler_.monitor()), {}};
+  if (const auto region = reconciler_.link().counters(); region.ok())
+    sources.totals = read_backends(*region.value());
+  std::vector<api::BackendView> views;
+  for (const model::Pool &pool : reconciler_.desired().pools) {
+    if (pool_name.has_value() && pool.name != *pool_name) continue;
+    std::vector<api::BackendView> members = sources.of_pool(pool);
+    views.insert(views.end(), std::make_move_iterator(members.begin()),
+                 std::make_move_iterator(members.end()));
+  }
+  for (const auto &[id, removed] : reconciler_.latest_identifiers().removed_backends()) {
+    if (!pool_name.has_value() || removed.key.pool == *pool_name) views.push_back(sources.removed(removed));
+  }
+  return views;
+}
+
+Result<ConnectionList> ControlApi::connections(const ConnectionFilter &filter) {
+  const auto region = reconciler_.link().connections();
+  if (!region.ok()) return region.error();
+  if (reconciler_.in_force() == nullptr) return ConnectionList{};
+  return list_connections(*region.value(), reconciler_.in_force()->view(), filter,
+                          seconds_of(CLOCK_BOOTTIME));
+}
+
+Result<api::CountersView> ControlApi::counters() {
+  const auto region = reconciler_.link().counters();
+  if (!region.ok()) return region.error();
+  api::CountersView view;
+  view.started_unix_ns = region.value()->header().started_unix_ns;
+  view.totals = read_totals(*region.value());
+  for (uint32_t i = 0; i < region.value()->header().worker_count; i++) {
+    view.workers.push_back(read_worker(*region.value(), i));
+  }
+  view.services = services(std::nullopt);
+  view.backends = backends(std::nullopt);
+  return view;
+}
+
+}  // namespace sluice

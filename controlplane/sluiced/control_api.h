@@ -1,0 +1,36 @@
+// The API's view of the control loop.
+#ifndef SLUICE_CONTROLPLANE_SLUICED_CONTROL_API_H
+#define SLUICE_CONTROLPLANE_SLUICED_CONTROL_API_H
+
+#include <string>
+#include <vector>
+
+#include "controlplane/api/control.h"
+#include "controlplane/sluiced/reconciler.h"
+
+namespace sluice {
+
+/// Called on the control loop's thread only.
+class ControlApi : public api::Control {
+ public:
+  /// `reconciler` must outlive it.
+  ControlApi(Reconciler *reconciler, int64_t started_unix_s)
+      : reconciler_(*reconciler), started_unix_s_(started_unix_s) {}
+
+  api::StatusView status() override;
+  std::vector<api::ServiceView> services(const std::optional<std::string> &name) override;
+  std::vector<api::BackendView> backends(const std::optional<std::string> &pool) override;
+  Result<ConnectionList> connections(const ConnectionFilter &filter) override;
+  Result<api::CountersView> counters() override;
+  api::ChangeResult drain(const model::BackendKey &key) override { return reconciler_.drain(key); }
+  api::ChangeResult undrain(const model::BackendKey &key) override { return reconciler_.undrain(key); }
+  api::ChangeResult reload() override { return reconciler_.reload(); }
+
+ private:
+  Reconciler &reconciler_;
+  int64_t started_unix_s_;
+};
+
+}  // namespace sluice
+
+#endif

@@ -1,0 +1,179 @@
+#include "controlplane/sluiced/daemon.h"
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <ctime>
+#include <iostream>
+#include <optional>
+#include <random>
+#include <utility>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <curl/curl.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <systemd/sd-daemon.h>
+
+#include "controlplane/api/router.h"
+#include "controlplane/api/server.h"
+#include "controlplane/config/config_loader.h"
+#include "controlplane/health/prober.h"
+#include "controlplane/sluiced/control_api.h"
+#include "controlplane/sluiced/reconciler.h"
+
+namespace sluice {
+
+namespace {
+
+namespace asio = boost::asio;
+using ErrorCode = boost::system::error_code;
+
+constexpr std::chrono::milliseconds kTickInterval{100};
+
+int fail(const std::string &message) {
+  spdlog::critical("{}", message);
+  return kExitFailure;
+}
+
+// As many descriptors as the host allows; each running check needs one.
+uint64_t raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+  getrlimit(RLIMIT_NOFILE, &limit);
+  return limit.rlim_cur;
+}
+
+// Everything that runs on the control loop's thread.
+class Daemon {
+ public:
+  explicit Daemon(Reconciler::Parts parts) : reconciler_(std::move(parts)) {}
+
+  // Fails with the exit code.
+  std::optional<int> start(const Options &options);
+  void run() { io_.run(); }
+  void stop();
+
+ private:
+  void on_signal(int signal);
+  void wait_for_signal();
+  void wait_for_tick();
+
+  asio::io_context io_{1};
+  asio::signal_set signals_{io_, SIGTERM, SIGINT, SIGHUP};
+  asio::steady_timer tick_{io_};
+  Reconciler reconciler_;
+  std::unique_ptr<ControlApi> control_;
+  std::unique_ptr<api::Server> server_;
+  std::unique_ptr<HealthMonitor> monitor_;  // last: its thread ends first
+};
+
+std::optional<int> Daemon::start(const Options &options) {
+  const size_t max_concurrent = concurrent_check_limit(raise_descriptor_limit());
+  std::random_device seed;
+  Result<std::unique_ptr<HealthMonitor>> monitor = HealthMonitor::start(
+      {.max_concurrent = max_concurrent, .seed = seed()},
+      [this](const model::BackendKey &key, model::Health health, const std::string &reason) {
+        // Several changes in a row are noted before the first of their posts applies them all.
+        asio::post(io_, [this, key, health, reason] {
+          reconciler_.note_health(key, health, reason);
+          asio::post(io_, [this] { reconciler_.apply_pending(); });
+        });
+      });
+  if (!monitor.ok()) return fail(monitor.error().message);
+  monitor_ = std::move(monitor).value();
+  spdlog::info("health: at most {} checks at once", max_concurrent);
+
+  const Status started = reconciler_.start(monitor_.get());
+  if (!started.ok()) return fail(started.error().message);
+  control_ = std::make_unique<ControlApi>(&reconciler_, static_cast<int64_t>(std::time(nullptr)));
+  Result<std::unique_ptr<api::Server>> server =
+      api::Server::listen(io_, {.socket_path = options.api_socket},
+                          [this](const api::Request &request) { return api::handle(request, *control_); });
+  if (!server.ok()) return fail(server.error().message);
+  server_ = std::move(server).value();
+  wait_for_signal();
+  wait_for_tick();
+  sd_notify(0, "READY=1");
+  spdlog::info("ready: API on {}", options.api_socket.native());
+  return std::nullopt;
+}
+
+void Daemon::on_signal(int signal) {
+  if (signal == SIGHUP) {
+    sd_notify(0, "RELOADING=1");
+    reconciler_.reload();
+    sd_notify(0, "READY=1");
+    wait_for_signal();
+    return;
+  }
+  spdlog::info("ending on signal {}; the dataplane forwards on", signal);
+  sd_notify(0, "STOPPING=1");
+  io_.stop();
+}
+
+void Daemon::wait_for_signal() {
+  signals_.async_wait([this](const ErrorCode &error, int signal) {
+    if (!error) on_signal(signal);
+  });
+}
+
+void Daemon::wait_for_tick() {
+  tick_.expires_after(kTickInterval);
+  tick_.async_wait([this](const ErrorCode &error) {
+    if (error) return;
+    reconciler_.tick();
+    wait_for_tick();
+  });
+}
+
+void Daemon::stop() {
+  server_.reset();
+  monitor_.reset();
+  reconciler_.flush();
+}
+
+}  // namespace
+
+int check_config_file(const std::filesystem::path &path) {
+  const LoadedConfig loaded = load_config_file(path);
+  if (!loaded.ok()) {
+    std::cerr << loaded.errors_to_string();
+    return kExitInvalidConfig;
+  }
+  std::cout << path.native() << " is valid: " << loaded.state->services.size() << " services, "
+            << loaded.state->pools.size() << " pools\n";
+  return kExitOk;
+}
+
+int run_daemon(const Options &options) {
+  LoadedConfig loaded = load_config_file(options.config);
+  if (!loaded.ok()) {
+    std::cerr << loaded.errors_to_string();
+    spdlog::critical("{} has {} error(s); correct them and start again", options.config.native(),
+                     loaded.errors.size());
+    return kExitInvalidConfig;
+  }
+  std::signal(SIGPIPE, SIG_IGN);
+  curl_global_init(CURL_GLOBAL_DEFAULT);
+  Result<StateStore> store = StateStore::open(options.state_dir);
+  if (!store.ok()) return fail(store.error().message);
+  const Result<FlowHashKey> key = store.value().load_or_make_flow_hash_key(system_random);
+  if (!key.ok()) return fail(key.error().message);
+  Daemon daemon({.config_path = options.config,
+                 .desired = std::move(*loaded.state),
+                 .store = std::move(store).value(),
+                 .link = DataplaneLink(options.dataplane_socket),
+                 .stored_flow_hash_key = key.value()});
+  if (const std::optional<int> failed = daemon.start(options)) return *failed;
+  daemon.run();
+  daemon.stop();
+  return kExitOk;
+}
+
+}  // namespace sluice

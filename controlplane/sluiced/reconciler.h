@@ -1,0 +1,124 @@
+// The control loop's state: what is wanted, what is so, and what the dataplane has; and the one way in
+// which they become a snapshot.
+#ifndef SLUICE_CONTROLPLANE_SLUICED_RECONCILER_H
+#define SLUICE_CONTROLPLANE_SLUICED_RECONCILER_H
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "controlplane/api/control.h"
+#include "controlplane/compile/compiler.h"
+#include "controlplane/health/monitor.h"
+#include "controlplane/model/identifiers.h"
+#include "controlplane/sluiced/dataplane_link.h"
+#include "controlplane/sluiced/held_snapshot.h"
+#include "controlplane/store/state_store.h"
+
+namespace sluice {
+
+/// Used by the control loop's thread only. Calls to the dataplane block for as long as DataplaneLink
+/// says; health checks go on meanwhile, on their own thread.
+class Reconciler {
+ public:
+  struct Parts {
+    std::filesystem::path config_path;
+    model::DesiredState desired;
+    StateStore store;
+    DataplaneLink link;
+    FlowHashKey stored_flow_hash_key{};
+  };
+
+  explicit Reconciler(Parts parts);
+
+  /// Recovers identifiers and health from the dataplane's snapshot, or, while it is unreachable, from
+  /// the stored one; then publishes what differs. `monitor` must outlive the reconciler.
+  /// Fails when the state directory cannot be read, or the configuration breaks a limit.
+  Status start(HealthMonitor *monitor);
+
+  /// To be called several times a second: connects, notices a lost dataplane, frees what has passed its
+  /// grace, retries what was refused, stores what was published.
+  void tick();
+
+  /// A backend's health has changed. The change waits for apply_pending(), so that many go out as one.
+  void note_health(const model::BackendKey &key, model::Health health, const std::string &reason);
+
+  /// Publishes noted changes, if there are any.
+  void apply_pending();
+
+  /// Each answers when the dataplane has the change (or is known to be unreachable).
+  api::ChangeResult reload();
+  api::ChangeResult drain(const model::BackendKey &key);
+  api::ChangeResult undrain(const model::BackendKey &key);
+
+  /// Stores the last published snapshot. For the end.
+  void flush();
+
+  const std::filesystem::path &config_path() const { return config_path_; }
+  const std::string &config_problem() const { return config_problem_; }
+  int64_t config_loaded_unix_s() const { return config_loaded_unix_s_; }
+  const model::DesiredState &desired() const { return desired_; }
+  const model::ObservedState &observed() const { return observed_; }
+  DataplaneLink &link() { return link_; }
+  const HealthMonitor &monitor() const { return *monitor_; }
+  /// The last snapshot that was made, and the identifiers in it; nullptr before the first.
+  const HeldSnapshot *latest() const { return latest_.get(); }
+  const model::Identifiers &latest_identifiers() const { return *latest_identifiers_; }
+  /// The snapshot that the dataplane has, as far as known; nullptr: none.
+  const HeldSnapshot *in_force() const { return in_force_.get(); }
+  /// Whether the dataplane lacks the latest snapshot.
+  bool pending() const { return pending_; }
+  /// Why the dataplane refused the last snapshot; empty: it did not.
+  const std::string &refusal() const { return refusal_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  using Outcome = api::ChangeResult::Outcome;
+
+  api::ChangeResult apply(const model::DesiredState &desired, const model::ObservedState &observed);
+  api::ChangeResult publish(std::shared_ptr<const HeldSnapshot> made,
+                            std::shared_ptr<const model::Identifiers> ids);
+  void settle(std::shared_ptr<const HeldSnapshot> made, std::shared_ptr<const model::Identifiers> ids);
+  Status recover_from_store();
+  void sync_with_dataplane();
+  void adopt(std::shared_ptr<const HeldSnapshot> theirs);
+  model::ObservedState carry_over(const model::DesiredState &next) const;
+  void set_targets();
+  api::ChangeResult set_drained(const model::BackendKey &key, std::set<model::BackendKey> drained);
+  const model::BackendSpec *find_backend(const model::BackendKey &key) const;
+
+  std::filesystem::path config_path_;
+  model::DesiredState desired_;
+  model::ObservedState observed_;
+  StateStore store_;
+  DataplaneLink link_;
+  FlowHashKey stored_flow_hash_key_{};
+  HealthMonitor *monitor_ = nullptr;
+  Compiler compiler_;
+
+  std::shared_ptr<const model::Identifiers> identifiers_;         // in force
+  std::shared_ptr<const model::Identifiers> latest_identifiers_;  // of `latest_`
+  std::shared_ptr<const HeldSnapshot> in_force_;
+  std::shared_ptr<const HeldSnapshot> latest_;
+  uint64_t highest_revision_ = 0;  // ever seen: the next is higher
+
+  std::string config_problem_;
+  int64_t config_loaded_unix_s_ = 0;
+  std::string refusal_;
+  bool pending_ = false;       // the dataplane lacks `latest_`
+  bool noted_ = false;         // observed_ has changed since the last apply
+  bool store_is_old_ = false;  // in_force_ is not stored yet
+  Clock::time_point next_store_{};
+  Clock::time_point next_review_{};  // of removed backends, and of what was refused
+};
+
+/// The checks that a configuration asks for, each with the health that `observed` knows.
+std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
+                                       const model::ObservedState &observed);
+
+}  // namespace sluice
+
+#endif

@@ -1,0 +1,106 @@
+// A daemon with one service, two backends and nothing behind them: for tests of the API itself.
+#ifndef SLUICE_TESTS_CONTROLPLANE_API_FIXED_CONTROL_H
+#define SLUICE_TESTS_CONTROLPLANE_API_FIXED_CONTROL_H
+
+#include <string>
+#include <vector>
+
+#include "controlplane/api/control.h"
+
+namespace sluice::api {
+
+class FixedControl : public Control {
+ public:
+  /// What was asked of it, in order: "drain web/b1", "connections client=192.0.2.1".
+  std::vector<std::string> calls;
+  ChangeResult answer{.outcome = ChangeResult::Outcome::kApplied, .message = "in force", .revision = 7};
+  bool dataplane_reachable = true;
+  ConnectionFilter last_filter;
+
+  StatusView status() override {
+    StatusView view;
+    view.version = "1.2.3";
+    view.dataplane.state = "connected";
+    view.dataplane.connected = true;
+    return view;
+  }
+
+  std::vector<ServiceView> services(const std::optional<std::string> &name) override {
+    ServiceView view;
+    view.service.name = "web";
+    view.service.vips = {*parse_address("198.51.100.10"), *parse_address("2001:db8::10")};
+    view.service.ports = {{80, 80}, {8000, 8999}};
+    view.service.pool = "web";
+    view.backends.up = 1;
+    view.traffic = {.packets = 10, .bytes = 1000};
+    if (name.has_value() && *name != view.service.name) return {};
+    return {view};
+  }
+
+  std::vector<BackendView> backends(const std::optional<std::string> &pool) override {
+    if (pool.has_value() && *pool != "web") return {};
+    BackendView b1;
+    b1.pool = "web";
+    b1.name = "b1";
+    b1.address = *parse_address("10.1.0.11");
+    b1.id = 1;
+    b1.state = "up";
+    b1.weight = 100;
+    b1.health = "up";
+    b1.last_check = "HTTP status 200";
+    b1.slots = 3;
+    b1.pool_slots = 4;
+    BackendView b2 = b1;
+    b2.name = "b2 \xff";  // names come from elsewhere: not even UTF-8 is certain
+    b2.state = "down";
+    b2.reason = "connection refused";
+    b2.slots = 1;
+    return {b1, b2};
+  }
+
+  Result<ConnectionList> connections(const ConnectionFilter &filter) override {
+    last_filter = filter;
+    calls.push_back("connections");
+    if (!dataplane_reachable) return Error{"dataplane unreachable: nobody listens"};
+    ConnectionRecord record;
+    record.client = *parse_address("192.0.2.1");
+    record.vip = *parse_address("198.51.100.10");
+    record.client_port = 40000;
+    record.vip_port = 80;
+    record.state = kConnectionEstablished;
+    record.idle_s = 3;
+    record.timeout_s = 900;
+    record.service = "web";
+    record.pool = "web";
+    record.backend = "b1";
+    return ConnectionList{.records = {record}, .matched = 5};
+  }
+
+  Result<CountersView> counters() override {
+    if (!dataplane_reachable) return Error{"dataplane unreachable: nobody listens"};
+    CountersView view;
+    view.totals.verdict_packets[kVerdictForwardNew] = 42;
+    view.workers = {view.totals};
+    view.services = services(std::nullopt);
+    view.backends = backends(std::nullopt);
+    return view;
+  }
+
+  ChangeResult drain(const model::BackendKey &key) override {
+    return change("drain " + key.pool + "/" + key.name);
+  }
+  ChangeResult undrain(const model::BackendKey &key) override {
+    return change("undrain " + key.pool + "/" + key.name);
+  }
+  ChangeResult reload() override { return change("reload"); }
+
+ private:
+  ChangeResult change(std::string call) {
+    calls.push_back(std::move(call));
+    return answer;
+  }
+};
+
+}  // namespace sluice::api
+
+#endif

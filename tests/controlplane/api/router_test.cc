@@ -1,0 +1,206 @@
+#include "controlplane/api/router.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/controlplane/api/fixed_control.h"
+
+namespace sluice::api {
+namespace {
+
+using nlohmann::json;
+
+class Router : public testing::Test {
+ protected:
+  Response ask(const std::string &method, const std::string &target, const std::string &body = "") {
+    return handle({method, target, body}, control);
+  }
+  json get(const std::string &target) {
+    const Response response = ask("GET", target);
+    EXPECT_EQ(response.status, 200u) << response.body;
+    EXPECT_EQ(response.content_type, "application/json");
+    return json::parse(response.body);
+  }
+  std::string detail(const Response &response) {
+    EXPECT_EQ(response.content_type, "application/problem+json");
+    const json body = json::parse(response.body);
+    EXPECT_EQ(body.at("status"), response.status);
+    return body.at("detail");
+  }
+
+  FixedControl control;
+};
+
+TEST_F(Router, shows_the_status) {
+  const json body = get("/v1/status");
+  EXPECT_EQ(body["version"], "1.2.3");
+  EXPECT_EQ(body["dataplane"]["state"], "connected");
+}
+
+TEST_F(Router, lists_services) {
+  const json service = get("/v1/services")["services"][0];
+  EXPECT_EQ(service["name"], "web");
+  EXPECT_EQ(service["vips"], (json{"198.51.100.10", "2001:db8::10"}));
+  EXPECT_EQ(service["ports"], (json{"80", "8000-8999"}));
+  EXPECT_EQ(service["packets"], 10);
+}
+
+TEST_F(Router, shows_one_service_with_its_members) {
+  const json service = get("/v1/services/web");
+  EXPECT_EQ(service["name"], "web");
+  EXPECT_EQ(service["members"].size(), 2u);
+}
+
+TEST_F(Router, unknown_service_is_not_found_and_named) {
+  const Response response = ask("GET", "/v1/services/nope");
+  EXPECT_EQ(response.status, 404u);
+  EXPECT_NE(detail(response).find("\"nope\""), std::string::npos);
+}
+
+TEST_F(Router, lists_backends_with_their_share_of_slots) {
+  const json backends = get("/v1/backends")["backends"];
+  ASSERT_EQ(backends.size(), 2u);
+  EXPECT_DOUBLE_EQ(backends[0]["slot_share"], 0.75);
+  EXPECT_EQ(backends[0]["last_check"], "HTTP status 200");
+  EXPECT_EQ(backends[1]["state"], "down");
+  EXPECT_TRUE(get("/v1/backends?pool=other")["backends"].empty());
+}
+
+TEST_F(Router, bytes_that_are_no_utf8_are_replaced) {
+  EXPECT_EQ(get("/v1/backends")["backends"][1]["name"], "b2 \xef\xbf\xbd");
+}
+
+TEST_F(Router, passes_the_filter_of_connections_on) {
+  const json body =
+      get("/v1/connections?client=192.0.2.1&vip=2001:db8::10&port=80&service=web&pool=p&backend=b1"
+          "&limit=3&expired=true");
+  EXPECT_EQ(body["matched"], 5);
+  EXPECT_EQ(body["connections"][0]["client"], "192.0.2.1");
+  EXPECT_EQ(body["connections"][0]["state"], "established");
+  const ConnectionFilter &filter = control.last_filter;
+  EXPECT_EQ(filter.client, parse_address("192.0.2.1"));
+  EXPECT_EQ(filter.vip, parse_address("2001:db8::10"));
+  EXPECT_EQ(filter.vip_port, 80);
+  EXPECT_EQ(filter.service, "web");
+  EXPECT_EQ(filter.pool, "p");
+  EXPECT_EQ(filter.backend, "b1");
+  EXPECT_EQ(filter.limit, 3u);
+  EXPECT_TRUE(filter.include_expired);
+}
+
+TEST_F(Router, bad_filter_values_are_refused_by_name) {
+  for (const char *parameter : {"client=10.0.0", "vip=web", "port=65536", "port=-1", "port=", "limit=100001",
+                                "limit=1e3", "expired=yes"}) {
+    const Response response = ask("GET", std::string("/v1/connections?") + parameter);
+    EXPECT_EQ(response.status, 400u) << parameter;
+    const std::string name = std::string(parameter).substr(0, std::string(parameter).find('='));
+    EXPECT_NE(detail(response).find("query parameter " + name), std::string::npos) << response.body;
+  }
+  EXPECT_TRUE(control.calls.empty());
+}
+
+TEST_F(Router, unknown_parameters_are_refused) {
+  EXPECT_EQ(ask("GET", "/v1/connections?clinet=192.0.2.1").status, 400u);
+  EXPECT_EQ(ask("GET", "/v1/status?x=1").status, 400u);
+}
+
+TEST_F(Router, counters_name_every_verdict) {
+  const json body = get("/v1/counters");
+  EXPECT_EQ(body["verdicts"].size(), static_cast<size_t>(kVerdictCount));
+  EXPECT_EQ(body["verdicts"][kVerdictForwardNew]["name"], "forward_new");
+  EXPECT_EQ(body["verdicts"][kVerdictForwardNew]["class"], "forward");
+  EXPECT_EQ(body["verdicts"][kVerdictForwardNew]["packets"], 42);
+  EXPECT_EQ(body["verdicts"][kVerdictForwardNew]["workers"], json{42});
+  EXPECT_EQ(body["verdicts"][kVerdictDropInternal]["class"], "drop");
+}
+
+TEST_F(Router, what_only_the_dataplane_knows_is_unavailable_without_it) {
+  control.dataplane_reachable = false;
+  for (const char *target : {"/v1/counters", "/v1/connections"}) {
+    const Response response = ask("GET", target);
+    EXPECT_EQ(response.status, 503u);
+    EXPECT_NE(detail(response).find("dataplane unreachable"), std::string::npos);
+  }
+}
+
+TEST_F(Router, drains_and_undrains_the_backend_of_the_path) {
+  const Response response = ask("POST", "/v1/backends/web/b%201/drain");
+  EXPECT_EQ(response.status, 200u);
+  EXPECT_EQ(json::parse(response.body)["result"], "applied");
+  EXPECT_EQ(json::parse(response.body)["revision"], 7);
+  ask("POST", "/v1/backends/web/b2/undrain");
+  ask("POST", "/v1/reload");
+  EXPECT_EQ(control.calls, (std::vector<std::string>{"drain web/b 1", "undrain web/b2", "reload"}));
+}
+
+TEST_F(Router, outcomes_of_changes_have_their_status) {
+  using Outcome = ChangeResult::Outcome;
+  const std::vector<std::pair<Outcome, unsigned>> cases = {
+      {Outcome::kApplied, 200},  {Outcome::kPending, 200},  {Outcome::kUnchanged, 200},
+      {Outcome::kNotFound, 404}, {Outcome::kConflict, 409}, {Outcome::kInvalidConfig, 422},
+      {Outcome::kRefused, 502}};
+  for (const auto &[outcome, status] : cases) {
+    control.answer.outcome = outcome;
+    EXPECT_EQ(ask("POST", "/v1/reload").status, status);
+  }
+}
+
+TEST_F(Router, a_refused_reload_tells_every_error) {
+  control.answer = {
+      .outcome = ChangeResult::Outcome::kInvalidConfig,
+      .message = "two errors",
+      .errors = {{"a.yaml", 3, 5, "services[0].ports", "99999", "too large"}, {"a.yaml", 0, 0, "", "", "x"}}};
+  const json body = json::parse(ask("POST", "/v1/reload").body);
+  ASSERT_EQ(body["errors"].size(), 2u);
+  EXPECT_EQ(body["errors"][0]["line"], 3);
+  EXPECT_EQ(body["errors"][0]["column"], 5);
+  EXPECT_EQ(body["errors"][0]["field"], "services[0].ports");
+  EXPECT_EQ(body["errors"][0]["value"], "99999");
+}
+
+TEST_F(Router, checks_a_configuration) {
+  const std::string good =
+      "version: 1\n"
+      "services: [{name: web, vips: [198.51.100.10], protocol: tcp, ports: all, pool: web}]\n"
+      "pools: [{name: web, forwarding: ipip, backends: [{name: b1, address: 10.1.0.1}]}]\n";
+  const Response valid = ask("POST", "/v1/check-config", good);
+  EXPECT_EQ(valid.status, 200u) << valid.body;
+  EXPECT_EQ(json::parse(valid.body)["backends"], 1);
+  const Response invalid = ask("POST", "/v1/check-config?file=my.yaml", "version: 7\nwhat: \"\xff\"\n");
+  EXPECT_EQ(invalid.status, 422u);
+  const json errors = json::parse(invalid.body)["errors"];
+  ASSERT_FALSE(errors.empty());
+  EXPECT_EQ(errors[0]["file"], "my.yaml");
+  EXPECT_TRUE(control.calls.empty());
+}
+
+TEST_F(Router, unknown_paths_are_not_found) {
+  for (const char *target : {"/", "/v1", "/v2/status", "/v1/backends/web/b1", "/v1/backends/web/b1/explode",
+                             "/v1/services/web/extra", "/v1/*"}) {
+    EXPECT_EQ(ask("GET", target).status, 404u) << target;
+  }
+}
+
+TEST_F(Router, wrong_methods_are_told_the_right_one) {
+  Response response = ask("DELETE", "/v1/status");
+  EXPECT_EQ(response.status, 405u);
+  EXPECT_EQ(response.allow, "GET, HEAD");
+  response = ask("GET", "/v1/backends/web/b1/drain");
+  EXPECT_EQ(response.status, 405u);
+  EXPECT_EQ(response.allow, "POST");
+  EXPECT_TRUE(control.calls.empty());
+}
+
+TEST_F(Router, bad_targets_are_bad_requests) {
+  for (const char *target : {"", "*", "/v1/%xy", "/v1//status"})
+    EXPECT_EQ(ask("GET", target).status, 400u) << target;
+}
+
+TEST_F(Router, only_a_configuration_may_be_large) {
+  EXPECT_EQ(max_body_bytes("POST", "/v1/check-config"), kMaxConfigBytes);
+  EXPECT_EQ(max_body_bytes("POST", "/v1/check-config?file=x"), kMaxConfigBytes);
+  EXPECT_EQ(max_body_bytes("POST", "/v1/reload"), kMaxOtherBodyBytes);
+  EXPECT_EQ(max_body_bytes("GET", "/v1/check-config"), kMaxOtherBodyBytes);
+}
+
+}  // namespace
+}  // namespace sluice::api

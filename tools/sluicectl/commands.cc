@@ -1,0 +1,74 @@
+#include "tools/sluicectl/commands.h"
+
+#include "controlplane/api/target.h"
+#include "tools/sluicectl/client.h"
+#include "tools/sluicectl/exit_codes.h"
+#include "tools/sluicectl/present.h"
+
+namespace sluice::ctl {
+
+namespace {
+
+int exit_code_of(long http_status) {
+  switch (http_status) {
+    case 400:
+    case 413:
+      return kExitUsage;
+    case 404:
+      return kExitNotFound;
+    case 422:
+      return kExitInvalidConfig;
+    default:
+      return kExitFailure;
+  }
+}
+
+int report_problem(const Context &context, const Answer &answer) {
+  if (context.output == OutputFormat::kJson) context.out << answer.body;
+  context.err << "sluicectl: "
+              << present_problem(answer.body,
+                                 "sluiced answered with HTTP status " + std::to_string(answer.status))
+              << "\n";
+  return exit_code_of(answer.status);
+}
+
+}  // namespace
+
+int run_command(const Context &context, const Command &command) {
+  const Result<Answer> asked = ask(context.socket_path, command.method, command.target, command.body);
+  if (!asked.ok()) {
+    context.err << "sluicectl: " << asked.error().message << "\n";
+    return kExitUnreachable;
+  }
+  const Answer &answer = asked.value();
+  if (answer.status != 200) return report_problem(context, answer);
+  try {
+    const nlohmann::json body = nlohmann::json::parse(answer.body);
+    context.out << (context.output == OutputFormat::kJson ? body.dump(2) + "\n" : command.present(body));
+  } catch (const nlohmann::json::exception &exception) {
+    context.err << "sluicectl: cannot read the answer of sluiced (" << exception.what()
+                << "); are sluicectl and sluiced of the same version?\n";
+    return kExitFailure;
+  }
+  return kExitOk;
+}
+
+std::string backend_target(const std::string &name, const std::string &action) {
+  const size_t slash = name.find('/');
+  if (slash == std::string::npos || slash == 0 || slash + 1 == name.size()) return "";
+  return "/v1/backends/" + api::percent_encode(name.substr(0, slash)) + "/" +
+         api::percent_encode(name.substr(slash + 1)) + "/" + action;
+}
+
+std::string with_parameters(const std::string &path, const std::vector<Parameter> &parameters) {
+  std::string target = path;
+  char separator = '?';
+  for (const Parameter &parameter : parameters) {
+    if (parameter.value.empty()) continue;
+    target += separator + parameter.name + "=" + api::percent_encode(parameter.value);
+    separator = '&';
+  }
+  return target;
+}
+
+}  // namespace sluice::ctl

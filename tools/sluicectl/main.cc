@@ -1,0 +1,205 @@
+#include <ctime>
+#include <fstream>
+#include <iostream>
+#include <optional>
+#include <sstream>
+
+#include <CLI/CLI.hpp>
+
+#include "controlplane/api/target.h"
+#include "tools/sluicectl/commands.h"
+#include "tools/sluicectl/exit_codes.h"
+#include "tools/sluicectl/present.h"
+
+namespace sluice::ctl {
+namespace {
+
+constexpr const char *kExitCodeHelp =
+    "Exit codes: 0 done, 1 failure, 2 wrong usage, 3 no such service or backend, 4 sluiced is unreachable,\n"
+    "5 invalid configuration.\n"
+    "sluicectl COMMAND --help shows examples.";
+
+// What the command line says.
+struct Arguments {
+  std::string socket_path = "/run/sluice/sluiced.sock";
+  std::string output = "table";
+  std::string service;
+  std::string pool;
+  std::string backend;
+  std::string file;
+  std::vector<Parameter> connections;
+  Rows rows = Rows::kNonZero;
+};
+
+Command status_command(int64_t now_unix_s) {
+  return {.target = "/v1/status",
+          .present = [now_unix_s](const nlohmann::json &body) { return present_status(body, now_unix_s); }};
+}
+
+Command services_command(const Arguments &arguments) {
+  if (arguments.service.empty()) return {.target = "/v1/services", .present = present_services};
+  return {.target = "/v1/services/" + api::percent_encode(arguments.service), .present = present_service};
+}
+
+Command counters_command(const Arguments &arguments) {
+  const Rows rows = arguments.rows;
+  return {.target = "/v1/counters",
+          .present = [rows](const nlohmann::json &body) { return present_counters(body, rows); }};
+}
+
+std::optional<Command> check_config_command(const std::string &file) {
+  std::ostringstream text;
+  if (file == "-") {
+    text << std::cin.rdbuf();
+  } else {
+    std::ifstream input(file, std::ios::binary);
+    if (!input || !(text << input.rdbuf())) {
+      std::cerr << "sluicectl: cannot read " << file
+                << ", or it is empty; give the path of a configuration\n";
+      return std::nullopt;
+    }
+  }
+  return Command{.method = "POST",
+                 .target = with_parameters("/v1/check-config", {{"file", file}}),
+                 .body = text.str(),
+                 .present = present_valid_config};
+}
+
+std::optional<Command> drain_command(const std::string &backend, const std::string &action) {
+  const std::string target = backend_target(backend, action);
+  if (target.empty()) {
+    std::cerr << "sluicectl: \"" << backend << "\" is no POOL/BACKEND; sluicectl backends lists them\n";
+    return std::nullopt;
+  }
+  return Command{.method = "POST", .target = target, .present = present_change};
+}
+
+// The application with everything it understands. `chosen` becomes the command's name.
+class CommandLine {
+ public:
+  CommandLine();
+  int run(int argc, const char *const *argv);
+
+ private:
+  CLI::App *add(const std::string &name, const std::string &help, const std::string &examples);
+  void add_connections();
+  std::optional<Command> command(int64_t now_unix_s) const;
+
+  CLI::App app_{"Asks and tells sluiced, Sluice's control plane, over its REST API."};
+  Arguments arguments_;
+  std::string connection_filter_[7];
+  bool all_ = false;
+  bool expired_ = false;
+  std::string chosen_;
+};
+
+CLI::App *CommandLine::add(const std::string &name, const std::string &help, const std::string &examples) {
+  CLI::App *command = app_.add_subcommand(name, help);
+  command->footer("Examples:\n" + examples);
+  command->fallthrough();
+  command->callback([this, name] { chosen_ = name; });
+  return command;
+}
+
+constexpr const char *kConnectionParameters[] = {"service", "pool", "backend", "client",
+                                                 "vip",     "port", "limit"};
+constexpr const char *kConnectionHelp[] = {"of this service",
+                                           "of backends of this pool",
+                                           "of backends of this name",
+                                           "from this client address",
+                                           "to this virtual address",
+                                           "to this port of the virtual address",
+                                           "list at most so many (default 1000)"};
+
+void CommandLine::add_connections() {
+  CLI::App *connections = add("connections", "the dataplane's connection tables",
+                              "  sluicectl connections --service web --limit 20\n"
+                              "  sluicectl connections --client 2001:db8::7\n"
+                              "  sluicectl -o json connections --pool web --backend b1");
+  for (size_t i = 0; i < std::size(kConnectionParameters); i++) {
+    connections->add_option(std::string("--") + kConnectionParameters[i], connection_filter_[i],
+                            kConnectionHelp[i]);
+  }
+  connections->add_flag("--expired", expired_, "also entries that have outlived their timeout");
+}
+
+CommandLine::CommandLine() {
+  app_.require_subcommand(1);
+  app_.footer(kExitCodeHelp);
+  app_.set_version_flag("--version", "sluicectl " SLUICE_VERSION);
+  app_.add_option("--socket", arguments_.socket_path, "sluiced's API socket")->capture_default_str();
+  app_.add_option("-o,--output", arguments_.output, "table (for people) or json (for programs)")
+      ->check(CLI::IsMember({"table", "json"}))
+      ->capture_default_str();
+  add("status", "both daemons at a glance", "  sluicectl status\n  sluicectl -o json status");
+  add("services", "the services, or one of them with its backends",
+      "  sluicectl services\n  sluicectl services web")
+      ->add_option("SERVICE", arguments_.service, "only this one, with its backends");
+  add("backends", "the backends: state, last check, share of slots, traffic",
+      "  sluicectl backends\n  sluicectl backends --pool web\n  sluicectl -o json backends")
+      ->add_option("--pool", arguments_.pool, "only of this pool");
+  add_connections();
+  add("counters", "every verdict on packets, and traffic by worker, service and backend",
+      "  sluicectl counters\n  sluicectl counters --all")
+      ->add_flag("--all", all_, "also what is zero");
+  add("drain", "no new connections for a backend; those it has go on", "  sluicectl drain web/b1")
+      ->add_option("BACKEND", arguments_.backend, "POOL/BACKEND")
+      ->required();
+  add("undrain", "new connections for a drained backend again", "  sluicectl undrain web/b1")
+      ->add_option("BACKEND", arguments_.backend, "POOL/BACKEND")
+      ->required();
+  add("check-config", "check a configuration file, without using it",
+      "  sluicectl check-config /etc/sluice/sluice.yaml\n  sluicectl check-config - < new.yaml\n"
+      "Without a running sluiced: sluiced --check-config FILE")
+      ->add_option("FILE", arguments_.file, "the file; - reads standard input")
+      ->required();
+  add("reload", "read the configuration file again; a bad one changes nothing", "  sluicectl reload");
+}
+
+std::optional<Command> CommandLine::command(int64_t now_unix_s) const {
+  if (chosen_ == "status") return status_command(now_unix_s);
+  if (chosen_ == "services") return services_command(arguments_);
+  if (chosen_ == "backends") {
+    return Command{.target = with_parameters("/v1/backends", {{"pool", arguments_.pool}}),
+                   .present = present_backends};
+  }
+  if (chosen_ == "connections") {
+    return Command{.target = with_parameters("/v1/connections", arguments_.connections),
+                   .present = present_connections};
+  }
+  if (chosen_ == "counters") return counters_command(arguments_);
+  if (chosen_ == "check-config") return check_config_command(arguments_.file);
+  if (chosen_ == "reload")
+    return Command{.method = "POST", .target = "/v1/reload", .present = present_change};
+  return drain_command(arguments_.backend, chosen_);
+}
+
+int CommandLine::run(int argc, const char *const *argv) {
+  try {
+    app_.parse(argc, argv);
+  } catch (const CLI::ParseError &error) {
+    return app_.exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+  if (all_) arguments_.rows = Rows::kAll;
+  for (size_t i = 0; i < std::size(kConnectionParameters); i++) {
+    arguments_.connections.push_back({kConnectionParameters[i], connection_filter_[i]});
+  }
+  if (expired_) arguments_.connections.push_back({"expired", "true"});
+  const auto now_unix_s = static_cast<int64_t>(std::time(nullptr));
+  const std::optional<Command> chosen = command(now_unix_s);
+  if (!chosen.has_value()) return kExitUsage;
+  const Context context{.socket_path = arguments_.socket_path,
+                        .output = arguments_.output == "json" ? OutputFormat::kJson : OutputFormat::kTable,
+                        .now_unix_s = now_unix_s,
+                        .out = std::cout,
+                        .err = std::cerr};
+  return run_command(context, *chosen);
+}
+
+}  // namespace
+}  // namespace sluice::ctl
+
+int main(int argc, char **argv) {
+  sluice::ctl::CommandLine command_line;
+  return command_line.run(argc, argv);
+}
