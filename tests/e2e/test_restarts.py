@@ -4,6 +4,7 @@ from harness import BalancedTestbed
 from testbed.configuration import members_of
 from testbed.load import Load
 
+_INVALID_CONFIG = 5  # tools/sluicectl/exit_codes.h
 _HELD = 150
 _HOLD_OPTIONS = ["--interval", "0.2", "--concurrency", "16"]
 
@@ -60,14 +61,15 @@ class Restarts(BalancedTestbed):
         self.appliance.config_path.write_text(bad, encoding="utf-8")
         try:
             result = self.appliance.sluicectl("reload")
-            self.assertNotEqual(result.status, 0)
+            self.assertEqual(result.status, _INVALID_CONFIG)
             said = result.errors + result.output
             self.assertIn("dice", said)
             self.assertIn("80000", said)
             self.assertIn(f"{self.appliance.config_path}:", said)
             self.assert_same_snapshot(before)
             self.assertNotEqual(self.appliance.query("status")["config"]["problem"], "")
-            self.assertNotEqual(self.appliance.sluicectl("check-config", str(self.appliance.config_path)).status, 0)
+            check = self.appliance.sluicectl("check-config", str(self.appliance.config_path))
+            self.assertEqual(check.status, _INVALID_CONFIG)
         finally:
             self.appliance.config_path.write_text(good, encoding="utf-8")
         self.assertEqual(self.appliance.sluicectl("check-config", str(self.appliance.config_path)).status, 0)

@@ -7,6 +7,11 @@ from testbed import topology
 from testbed.configuration import POOL, SERVICE_LEAST_CONNECTION, SERVICE_MAGLEV
 from testbed.load import Load
 
+# tools/sluicectl/exit_codes.h
+_USAGE = 2
+_NOT_FOUND = 3
+_UNREACHABLE = 4
+
 
 class Sluicectl(BalancedTestbed):
     def test_tables_for_people(self) -> None:
@@ -58,17 +63,18 @@ class Sluicectl(BalancedTestbed):
 
     def test_drain_of_an_unknown_backend_fails_and_names_it(self) -> None:
         result = self.appliance.sluicectl("drain", f"{POOL}/b99")
-        self.assertNotEqual(result.status, 0)
+        self.assertEqual(result.status, _NOT_FOUND)
         self.assertIn("b99", result.errors)
 
     def test_unknown_command_is_a_usage_error(self) -> None:
-        self.assertNotEqual(self.appliance.sluicectl("dance").status, 0)
+        self.assertEqual(self.appliance.sluicectl("dance").status, _USAGE)
+        self.assertEqual(self.appliance.sluicectl("drain", "no-pool").status, _USAGE)
 
     def test_sluiced_out_of_reach(self) -> None:
         self.appliance.stop_sluiced()
         try:
             result = self.appliance.sluicectl("status")
-            self.assertNotEqual(result.status, 0)
+            self.assertEqual(result.status, _UNREACHABLE)
             self.assertIn(str(self.appliance.api_socket), result.errors)
         finally:
             self.appliance.start_sluiced()

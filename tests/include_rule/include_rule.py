@@ -16,8 +16,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     "dataplane/core": ("dataplane/abi",),
     "bpf": ("dataplane/abi", "dataplane/core"),
     "dataplane/server": ("dataplane/abi", "dataplane/core"),
-    "dataplane/dpdk": ("dataplane/abi", "dataplane/core", "dataplane/server"),
-    "dataplane/xdp": ("dataplane/abi", "dataplane/core", "dataplane/server"),
+    "dataplane/dpdk": ("dataplane/abi", "dataplane/core", "dataplane/server", "dataplane/options.h"),
+    "dataplane/xdp": ("dataplane/abi", "dataplane/core", "dataplane/server", "dataplane/options.h"),
     # The program that puts an engine and the server together.
     "dataplane/main": ("dataplane/abi", "dataplane/core", "dataplane/server", "dataplane/dpdk", "dataplane/xdp"),
     # The control plane places VIPs and finds connections with the very functions that packets are

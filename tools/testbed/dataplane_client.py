@@ -24,7 +24,7 @@ _VERDICT_CAPACITY = 64
 _HEADER = struct.Struct("<QIIQQQQII48s")  # SnapshotHeader up to its sections
 _SECTION = struct.Struct("<QII")
 _SERVICE = struct.Struct("<IIHHHHB7xII")
-_BACKEND = struct.Struct("<16sHBBB3xQIIII")
+_BACKEND = struct.Struct("<16sHBBB3xQ8xIIII")
 _COUNTER_HEADER = struct.Struct("<QIIQIIIIQQQQQ")
 _BACKEND_STATES = {1: "up", 2: "draining", 3: "down"}
 
@@ -109,6 +109,8 @@ def read_snapshot(path: pathlib.Path) -> Snapshot | None:
         raise TestbedError(f"the snapshot begins with {magic:#x}")
     sections = [_SECTION.unpack_from(data, _HEADER.size + i * _SECTION.size) for i in range(6)]
     services, _, _, backends, slots, strings = sections
+    if (services[2], backends[2]) != (_SERVICE.size, _BACKEND.size):
+        raise TestbedError("the records of dataplane/abi/snapshot.h are not those that dataplane_client.py reads")
     slot_ids = struct.unpack_from(f"<{slots[1]}H", data, slots[0])
 
     def text(offset: int, length: int) -> str:
