@@ -1,0 +1,67 @@
+// The kernel exception path of one port: a tap interface with the port's MAC address. What is not for
+// a VIP goes up through it, and what the kernel answers comes down.
+#ifndef SLUICE_DPDK_KERNEL_INTERFACE_H
+#define SLUICE_DPDK_KERNEL_INTERFACE_H
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dataplane/abi/result.h"
+#include "dataplane/dpdk/port_options.h"
+#include "dataplane/server/unique_fd.h"
+
+namespace sluice {
+
+/// What the tap interface is to be.
+struct KernelInterfaceOptions {
+  std::string name;
+  std::array<uint8_t, 6> mac = {};  // all zero: the kernel's choice
+  uint16_t mtu = 1500;              // bytes of IP packet
+  std::vector<InterfaceAddress> addresses;
+  uint16_t queues = 1;  // one per worker
+};
+
+/// A persistent multi-queue tap: it outlives the process, with its routes. The descriptors are
+/// non-blocking; a read or write moves one Ethernet frame, with no offload pending on it.
+class KernelInterface {
+ public:
+  /// Makes the interface or takes an existing one over, sets MAC address and MTU, adds addresses (none
+  /// are taken away: they may be an operator's) and brings it up.
+  /// Errors: /dev/net/tun, the name belongs to something that is no multi-queue tap or to another
+  /// process, netlink.
+  static Result<std::unique_ptr<KernelInterface>> open(const KernelInterfaceOptions &options);
+
+  /// Makes the interface go when the last descriptor is closed, with its addresses and routes.
+  Status remove_on_close();
+
+  uint32_t ifindex() const { return ifindex_; }
+  const std::string &name() const { return name_; }
+  /// The descriptor of queue `queue` < the number asked for.
+  int queue_fd(uint16_t queue) const { return queues_[queue].get(); }
+
+ private:
+  KernelInterface() = default;
+  Status open_queues(const KernelInterfaceOptions &options);
+
+  std::string name_;
+  uint32_t ifindex_ = 0;
+  std::vector<UniqueFd> queues_;
+};
+
+/// An existing network interface, as the preflight needs it.
+struct InterfaceFacts {
+  bool exists = false;
+  uint16_t mtu = 0;                    // bytes of IP packet
+  uint16_t receive_queues = 0;         // 0: not told
+  std::vector<std::string> addresses;  // other than link-local ones
+};
+
+/// Asks the kernel about `name`, in this network namespace.
+InterfaceFacts interface_facts(const std::string &name);
+
+}  // namespace sluice
+
+#endif

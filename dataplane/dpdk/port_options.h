@@ -1,0 +1,73 @@
+// What the operator says of a port, parsed and checked before DPDK starts.
+#ifndef SLUICE_DPDK_PORT_OPTIONS_H
+#define SLUICE_DPDK_PORT_OPTIONS_H
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dataplane/abi/address.h"
+#include "dataplane/abi/result.h"
+
+namespace sluice {
+
+/// An address of the kernel's interface of a port.
+struct InterfaceAddress {
+  Address address;
+  uint8_t prefix_length = 0;  // of the family's own length: 0 to 32, or 0 to 128
+  std::string text;           // as written
+};
+
+/// One DPDK device. `driver` is a PCI address ("0000:01:00.0"), the name of a virtual device's driver
+/// ("net_af_xdp"), or the name of a device that exists already.
+struct DeviceOptions {
+  std::string driver;
+  std::vector<std::pair<std::string, std::string>> arguments;
+
+  bool is_pci() const;
+  /// The value of the first argument called `key`, or "".
+  std::string argument(std::string_view key) const;
+  /// As DPDK takes them: "iface=lb0,queue_count=1".
+  std::string argument_text() const;
+};
+
+/// Whether packets are handed to the worker that owns their flow.
+enum class SteeringMode { kAuto, kOn, kOff };
+
+/// One logical port.
+struct PortOptions {
+  std::string name;
+  std::vector<DeviceOptions> devices;
+  std::string kernel_interface;  // empty: none
+  std::vector<InterfaceAddress> addresses;
+  uint16_t queues = 0;       // per device; 0: chosen from the device and the number of workers
+  uint16_t descriptors = 0;  // per queue; 0: the driver's preference
+  uint16_t mtu = 0;          // bytes of IP packet; 0: what the device has now
+  SteeringMode steering = SteeringMode::kAuto;
+};
+
+/// Parses one `--port` value: fields `key=value`, separated by commas.
+///
+///   name=NAME            required; letters, digits, '-', '_'
+///   device=DEVICE        required, may be repeated: DRIVER[:ARG=VALUE[;ARG=VALUE...]] or a PCI address
+///   queues=N             1 to 64 receive queues per device
+///   descriptors=N        64 to 32768 per queue
+///   addresses=A/L[;...]  of the kernel's interface
+///   kernel=NAME          that interface's name; default sl-<port name>; "none": no exception path
+///   mtu=N                576 to 9600
+///   steering=auto|on|off
+///
+/// Errors name the port's text, the field and the value, and say what is allowed.
+Result<PortOptions> parse_port_options(std::string_view text);
+
+/// Parses every `--port` and checks that names, kernel interfaces and devices differ.
+Result<std::vector<PortOptions>> parse_ports(const std::vector<std::string> &texts);
+
+/// Parses "0,2-4" into {0, 2, 3, 4}. Errors: not numbers, an empty or reversed range, a number twice,
+/// more than 1023.
+Result<std::vector<int>> parse_core_list(std::string_view text);
+
+}  // namespace sluice
+
+#endif

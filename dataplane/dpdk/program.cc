@@ -1,0 +1,136 @@
+#include "dataplane/dpdk/program.h"
+
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include <fmt/format.h>
+#include <grp.h>
+#include <rte_config.h>
+#include <rte_cycles.h>
+#include <spdlog/spdlog.h>
+#include <systemd/sd-daemon.h>
+
+#include "dataplane/dpdk/eal.h"
+#include "dataplane/dpdk/engine.h"
+#include "dataplane/server/server.h"
+
+namespace sluice {
+namespace {
+
+/// What the options come to, once the host has been looked at.
+struct Plan {
+  DpdkEngineOptions engine;
+  EalOptions eal;
+};
+
+HugePages huge_pages(HugePagesChoice choice) {
+  switch (choice) {
+    case HugePagesChoice::kAuto:
+      return HugePages::kAuto;
+    case HugePagesChoice::kOn:
+      return HugePages::kOn;
+    case HugePagesChoice::kOff:
+      return HugePages::kOff;
+  }
+  return HugePages::kAuto;
+}
+
+Result<Plan> make_plan(const DataplaneOptions &options) {
+  Plan plan;
+  Result<std::vector<PortOptions>> ports = parse_ports(options.ports);
+  if (!ports.ok()) return ports.error();
+  plan.engine.ports = std::move(ports).value();
+  plan.engine.workers = options.workers > 0 ? options.workers : default_worker_count(plan.engine.ports);
+  plan.engine.idle = options.idle == IdleChoice::kSleep ? IdlePolicy::kSleep : IdlePolicy::kPoll;
+  plan.engine.kernel_interfaces = options.kernel_interfaces == KernelInterfacesChoice::kRemove
+                                      ? KernelInterfacesAtStop::kRemove
+                                      : KernelInterfacesAtStop::kKeep;
+  std::vector<int> wanted;
+  if (!options.cores.empty()) {
+    Result<std::vector<int>> cores = parse_core_list(options.cores);
+    if (!cores.ok()) return cores.error();
+    wanted = std::move(cores).value();
+  }
+  Result<CorePlan> cores = plan_cores(plan.engine.workers, wanted, allowed_cores());
+  if (!cores.ok()) return cores.error();
+  plan.engine.core_explanation = cores.value().explanation;
+
+  plan.eal.huge_pages = huge_pages(options.huge_pages);
+  plan.eal.memory_mb = estimate_memory_mb(plan.engine.ports, plan.engine.workers);
+  plan.eal.worker_cores = cores.value().worker_cores;
+  plan.eal.main_cores = cores.value().main_cores;
+  for (const PortOptions &port : plan.engine.ports) {
+    for (const DeviceOptions &device : port.devices) {
+      if (!device.is_pci()) continue;
+      std::string arguments = device.argument_text();
+      plan.eal.pci.push_back(device.driver + (arguments.empty() ? "" : "," + arguments));
+    }
+  }
+  return plan;
+}
+
+Result<ServerOptions> server_options(const DataplaneOptions &options) {
+  ServerOptions server;
+  server.control_socket.path = options.control_socket;
+  server.snapshot_path = options.snapshot;
+  server.version = SLUICE_VERSION;
+  if (options.control_group.empty()) return server;
+  const group *found = getgrnam(options.control_group.c_str());
+  if (!found) return Error{fmt::format("--control-group: there is no group \"{}\"", options.control_group)};
+  server.control_socket.group = found->gr_gid;
+  return server;
+}
+
+Result<CounterRegion> open_counters(uint16_t workers) {
+  auto now = std::chrono::system_clock::now().time_since_epoch();
+  CounterRegionShape shape;
+  shape.worker_count = workers;
+  shape.tsc_hz = rte_get_tsc_hz();
+  shape.started_unix_ns =
+      static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
+  return CounterRegion::create(shape);
+}
+
+}  // namespace
+
+Status run_dpdk(const DataplaneOptions &options, int stop_fd) {
+  Result<Plan> plan = make_plan(options);
+  if (!plan.ok()) return plan.error();
+  Result<ServerOptions> serving = server_options(options);
+  if (!serving.ok()) return serving.error();
+  Result<std::unique_ptr<Eal>> eal = Eal::start(plan.value().eal);
+  if (!eal.ok()) return eal.error();
+  DpdkEngineOptions engine_options = plan.value().engine;
+  engine_options.memory_explanation = eal.value()->memory_explanation();
+
+  Result<CounterRegion> counters = open_counters(engine_options.workers);
+  if (!counters.ok()) return counters.error();
+  Result<ConnectionRegion> connections =
+      ConnectionRegion::open({.path = options.connections,
+                              .worker_count = engine_options.workers,
+                              .ipv4_connections = options.ipv4_connections,
+                              .ipv6_connections = options.ipv6_connections},
+                             read_boot_clock());
+  if (!connections.ok()) return connections.error();
+
+  Result<std::unique_ptr<DpdkEngine>> engine =
+      DpdkEngine::create(engine_options, &counters.value(), &connections.value());
+  if (!engine.ok()) return engine.error();
+  for (const std::string &line : preflight_lines(engine.value()->preflight())) spdlog::info("{}", line);
+
+  Result<std::unique_ptr<Server>> server =
+      Server::create(serving.value(), engine.value().get(), &counters.value(), &connections.value());
+  if (!server.ok()) return server.error();
+  // Only now, with the stored snapshot in force: without it, established connections would be the kernel's.
+  Status started = engine.value()->start();
+  if (!started.ok()) return started;
+  sd_notify(0, "READY=1");
+  spdlog::info("forwarding with {} worker{}", engine_options.workers, engine_options.workers == 1 ? "" : "s");
+  Status served = server.value()->run(stop_fd);
+  sd_notify(0, "STOPPING=1");
+  engine.value()->stop();
+  return served;
+}
+
+}  // namespace sluice

@@ -1,0 +1,16 @@
+// The dataplane as a program over the DPDK engine: from options to a server that runs.
+#ifndef SLUICE_DPDK_PROGRAM_H
+#define SLUICE_DPDK_PROGRAM_H
+
+#include "dataplane/abi/result.h"
+#include "dataplane/options.h"
+
+namespace sluice {
+
+/// Starts DPDK, opens ports and memory, installs the stored snapshot, lets the workers go and serves
+/// until `stop_fd` is readable. Errors name the option and the value.
+Status run_dpdk(const DataplaneOptions &options, int stop_fd);
+
+}  // namespace sluice
+
+#endif

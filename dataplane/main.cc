@@ -1,0 +1,54 @@
+// sluice-dataplane: picks the engine, opens what outlives it, and serves until it is told to stop.
+#include <csignal>
+#include <cstdlib>
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/signalfd.h>
+
+#include "dataplane/dpdk/program.h"
+#include "dataplane/options.h"
+#include "dataplane/server/unique_fd.h"
+
+namespace sluice {
+namespace {
+
+/// A descriptor that becomes readable on SIGTERM or SIGINT. Before any thread is started: they inherit
+/// that these signals are blocked.
+UniqueFd stop_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return UniqueFd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+Status run(const DataplaneOptions &options) {
+  UniqueFd stop = stop_signals();
+  if (!stop.valid()) return Error{"signalfd failed"};
+  switch (options.engine) {
+    case EngineChoice::kXdp:
+      return Error{"--engine: \"xdp\" is not built into this program; give dpdk or auto"};
+    case EngineChoice::kAuto:
+    case EngineChoice::kDpdk:
+      return run_dpdk(options, stop.get());
+  }
+  return Error{"--engine: not known"};
+}
+
+}  // namespace
+}  // namespace sluice
+
+int main(int argc, char **argv) {
+  std::variant<sluice::DataplaneOptions, sluice::ProgramEnd> parsed = sluice::parse_options(argc, argv);
+  if (const auto *end = std::get_if<sluice::ProgramEnd>(&parsed)) return end->exit_code;
+  const auto &options = std::get<sluice::DataplaneOptions>(parsed);
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("sluice-dataplane"));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %n %l: %v");
+  spdlog::set_level(spdlog::level::from_str(options.log_level));
+  sluice::Status status = sluice::run(options);
+  if (status.ok()) return EXIT_SUCCESS;
+  spdlog::error("{}", status.error().message);
+  return EXIT_FAILURE;
+}

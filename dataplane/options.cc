@@ -1,0 +1,102 @@
+#include "dataplane/options.h"
+
+#include <map>
+
+#include <CLI/CLI.hpp>
+
+#include "dataplane/abi/connection.h"
+#include "dataplane/abi/control_protocol.h"
+
+namespace sluice {
+namespace {
+
+constexpr const char *kConfigPath = "/etc/sluice/dataplane.conf";
+
+constexpr const char *kPortHelp =
+    R"(a port, as KEY=VALUE,...; give one --port for each:
+  name=NAME                  required
+  device=DRIVER[:ARG=VALUE;...]  required: a PCI address (0000:01:00.0) or a virtual device
+                             (net_af_xdp:iface=eth0); several make one port of several devices
+  addresses=A/L[;A/L...]     of the port's interface in the kernel
+  kernel=NAME|none           that interface's name (default sl-<port name>)
+  queues=N, descriptors=N, mtu=N, steering=auto|on|off)";
+
+template <typename Choice>
+CLI::Option *add_choice(CLI::App *app, const std::string &name, Choice *choice,
+                        const std::map<std::string, Choice> &names, const std::string &help) {
+  std::string listed;
+  for (const auto &[text, value] : names) {
+    listed += (listed.empty() ? "" : "|") + text;
+    if (value == *choice) listed += "*";
+  }
+  return app->add_option(name, *choice, help + " (* is the default)")
+      ->transform(CLI::CheckedTransformer(names))
+      ->type_name(listed);
+}
+
+void add_forwarding_options(CLI::App *app, DataplaneOptions *options) {
+  add_choice(app, "--engine", &options->engine,
+             {{"auto", EngineChoice::kAuto}, {"dpdk", EngineChoice::kDpdk}, {"xdp", EngineChoice::kXdp}},
+             "what moves packets");
+  // Only one value each, so that a value never swallows what follows it.
+  app->add_option("--port", options->ports, kPortHelp)->allow_extra_args(false)->type_name("FIELDS");
+  app->add_option("--workers", options->workers,
+                  "workers, one core each (default: as many as the ports have queues)")
+      ->check(CLI::Range(1, static_cast<int>(kMaxConnectionTables)));
+  app->add_option("--cores", options->cores, "cores for the workers, such as 2,4-7 (default: the last ones)");
+  add_choice(app, "--idle", &options->idle, {{"poll", IdleChoice::kPoll}, {"sleep", IdleChoice::kSleep}},
+             "what a worker without packets does");
+  add_choice(app, "--huge-pages", &options->huge_pages,
+             {{"auto", HugePagesChoice::kAuto}, {"on", HugePagesChoice::kOn}, {"off", HugePagesChoice::kOff}},
+             "memory for packets");
+  app->add_flag_callback(
+      "--remove-kernel-interfaces",
+      [options] { options->kernel_interfaces = KernelInterfacesChoice::kRemove; },
+      "remove the ports' interfaces in the kernel on a clean stop (default: keep them, with their routes)");
+  constexpr uint64_t kMost = uint64_t{1} << 30;
+  app->add_option("--ipv4-connections", options->ipv4_connections, "table size per worker")
+      ->check(CLI::Range(uint64_t{1024}, kMost))
+      ->capture_default_str();
+  app->add_option("--ipv6-connections", options->ipv6_connections, "table size per worker")
+      ->check(CLI::Range(uint64_t{1024}, kMost))
+      ->capture_default_str();
+}
+
+void add_file_options(CLI::App *app, DataplaneOptions *options) {
+  options->control_socket = SLUICE_CONTROL_SOCKET_PATH;
+  options->snapshot = "/var/lib/sluice/dataplane/snapshot";
+  options->connections = "/run/sluice/connections";
+  app->add_option("--control-socket", options->control_socket, "where sluiced connects")
+      ->capture_default_str();
+  app->add_option("--control-group", options->control_group, "group whose members may connect");
+  app->add_option("--snapshot", options->snapshot, "file that keeps the last snapshot")
+      ->capture_default_str();
+  app->add_option("--connections", options->connections,
+                  "file on tmpfs that keeps connections over a restart")
+      ->capture_default_str();
+  app->add_option("--log-level", options->log_level)
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
+      ->capture_default_str();
+}
+
+}  // namespace
+
+std::variant<DataplaneOptions, ProgramEnd> parse_options(int argc, const char *const *argv) {
+  DataplaneOptions options;
+  CLI::App app{"Sluice's dataplane: forwards packets to backends as its last snapshot says.",
+               "sluice-dataplane"};
+  app.set_version_flag("--version", SLUICE_VERSION);
+  app.set_config("--config", kConfigPath, "file with any of these options, as key = \"value\"");
+  app.allow_config_extras(false);
+  app.failure_message(CLI::FailureMessage::simple);
+  add_forwarding_options(&app, &options);
+  add_file_options(&app, &options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError &error) {
+    return ProgramEnd{app.exit(error)};
+  }
+  return options;
+}
+
+}  // namespace sluice

@@ -1,0 +1,46 @@
+// sluice-dataplane's command line and configuration file.
+#ifndef SLUICE_DATAPLANE_OPTIONS_H
+#define SLUICE_DATAPLANE_OPTIONS_H
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace sluice {
+
+enum class EngineChoice { kAuto, kDpdk, kXdp };
+enum class IdleChoice { kPoll, kSleep };
+enum class HugePagesChoice { kAuto, kOn, kOff };
+enum class KernelInterfacesChoice { kKeep, kRemove };
+
+/// As given, before any of it is looked at closely: ports and cores are texts that engines parse.
+struct DataplaneOptions {
+  EngineChoice engine = EngineChoice::kAuto;
+  std::vector<std::string> ports;
+  uint16_t workers = 0;  // 0: as the ports' queues ask for
+  std::string cores;
+  IdleChoice idle = IdleChoice::kPoll;
+  HugePagesChoice huge_pages = HugePagesChoice::kAuto;
+  KernelInterfacesChoice kernel_interfaces = KernelInterfacesChoice::kKeep;
+  uint64_t ipv4_connections = 1 << 20;  // per worker
+  uint64_t ipv6_connections = 1 << 18;  // per worker
+  std::string control_socket;
+  std::string control_group;  // whose members may use the control socket
+  std::string snapshot;       // file
+  std::string connections;    // file
+  std::string log_level = "info";
+};
+
+/// The command line asked for something that ends the program: help, version, or an error.
+struct ProgramEnd {
+  int exit_code = 0;
+};
+
+/// Parses the command line, and the file that --config names (/etc/sluice/dataplane.conf when it is
+/// there): the same long names, `key = "value"`, the command line winning. Prints help and errors.
+std::variant<DataplaneOptions, ProgramEnd> parse_options(int argc, const char *const *argv);
+
+}  // namespace sluice
+
+#endif

@@ -1,0 +1,101 @@
+// The exception path against the real kernel, in a network namespace of the test's own. Needs root.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <net/if.h>
+#include <sched.h>
+
+#include "tests/dpdk/engine_fixture.h"
+
+namespace sluice {
+namespace {
+
+using ::testing::HasSubstr;
+
+/// A network namespace for the rest of this thread's life; each test gets a new one.
+class KernelPath : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_EQ(unshare(CLONE_NEWNET), 0) << "needs root"; }
+};
+
+InterfaceAddress address_of(const std::string &port_field) {
+  return parse_port_options("name=x,device=net_null,addresses=" + port_field).value().addresses[0];
+}
+
+KernelInterfaceOptions interface_options() {
+  return {.name = "sl-test",
+          .mac = {2, 0, 0, 0, 0, 1},
+          .mtu = 1700,
+          .addresses = {address_of("10.77.0.2/24"), address_of("fd77::2/64")},
+          .queues = 2};
+}
+
+TEST_F(KernelPath, the_interface_is_made_as_asked_and_persists) {
+  uint32_t ifindex = 0;
+  {
+    auto interface = KernelInterface::open(interface_options());
+    ASSERT_TRUE(interface.ok()) << interface.error().message;
+    ifindex = interface.value()->ifindex();
+    InterfaceFacts facts = interface_facts("sl-test");
+    EXPECT_TRUE(facts.exists);
+    EXPECT_EQ(facts.mtu, 1700);
+    EXPECT_THAT(facts.addresses, ::testing::UnorderedElementsAre("10.77.0.2", "fd77::2"));
+  }
+  EXPECT_EQ(if_nametoindex("sl-test"), ifindex) << "a restart must find its interface, with its routes";
+  auto again = KernelInterface::open(interface_options());
+  ASSERT_TRUE(again.ok()) << again.error().message;
+  EXPECT_EQ(again.value()->ifindex(), ifindex);
+}
+
+TEST_F(KernelPath, the_interface_goes_when_it_is_asked_to) {
+  {
+    auto interface = KernelInterface::open(interface_options());
+    ASSERT_TRUE(interface.ok()) << interface.error().message;
+    ASSERT_TRUE(interface.value()->remove_on_close().ok());
+  }
+  EXPECT_EQ(if_nametoindex("sl-test"), 0u);
+}
+
+TEST_F(KernelPath, a_name_that_something_else_has_is_an_error) {
+  KernelInterfaceOptions options = interface_options();
+  options.name = "lo";
+  auto interface = KernelInterface::open(options);
+  ASSERT_FALSE(interface.ok());
+  EXPECT_THAT(interface.error().message, HasSubstr("kernel interface lo"));
+}
+
+TEST_F(KernelPath, arp_goes_up_to_the_kernel_and_its_answer_comes_down) {
+  Regions regions(1);
+  RingDevice device("r_kernel", {});
+  DpdkEngineOptions options;
+  options.idle = IdlePolicy::kSleep;
+  options.ports = {
+      parse_port_options("name=front,device=net_ring_r_kernel,mtu=1500,addresses=10.77.0.2/24").value()};
+  auto engine = DpdkEngine::create(options, &regions.counters(), &regions.connections());
+  ASSERT_TRUE(engine.ok()) << engine.error().message;
+  ASSERT_EQ(engine.value()->ports().size(), 1u);
+  EXPECT_EQ(engine.value()->ports()[0].kernel_ifindex, if_nametoindex("sl-front"));
+  SnapshotBuilder builder;
+  builder.add_vip(
+      "198.51.100.10",
+      {{80, 80,
+        builder.add_service("web", builder.add_pool({builder.add_backend("web", "b", "10.77.0.9")}))}});
+  engine.value()->install(make_tables(builder));
+  ASSERT_TRUE(engine.value()->start().ok());
+
+  ASSERT_TRUE(device.send(arp_request(parse_address("10.77.0.1"), parse_address("10.77.0.2"))));
+  FrameBytes reply;
+  ASSERT_TRUE(eventually([&] {
+    for (const FrameBytes &frame : device.take_transmitted()) {
+      if (frame.size() >= 42 && get_be16(frame, 12) == 0x0806 && get_be16(frame, 20) == 2) reply = frame;
+    }
+    return !reply.empty();
+  })) << "the kernel did not answer";
+  EXPECT_EQ(FrameBytes(reply.begin(), reply.begin() + 6), (FrameBytes{2, 0, 0, 0, 0, 2}));
+  EXPECT_EQ(FrameBytes(reply.begin() + 28, reply.begin() + 32), (FrameBytes{10, 77, 0, 2}));
+  EXPECT_EQ(verdict_count(regions.counters(), kVerdictPassNotIp), 1u);
+  EXPECT_GE(regions.counters().worker(0).kernel_packets, 1u);
+  EXPECT_EQ(all_verdicts(regions.counters()), received_packets(regions.counters()));
+}
+
+}  // namespace
+}  // namespace sluice
