@@ -80,8 +80,11 @@ class Accounting(BalancedTestbed):
         self.assertEqual(load.failures, [])
         self.wait_until_accounted(offset)
         after = self.appliance.counters()
-        # A connection is at least SYN, ACK with the request, and FIN; those are forwarded, and no more.
-        self.assertEqual(after.verdicts["forward_new"] - before.verdicts["forward_new"], 500)
+        # A connection is at least SYN, ACK with the request, and FIN. Its SYN is a new one unless the client
+        # takes a port again so soon that the entry of the connection before is still there.
+        opened = after.verdicts["forward_new"] - before.verdicts["forward_new"]
+        self.assertLessEqual(opened, 500)
+        self.assertGreater(opened, 450)
         self.assertGreaterEqual(after.verdicts["forward_established"] - before.verdicts["forward_established"], 1000)
         forwarded = sum(count for name, count in after.verdicts.items() if name.startswith("forward_"))
         self.assertEqual(forwarded, after.transmitted_packets)
@@ -138,8 +141,8 @@ class Accounting(BalancedTestbed):
                 self.assert_verdict(name, packets.ethernet(packets.ETHERTYPE_IPV6, packet))
 
     def test_packet_that_does_not_fit_once_encapsulated(self) -> None:
-        # The fabric takes 2,000 bytes: this one has 1,990 before the outer header.
-        packet = packets.ipv4(17, packets.udp(4000, bytes(1990 - 28)))
+        # Ten bytes are left: less than any outer header.
+        packet = packets.ipv4(17, packets.udp(4000, bytes(topology.FABRIC_MTU - 10 - 28)))
         self.assert_verdict("drop_too_big", packets.ethernet(packets.ETHERTYPE_IPV4, packet))
 
     def test_what_is_not_balanced_goes_to_the_kernel(self) -> None:
