@@ -1,0 +1,33 @@
+// The benches that main.cc runs, each in its own file.
+#ifndef SLUICE_BENCH_BENCHES_H
+#define SLUICE_BENCH_BENCHES_H
+
+#include <cstdint>
+#include <vector>
+
+#include "tools/bench/harness.h"
+
+namespace sluice::bench {
+
+enum class Depth { kQuick, kFull };
+
+struct BenchOptions {
+  Depth depth = Depth::kFull;
+  uint32_t rounds = 15;
+  std::vector<uint64_t> flows;  // connection counts of the packet benches
+  uint64_t seed = 1;
+  double tsc_hz = 0;
+};
+
+/// The DPDK worker's whole loop, against the same loop that only swaps link addresses. Needs the EAL.
+void bench_worker(const BenchOptions &options, Report *report);
+
+/// Each stage of the burst alone. Needs the EAL.
+void bench_stages(const BenchOptions &options, Report *report);
+
+void bench_maglev(const BenchOptions &options, Report *report);
+void bench_balance(const BenchOptions &options, Report *report);
+
+}  // namespace sluice::bench
+
+#endif

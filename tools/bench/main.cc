@@ -1,0 +1,108 @@
+// sluice-bench: what a packet costs. See README.md in this folder for how to read it.
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <iostream>
+
+#include <CLI/CLI.hpp>
+#include <rte_config.h>
+#include <rte_cycles.h>
+#include <sched.h>
+
+#include "tools/bench/benches.h"
+#include "tools/bench/ring_port.h"
+
+namespace {
+
+using sluice::bench::BenchOptions;
+using sluice::bench::Report;
+
+/// The last CPU that this process may use: interrupts and daemons tend to the first.
+int last_cpu() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 0;
+  int last = 0;
+  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (CPU_ISSET(cpu, &set)) last = cpu;
+  }
+  return last;
+}
+
+struct Arguments {
+  std::string json_path;
+  std::vector<std::string> only;
+  std::string engine = "dpdk";
+  int core = last_cpu();
+  BenchOptions options;
+};
+
+void declare(CLI::App *app, Arguments *arguments) {
+  app->add_option("--json", arguments->json_path,
+                  "Write the results as JSON to this file; - is standard output");
+  app->add_option("--only", arguments->only, "Run only these: worker, stages, maglev, balance")
+      ->check(CLI::IsMember({"worker", "stages", "maglev", "balance"}));
+  app->add_option("--engine", arguments->engine, "Engine of the worker and stage benches")
+      ->check(CLI::IsMember({"dpdk"}))
+      ->capture_default_str();
+  app->add_option("--flows", arguments->options.flows, "Connection counts of the worker bench")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 26))
+      ->capture_default_str();
+  app->add_option("--rounds", arguments->options.rounds, "Interleaved rounds; medians are reported")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app->add_option("--core", arguments->core, "CPU to run on")->capture_default_str();
+  app->add_option("--seed", arguments->options.seed, "Seed of everything that is random")
+      ->capture_default_str();
+  app->add_flag_callback(
+      "--quick",
+      [arguments] {
+        arguments->options.depth = sluice::bench::Depth::kQuick;
+        arguments->options.rounds = 5;
+      },
+      "Few packets and rounds: to see that it runs, not what it costs");
+  app->footer(
+      "Examples:\n  sluice-bench\n  sluice-bench --only worker --flows 10000 1000000 --json result.json");
+}
+
+bool chosen(const Arguments &arguments, const char *name) {
+  if (arguments.only.empty()) return true;
+  return std::find(arguments.only.begin(), arguments.only.end(), name) != arguments.only.end();
+}
+
+void run(Arguments *arguments) {
+  sluice::bench::start_eal("sluice-bench", arguments->core);
+  arguments->options.tsc_hz = static_cast<double>(rte_get_tsc_hz());
+  const bool quiet = arguments->json_path == "-";
+  Report report(quiet ? Report::Audience::kMachine : Report::Audience::kPeople);
+  if (chosen(*arguments, "worker")) sluice::bench::bench_worker(arguments->options, &report);
+  if (chosen(*arguments, "stages")) sluice::bench::bench_stages(arguments->options, &report);
+  if (chosen(*arguments, "maglev")) sluice::bench::bench_maglev(arguments->options, &report);
+  if (chosen(*arguments, "balance")) sluice::bench::bench_balance(arguments->options, &report);
+  const nlohmann::json document = {{"tsc_hz", arguments->options.tsc_hz},
+                                   {"rounds", arguments->options.rounds},
+                                   {"results", report.results()}};
+  if (quiet) std::cout << document.dump(2) << "\n";
+  if (quiet || arguments->json_path.empty()) return;
+  std::ofstream file(arguments->json_path);
+  file << document.dump(2) << "\n";
+  if (!file.flush()) throw std::runtime_error("--json " + arguments->json_path + ": cannot be written");
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  Arguments arguments;
+  arguments.options.flows = {1, 10'000, 100'000, 1'000'000, 8'000'000};
+  CLI::App app("Measures what Sluice costs per packet, as multiples of a floor in the same run.",
+               "sluice-bench");
+  declare(&app, &arguments);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    run(&arguments);
+  } catch (const std::exception &error) {
+    std::fprintf(stderr, "sluice-bench: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
