@@ -10,7 +10,8 @@
 namespace sluice {
 namespace {
 
-constexpr uint16_t kFree = 0;  // no backend has this identifier
+constexpr uint16_t kFree = 0;     // no backend has this identifier
+constexpr int kCreditShift = 32;  // credits are weights in units of 2^-32
 
 // One member's walk through the slots: offset, offset + skip, offset + 2 skip, ... modulo the table's
 // prime size, which visits every slot once.
@@ -19,8 +20,9 @@ struct Walk {
   uint64_t order = 0;  // whose turn comes first in a round
   uint32_t next = 0;   // slot
   uint32_t skip = 0;
-  uint32_t weight = 0;
-  uint32_t credit = 0;  // grows by `weight` each round; a turn costs the largest weight
+  uint64_t weight = 0;
+  uint64_t credit = 0;  // grows by `weight` each round; a turn costs the largest weight
+  uint32_t phase = 0;   // part of 2^32 of a turn's cost that the credit begins with
   uint16_t id = 0;
 };
 
@@ -29,14 +31,15 @@ struct Walk {
 Walk walk_of(const MaglevMember &member, uint32_t slots) {
   std::array<uint8_t, SHA256_DIGEST_LENGTH> digest{};
   SHA256(reinterpret_cast<const uint8_t *>(member.name.data()), member.name.size(), digest.data());
-  std::array<uint64_t, 3> parts{};  // little-endian, as the ABI says of every host
+  std::array<uint64_t, 4> parts{};  // little-endian, as the ABI says of every host
   std::memcpy(parts.data(), digest.data(), sizeof(parts));
   return {.name = member.name,
           .order = parts[2],
           .next = static_cast<uint32_t>(parts[0] % slots),
           .skip = static_cast<uint32_t>(parts[1] % (slots - 1)) + 1,
-          .weight = member.weight,
+          .weight = uint64_t{member.weight} << kCreditShift,
           .credit = 0,
+          .phase = static_cast<uint32_t>(parts[3]),
           .id = member.id};
 }
 
@@ -57,13 +60,16 @@ void take_slot(Walk *walk, std::vector<uint16_t> *table) {
 std::vector<uint16_t> build_maglev(std::span<const MaglevMember> members, uint32_t slots) {
   std::vector<Walk> walks;
   walks.reserve(members.size());
-  uint32_t turn_cost = 0;
+  uint64_t turn_cost = 0;
   for (const MaglevMember &member : members) {
     if (member.weight == 0) continue;
     walks.push_back(walk_of(member, slots));
-    turn_cost = std::max<uint32_t>(turn_cost, member.weight);
+    turn_cost = std::max(turn_cost, walks.back().weight);
   }
   if (walks.empty()) return {};
+  // Without phases, all members of a small weight would take their turns in the same few rounds, and
+  // the table would be full right before or right after one of them.
+  for (Walk &walk : walks) walk.credit = (turn_cost >> kCreditShift) * walk.phase;
   std::ranges::sort(walks, [](const Walk &a, const Walk &b) {
     return std::tie(a.order, a.name) < std::tie(b.order, b.name);
   });

@@ -19,7 +19,8 @@ struct MaglevMember {
 
 /// The table of `slots` (a prime) entries, each a member's id; empty when no member has weight.
 /// Which member gets which slot depends on names and weights alone: not on ids, not on the order of
-/// `members`, not on the host. Each member's share is its weight's share to within one slot or so.
+/// `members`, not on the host. Each member's share is its weight's share to within a slot or so (for one
+/// heavy member among a thousand light ones: to within 0.1%).
 std::vector<uint16_t> build_maglev(std::span<const MaglevMember> members, uint32_t slots);
 
 }  // namespace sluice

@@ -21,6 +21,7 @@ model::DesiredState without_places(PlacedState placed) {
     model::Service &service = state.services.emplace_back(std::move(from.service));
     service.name = std::move(from.name.value);
     service.pool = std::move(from.pool.value);
+    service.protocol = from.protocol.value_or(service.protocol);
     for (const auto &vip : from.vips) service.vips.push_back(vip.value);
     for (const auto &port : from.ports) service.ports.push_back(port.value);
   }

@@ -32,6 +32,7 @@ struct Claim {
   model::PortSpan span;
   const PlacedService *service = nullptr;
   TextPlace place;
+  std::string port;  // field under the service
 };
 
 class CrossCheck {
@@ -124,6 +125,7 @@ class CrossCheck {
   }
 
   void check_service_pools() {
+    if (placed_.pools.empty() && !errors_.empty()) return;  // they could not be read: nothing is known
     std::unordered_map<std::string_view, const PlacedPool *> pools;
     for (const PlacedPool &pool : placed_.pools) pools.emplace(pool.name.value, &pool);
     for (const PlacedService &service : placed_.services) {
@@ -145,7 +147,7 @@ class CrossCheck {
         const auto [first, is_new] = own.emplace(vip.value, vip.place);
         if (is_new) continue;
         const std::string text = format_address(vip.value);
-        errors_.add(vip.place, element("services", service.index, ".vips"), text,
+        errors_.add(vip.place, element("services", service.index, element(".vips", vip.index, "")), text,
                     in_quotes(text) + " is there twice in this service; remove one");
       }
       spans += own.size() * service.ports.size();
@@ -179,11 +181,13 @@ class CrossCheck {
   std::vector<Claim> claims() const {
     std::vector<Claim> claims;
     for (const PlacedService &service : placed_.services) {
+      if (!service.protocol) continue;
       std::map<Address, bool> own;
       for (const Placed<Address> &vip : service.vips) {
         if (!own.emplace(vip.value, true).second) continue;
         for (const Placed<model::PortSpan> &port : service.ports) {
-          claims.push_back({vip.value, service.service.protocol, port.value, &service, port.place});
+          claims.push_back({vip.value, *service.protocol, port.value, &service, port.place,
+                            port.value.is_all() ? ".ports" : element(".ports", port.index, "")});
         }
       }
     }
@@ -228,7 +232,7 @@ class CrossCheck {
                                     ? in_quotes(span) + " is taken" + where + "; give it to one service"
                                     : in_quotes(span) + " overlaps " + span_text(first.span) + where +
                                           "; ranges may contain each other or be apart, not overlap in part";
-    errors_.add(second.place, element("services", second.service->index, ".ports"), span, message);
+    errors_.add(second.place, element("services", second.service->index, second.port), span, message);
   }
 
   const PlacedState &placed_;

@@ -72,7 +72,7 @@ class DocumentReader {
   Placed<std::string> read_name(const Field &map, std::string_view key) {
     const auto field = reader_.require(map, key);
     if (!field) return {};
-    return {reader_.name(*field).value_or(""), field->node->place};
+    return {reader_.name(*field).value_or(""), field->node->place, 0};
   }
 
   PlacedService read_service(const Field &field) {
@@ -84,7 +84,7 @@ class DocumentReader {
     read_vips(field, &placed);
     if (const auto protocol = reader_.require(field, "protocol")) {
       using enum model::Protocol;
-      put(reader_.choice<model::Protocol>(*protocol, {{"tcp", kTcp}, {"udp", kUdp}}), &service.protocol);
+      placed.protocol = reader_.choice<model::Protocol>(*protocol, {{"tcp", kTcp}, {"udp", kUdp}});
     }
     read_ports(field, &placed);
     placed.pool = read_name(field, "pool");
@@ -112,7 +112,7 @@ class DocumentReader {
     if (!vips || !is_filled_list(*vips, kMaxVipsPerService)) return;
     for (size_t i = 0; i < vips->node->items.size(); ++i) {
       const Field item = vips->item(i);
-      if (const auto address = reader_.address(item)) placed->vips.push_back({*address, item.node->place});
+      if (const auto address = reader_.address(item)) placed->vips.push_back({*address, item.node->place, i});
     }
   }
 
@@ -121,7 +121,7 @@ class DocumentReader {
     if (!ports) return;
     if (ports->node->kind == YamlKind::kScalar) {
       if (ports->node->text == "all") {
-        placed->ports.push_back({model::PortSpan{}, ports->node->place});
+        placed->ports.push_back({model::PortSpan{}, ports->node->place, 0});
       } else {
         reader_.error(*ports, in_quotes(ports->node->text) +
                                   " is no list of ports; allowed: all, or a list such as "
@@ -132,7 +132,7 @@ class DocumentReader {
     if (!is_filled_list(*ports, kMaxPortsPerService)) return;
     for (size_t i = 0; i < ports->node->items.size(); ++i) {
       const Field item = ports->item(i);
-      if (const auto span = reader_.port_span(item)) placed->ports.push_back({*span, item.node->place});
+      if (const auto span = reader_.port_span(item)) placed->ports.push_back({*span, item.node->place, i});
     }
   }
 
@@ -150,7 +150,7 @@ class DocumentReader {
 
   PlacedPool read_pool(const Field &field) {
     PlacedPool placed;
-    placed.slots = {model::Pool{}.slots, field.node->place};
+    placed.slots = {model::Pool{}.slots, field.node->place, 0};
     if (!reader_.is_map(field, kPoolKeys)) return placed;
     placed.name = read_name(field, "name");
     if (const auto forwarding = reader_.find(field, "forwarding")) {
@@ -168,7 +168,7 @@ class DocumentReader {
   void read_slots(const Field &field, PlacedPool *placed) {
     const auto slots = reader_.number(field, kMinSlots, kMaxSlotsPerTable);
     if (!slots) return;
-    placed->slots = {*slots, field.node->place};
+    placed->slots = {*slots, field.node->place, 0};
     if (is_prime(*slots)) return;
     uint32_t next_prime = *slots;
     while (!is_prime(next_prime)) ++next_prime;
@@ -185,7 +185,7 @@ class DocumentReader {
     if (!reader_.is_map(field, kBackendKeys)) return placed;
     placed.name = read_name(field, "name");
     if (const auto address = reader_.require(field, "address")) {
-      placed.address = {reader_.address(*address).value_or(Address{}), address->node->place};
+      placed.address = {reader_.address(*address).value_or(Address{}), address->node->place, 0};
     }
     if (const auto weight = reader_.find(field, "weight")) {
       const auto number = reader_.number(*weight, 0, kMaxWeight);

@@ -3,6 +3,9 @@
 #ifndef SLUICE_CONTROLPLANE_CONFIG_PLACED_STATE_H
 #define SLUICE_CONTROLPLANE_CONFIG_PLACED_STATE_H
 
+#include <cstddef>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "controlplane/config/yaml_tree.h"
@@ -10,13 +13,15 @@
 
 namespace sluice {
 
+/// `index` is where an element stands in the file's list, which may have others that could not be read.
 template <typename Value>
 struct Placed {
   Value value{};
   TextPlace place;
+  size_t index = 0;
 };
 
-/// Lists hold what could be read; `index` is where an element stands in the file's list.
+/// Lists hold what could be read.
 struct PlacedService {
   size_t index = 0;
   TextPlace place;  // of the whole service
@@ -24,7 +29,8 @@ struct PlacedService {
   std::vector<Placed<Address>> vips;
   std::vector<Placed<model::PortSpan>> ports;
   Placed<std::string> pool;
-  model::Service service;  // everything else
+  std::optional<model::Protocol> protocol;  // absent: could not be read
+  model::Service service;                   // everything else
 };
 
 struct PlacedBackend {

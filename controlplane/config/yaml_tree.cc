@@ -117,7 +117,8 @@ class TreeBuilder : public YAML::EventHandler {
   void open(const YAML::Mark &mark, const std::string &tag, YAML::anchor_t anchor, YamlKind kind) {
     refuse_anchor(mark, anchor);
     refuse_tag(mark, tag);
-    if (expects_key()) refuse(place_of(mark), "a key must be text, not a list or a map");
+    if (expects_key())
+      refuse(place_of(mark), "a key must be text, not a list or a map; is a bracket not closed?");
     if (open_.size() == kMaxYamlDepth) {
       refuse(place_of(mark), "nested deeper than " + std::to_string(kMaxYamlDepth) + " levels");
     }

@@ -44,7 +44,7 @@ struct YamlFault {
 };
 
 constexpr size_t kMaxYamlBytes = 32u << 20;
-constexpr size_t kMaxYamlNodes = 4u << 20;
+constexpr size_t kMaxYamlNodes = 2u << 20;
 constexpr size_t kMaxYamlDepth = 16;
 
 /// Parses one document. Any bytes are safe: size, depth and the number of nodes are bounded; anchors,

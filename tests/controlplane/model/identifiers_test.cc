@@ -1,0 +1,274 @@
+#include "controlplane/model/identifiers.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "controlplane/compile/compiler.h"
+
+namespace sluice::model {
+namespace {
+
+using namespace std::chrono_literals;
+
+Address address(const std::string &text) { return parse_address(text).value(); }
+
+BackendSpec backend(const std::string &name, const std::string &where) {
+  return {.name = name, .address = address(where), .weight = 100, .drain = false};
+}
+
+Service service(const std::string &name, const std::string &vip) {
+  return {.name = name,
+          .vips = {address(vip)},
+          .protocol = Protocol::kTcp,
+          .ports = {{80, 80}},
+          .pool = "p",
+          .scheduler = Scheduler::kMaglev,
+          .timeouts = {}};
+}
+
+// Pool "p" with these backends, grace 100 s.
+DesiredState with_backends(std::vector<BackendSpec> backends) {
+  DesiredState desired;
+  desired.removed_backend_grace = 100s;
+  desired.pools.push_back({.name = "p", .slots = 101, .backends = std::move(backends)});
+  return desired;
+}
+
+void assign(Identifiers *identifiers, const DesiredState &desired, uint64_t now_unix_s = 0) {
+  const Status status = identifiers->assign(desired, now_unix_s);
+  ASSERT_TRUE(status.ok()) << status.error().message;
+}
+
+uint32_t backend_id(const Identifiers &identifiers, const std::string &name) {
+  return identifiers.backend_id({"p", name}).value_or(0);
+}
+
+TEST(Identifiers, new_backends_get_the_lowest_free_ones_from_1) {
+  Identifiers identifiers;
+  assign(&identifiers, with_backends({backend("a", "10.0.0.1"), backend("b", "10.0.0.2")}));
+  EXPECT_EQ(backend_id(identifiers, "a"), 1u);
+  EXPECT_EQ(backend_id(identifiers, "b"), 2u);
+  EXPECT_FALSE(identifiers.backend_id({"q", "a"}));
+}
+
+TEST(Identifiers, do_not_depend_on_the_order_once_assigned) {
+  Identifiers identifiers;
+  assign(&identifiers, with_backends({backend("a", "10.0.0.1"), backend("b", "10.0.0.2")}));
+  assign(&identifiers,
+         with_backends({backend("c", "10.0.0.3"), backend("b", "10.0.0.2"), backend("a", "10.0.0.1")}));
+  EXPECT_EQ(backend_id(identifiers, "a"), 1u);
+  EXPECT_EQ(backend_id(identifiers, "b"), 2u);
+  EXPECT_EQ(backend_id(identifiers, "c"), 3u);
+}
+
+TEST(Identifiers, removed_backend_keeps_its_identifier_for_the_grace_time) {
+  Identifiers identifiers;
+  assign(&identifiers, with_backends({backend("a", "10.0.0.1"), backend("b", "10.0.0.2")}), 1000);
+  assign(&identifiers, with_backends({backend("b", "10.0.0.2")}), 1010);
+  ASSERT_EQ(identifiers.removed_backends().size(), 1u);
+  const RemovedBackend &removed = identifiers.removed_backends().at(1);
+  EXPECT_EQ(removed.key, (BackendKey{"p", "a"}));
+  EXPECT_EQ(removed.address, address("10.0.0.1"));
+  EXPECT_EQ(removed.removed_unix_s, 1010u);
+  EXPECT_EQ(backend_id(identifiers, "a"), 0u);
+
+  assign(&identifiers, with_backends({backend("b", "10.0.0.2"), backend("c", "10.0.0.3")}), 1109);
+  EXPECT_EQ(backend_id(identifiers, "c"), 3u);
+  EXPECT_EQ(identifiers.removed_backends().size(), 1u);
+
+  assign(&identifiers,
+         with_backends({backend("b", "10.0.0.2"), backend("c", "10.0.0.3"), backend("d", "10.0.0.4")}), 1110);
+  EXPECT_EQ(backend_id(identifiers, "d"), 1u);
+  EXPECT_TRUE(identifiers.removed_backends().empty());
+}
+
+TEST(Identifiers, backend_that_comes_back_gets_its_own_identifier_back) {
+  Identifiers identifiers;
+  assign(&identifiers, with_backends({backend("a", "10.0.0.1"), backend("b", "10.0.0.2")}));
+  assign(&identifiers, with_backends({backend("b", "10.0.0.2")}));
+  assign(&identifiers,
+         with_backends({backend("new", "10.0.0.9"), backend("b", "10.0.0.2"), backend("a", "10.0.0.1")}));
+  EXPECT_EQ(backend_id(identifiers, "a"), 1u);
+  EXPECT_EQ(backend_id(identifiers, "new"), 3u);
+  EXPECT_TRUE(identifiers.removed_backends().empty());
+}
+
+TEST(Identifiers, backend_with_another_address_is_another_backend) {
+  Identifiers identifiers;
+  assign(&identifiers, with_backends({backend("a", "10.0.0.1")}));
+  assign(&identifiers, with_backends({backend("a", "10.0.0.2")}));
+  EXPECT_EQ(backend_id(identifiers, "a"), 2u);
+  ASSERT_EQ(identifiers.removed_backends().count(1), 1u);
+  EXPECT_EQ(identifiers.removed_backends().at(1).address, address("10.0.0.1"));
+
+  // Back to the first address: the first identifier, and the second is the removed one.
+  assign(&identifiers, with_backends({backend("a", "10.0.0.1")}));
+  EXPECT_EQ(backend_id(identifiers, "a"), 1u);
+  EXPECT_EQ(identifiers.removed_backends().count(2), 1u);
+}
+
+TEST(Identifiers, same_name_in_two_pools_is_two_backends) {
+  DesiredState desired = with_backends({backend("a", "10.0.0.1")});
+  desired.pools.push_back({.name = "q", .slots = 101, .backends = {backend("a", "10.0.0.1")}});
+  Identifiers identifiers;
+  assign(&identifiers, desired);
+  EXPECT_EQ(identifiers.backend_id({"p", "a"}), 1);
+  EXPECT_EQ(identifiers.backend_id({"q", "a"}), 2);
+}
+
+TEST(Identifiers, clock_set_back_does_not_keep_a_removed_backend_for_ever) {
+  Identifiers identifiers;
+  assign(&identifiers, with_backends({backend("a", "10.0.0.1")}), 1'000'000);
+  assign(&identifiers, with_backends({}), 1'000'000);
+  assign(&identifiers, with_backends({}), 500);
+  EXPECT_EQ(identifiers.removed_backends().size(), 1u);
+  assign(&identifiers, with_backends({}), 600);
+  EXPECT_TRUE(identifiers.removed_backends().empty());
+}
+
+std::vector<BackendSpec> many_backends(uint32_t first, uint32_t count) {
+  std::vector<BackendSpec> backends;
+  for (uint32_t i = first; i < first + count; ++i) {
+    backends.push_back(
+        {.name = "b" + std::to_string(i), .address = address_from_ipv4(host_to_be32(0x0a000000 + i))});
+  }
+  return backends;
+}
+
+TEST(Identifiers, shortage_frees_the_longest_removed_first) {
+  Identifiers identifiers;
+  auto backends = many_backends(0, 65535);
+  assign(&identifiers, with_backends(backends), 10);
+  EXPECT_EQ(backend_id(identifiers, "b65534"), 65535u);
+  const auto without = [&](std::initializer_list<size_t> gone) {
+    auto rest = backends;
+    for (const size_t index : gone) rest[index].name.clear();
+    std::erase_if(rest, [](const BackendSpec &spec) { return spec.name.empty(); });
+    return rest;
+  };
+  assign(&identifiers, with_backends(without({7})), 20);
+  assign(&identifiers, with_backends(without({7, 3})), 30);
+  auto replaced = without({7, 3});
+  replaced.push_back(backend("new", "192.0.2.1"));
+  assign(&identifiers, with_backends(replaced), 40);
+  EXPECT_EQ(backend_id(identifiers, "new"), 8u);
+  EXPECT_EQ(identifiers.removed_backends().count(4), 1u);
+  replaced.push_back(backend("newer", "192.0.2.2"));
+  assign(&identifiers, with_backends(replaced), 40);
+  EXPECT_EQ(backend_id(identifiers, "newer"), 4u);
+}
+
+TEST(Identifiers, too_many_backends_change_nothing) {
+  Identifiers identifiers;
+  assign(&identifiers, with_backends({backend("a", "192.0.2.1")}));
+  const Status status = identifiers.assign(with_backends(many_backends(0, 65536)), 0);
+  ASSERT_FALSE(status.ok());
+  EXPECT_THAT(status.error().message, testing::StartsWith("pools: 65536 backends are more than the 65535"));
+  EXPECT_EQ(backend_id(identifiers, "a"), 1u);
+  EXPECT_TRUE(identifiers.removed_backends().empty());
+}
+
+TEST(Identifiers, services_keep_theirs_and_leave_them_to_others_when_they_go) {
+  DesiredState desired = with_backends({});
+  desired.services = {service("a", "192.0.2.1"), service("b", "192.0.2.2")};
+  Identifiers identifiers;
+  assign(&identifiers, desired);
+  EXPECT_EQ(identifiers.service_id("a"), 0u);
+  EXPECT_EQ(identifiers.service_id("b"), 1u);
+  desired.services = {service("c", "192.0.2.3"), service("b", "192.0.2.2")};
+  assign(&identifiers, desired);
+  EXPECT_EQ(identifiers.service_id("b"), 1u);
+  EXPECT_EQ(identifiers.service_id("c"), 0u);
+  EXPECT_FALSE(identifiers.service_id("a"));
+}
+
+TEST(Identifiers, vip_numbers_are_never_given_twice) {
+  DesiredState desired = with_backends({});
+  desired.services = {service("a", "192.0.2.1"), service("b", "192.0.2.2"), service("c", "192.0.2.1")};
+  Identifiers identifiers;
+  assign(&identifiers, desired);
+  EXPECT_EQ(identifiers.vip_number(address("192.0.2.1")), 1u);
+  EXPECT_EQ(identifiers.vip_number(address("192.0.2.2")), 2u);
+  const auto first = desired.services;
+  desired.services = {service("b", "192.0.2.2")};
+  assign(&identifiers, desired);
+  EXPECT_FALSE(identifiers.vip_number(address("192.0.2.1")));
+  desired.services = first;
+  assign(&identifiers, desired);
+  EXPECT_EQ(identifiers.vip_number(address("192.0.2.1")), 3u);
+  EXPECT_EQ(identifiers.vip_number(address("192.0.2.2")), 2u);
+  EXPECT_EQ(identifiers.next_vip_number(), 4u);
+}
+
+SnapshotBytes compiled(const DesiredState &desired, const ObservedState &observed,
+                       const Identifiers &identifiers) {
+  Compiler compiler;
+  auto snapshot =
+      compiler.compile({.desired = desired, .observed = observed, .identifiers = identifiers, .revision = 1});
+  EXPECT_TRUE(snapshot.ok()) << snapshot.error().message;
+  return std::move(snapshot).value().bytes;
+}
+
+TEST(Identifiers, recovered_from_a_snapshot_go_on_as_if_nothing_happened) {
+  DesiredState desired =
+      with_backends({backend("a", "10.0.0.1"), backend("b", "10.0.0.2"), backend("c", "10.0.0.3")});
+  desired.services = {service("x", "192.0.2.1"), service("y", "2001:db8::1"), service("z", "192.0.2.3")};
+  desired.services[0].timeouts.established = 5000s;
+  Identifiers before;
+  assign(&before, desired, 50);
+  desired.services.erase(desired.services.begin());
+  desired.pools[0].backends.erase(desired.pools[0].backends.begin());
+  assign(&before, desired, 60);
+
+  const SnapshotBytes bytes = compiled(desired, {}, before);
+  const auto view = SnapshotView::open(bytes);
+  ASSERT_TRUE(view.ok()) << view.error().message;
+  Identifiers after = Identifiers::recover(view.value());
+  assign(&after, desired, 70);
+
+  EXPECT_EQ(after.service_id("y"), 1u);
+  EXPECT_EQ(after.service_id("z"), 2u);
+  EXPECT_EQ(backend_id(after, "b"), 2u);
+  EXPECT_EQ(backend_id(after, "c"), 3u);
+  EXPECT_EQ(after.vip_number(address("2001:db8::1")), 2u);
+  EXPECT_EQ(after.next_vip_number(), 4u);
+  ASSERT_EQ(after.removed_backends().count(1), 1u);
+  EXPECT_EQ(after.removed_backends().at(1).removed_unix_s, 60u);
+  EXPECT_EQ(after.removed_backends().at(1).timeouts.established, 5000s);
+  EXPECT_EQ(compiled(desired, {}, after), bytes);
+}
+
+TEST(ObservedState, recovered_from_a_snapshot_is_the_health_that_was_published) {
+  DesiredState desired =
+      with_backends({backend("up", "10.0.0.1"), backend("down", "10.0.0.2"), backend("drained", "10.0.0.3")});
+  desired.pools[0].health.type = HealthType::kTcp;
+  desired.pools[0].backends[2].drain = true;
+  ObservedState observed;
+  observed.health = {
+      {{"p", "up"}, Health::kUp}, {{"p", "down"}, Health::kDown}, {{"p", "drained"}, Health::kUp}};
+  Identifiers identifiers;
+  assign(&identifiers, desired);
+  const SnapshotBytes bytes = compiled(desired, observed, identifiers);
+  const ObservedState recovered = recover_observed_state(SnapshotView::open(bytes).value());
+  EXPECT_EQ(recovered.health_of({"p", "up"}), Health::kUp);
+  EXPECT_EQ(recovered.health_of({"p", "down"}), Health::kDown);
+  EXPECT_EQ(recovered.health_of({"p", "drained"}), Health::kUnknown);
+  EXPECT_EQ(compiled(desired, recovered, identifiers), bytes);
+}
+
+TEST(ObservedState, backend_that_is_up_only_by_fail_open_is_recovered_as_down) {
+  DesiredState desired = with_backends({backend("a", "10.0.0.1")});
+  desired.pools[0].health.type = HealthType::kTcp;
+  desired.pools[0].fail_open = true;
+  ObservedState observed;
+  observed.health = {{{"p", "a"}, Health::kDown}};
+  Identifiers identifiers;
+  assign(&identifiers, desired);
+  const SnapshotBytes bytes = compiled(desired, observed, identifiers);
+  const auto view = SnapshotView::open(bytes).value();
+  EXPECT_EQ(view.backends()[1].state, kBackendUp);
+  EXPECT_EQ(recover_observed_state(view).health_of({"p", "a"}), Health::kDown);
+}
+
+}  // namespace
+}  // namespace sluice::model
