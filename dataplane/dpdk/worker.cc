@@ -183,7 +183,7 @@ void Worker::hand_over(uint32_t owner) {
   batch.count = 0;
 }
 
-void Worker::process(rte_mbuf *const *frames, uint32_t count) {
+void Worker::process(rte_mbuf **frames, uint32_t count) {
   FrameResult results[kBurstSize];
   if (likely(generation_ != nullptr)) {
     run_burst(tables_, frames, count, now_s_, results);
@@ -198,14 +198,18 @@ void Worker::process(rte_mbuf *const *frames, uint32_t count) {
 }
 
 /// Sends each frame where its verdict says, and counts what became of it.
-void Worker::dispatch(rte_mbuf *const *frames, const FrameResult *results, uint32_t count) {
+void Worker::dispatch(rte_mbuf **frames, const FrameResult *results, uint32_t count) {
+  if (likely(all_leave_together(results, count))) {
+    transmit_frames(results[0].port, frames, results, count);
+    return;
+  }
   rte_mbuf *done[kBurstSize];
   uint32_t done_count = 0;
   for (uint32_t i = 0; i < count; i++) {
     auto verdict = static_cast<Verdict>(results[i].verdict);
     switch (verdict_class(verdict)) {
       case kVerdictClassForward:
-        add_to_batch(frames[i], results[i], i);
+        add_to_batch(frames[i], results[i]);
         break;
       case kVerdictClassPass:
         pass_to_kernel(frames[i], results[i]);
@@ -218,12 +222,26 @@ void Worker::dispatch(rte_mbuf *const *frames, const FrameResult *results, uint3
     }
   }
   for (uint16_t port = 0; port < transmit_batches_.size(); port++) {
-    if (transmit_batches_[port].count > 0) transmit_batch(port, results);
+    TransmitBatch &batch = transmit_batches_[port];
+    if (batch.count > 0) transmit_frames(port, batch.frames, batch.results, batch.count);
+    batch.count = 0;
   }
   rte_pktmbuf_free_bulk(done, done_count);
 }
 
-void Worker::add_to_batch(rte_mbuf *frame, const FrameResult &result, uint32_t index) {
+/// Whether every frame of the burst is forwarded, and by the same port: the usual case, and the one
+/// that needs no sorting.
+bool Worker::all_leave_together(const FrameResult *results, uint32_t count) const {
+  uint16_t port = results[0].port;
+  bool together = port < setup_.ports.size();
+  for (uint32_t i = 0; i < count; i++) {
+    together &= verdict_class(static_cast<Verdict>(results[i].verdict)) == kVerdictClassForward;
+    together &= results[i].port == port;
+  }
+  return together;
+}
+
+void Worker::add_to_batch(rte_mbuf *frame, const FrameResult &result) {
   if (unlikely(result.port >= transmit_batches_.size())) {
     count_frame(tables_, result, kVerdictDropInternal);
     rte_pktmbuf_free(frame);
@@ -231,26 +249,24 @@ void Worker::add_to_batch(rte_mbuf *frame, const FrameResult &result, uint32_t i
   }
   TransmitBatch &batch = transmit_batches_[result.port];
   batch.frames[batch.count] = frame;
-  batch.lengths[batch.count] = frame->pkt_len;
-  batch.result[batch.count] = static_cast<uint8_t>(index);
+  batch.results[batch.count] = result;
   batch.count++;
 }
 
-void Worker::transmit_batch(uint16_t port, const FrameResult *results) {
-  TransmitBatch &batch = transmit_batches_[port];
-  uint32_t sent = transmit(setup_.ports[port].transmit, batch.frames, batch.count);
+/// Sends `count` forwarded frames out of a port, and counts those that it took and those that it did not.
+void Worker::transmit_frames(uint16_t port, rte_mbuf **frames, const FrameResult *results, uint32_t count) {
   uint64_t bytes = 0;
-  for (uint32_t i = 0; i < batch.count; i++) {
-    const FrameResult &result = results[batch.result[i]];
-    bool accepted = i < sent;
-    count_frame(tables_, result,
-                accepted ? static_cast<Verdict>(result.verdict) : kVerdictDropTransmitQueueFull);
-    bytes += accepted ? batch.lengths[i] : 0;
+  for (uint32_t i = 0; i < count; i++) bytes += frames[i]->pkt_len;
+  uint32_t sent = transmit(setup_.ports[port].transmit, frames, count);
+  for (uint32_t i = 0; i < sent; i++)
+    count_frame(tables_, results[i], static_cast<Verdict>(results[i].verdict));
+  for (uint32_t i = sent; i < count; i++) {
+    count_frame(tables_, results[i], kVerdictDropTransmitQueueFull);
+    bytes -= frames[i]->pkt_len;
   }
   tables_.worker->transmitted_packets += sent;
   tables_.worker->transmitted_bytes += bytes;
-  rte_pktmbuf_free_bulk(batch.frames + sent, batch.count - sent);
-  batch.count = 0;
+  if (unlikely(sent < count)) rte_pktmbuf_free_bulk(frames + sent, count - sent);
 }
 
 void Worker::pass_to_kernel(rte_mbuf *frame, const FrameResult &result) {

@@ -64,8 +64,7 @@ class alignas(64) Worker {
   struct TransmitBatch {
     uint32_t count = 0;
     rte_mbuf *frames[kBurstSize];
-    uint32_t lengths[kBurstSize];  // bytes, as transmitted
-    uint8_t result[kBurstSize];    // index of the frame's result
+    FrameResult results[kBurstSize];
   };
   // Frames of one burst for another worker.
   struct SteerBatch {
@@ -79,10 +78,11 @@ class alignas(64) Worker {
   uint32_t poll_kernel(uint16_t port);
   uint32_t steer(rte_mbuf **frames, uint32_t count);
   void hand_over(uint32_t owner);
-  void process(rte_mbuf *const *frames, uint32_t count);
-  void dispatch(rte_mbuf *const *frames, const FrameResult *results, uint32_t count);
-  void add_to_batch(rte_mbuf *frame, const FrameResult &result, uint32_t index);
-  void transmit_batch(uint16_t port, const FrameResult *results);
+  void process(rte_mbuf **frames, uint32_t count);
+  void dispatch(rte_mbuf **frames, const FrameResult *results, uint32_t count);
+  bool all_leave_together(const FrameResult *results, uint32_t count) const;
+  void add_to_batch(rte_mbuf *frame, const FrameResult &result);
+  void transmit_frames(uint16_t port, rte_mbuf **frames, const FrameResult *results, uint32_t count);
   void pass_to_kernel(rte_mbuf *frame, const FrameResult &result);
   uint32_t transmit(const TransmitQueue &to, rte_mbuf **frames, uint32_t count);
   void tick(uint64_t now_tsc);
