@@ -29,6 +29,7 @@ enum ConnectionPolicy {
   kBucketWords = 8,
   kEvictableAgeS =
       3,  // an embryonic entry this old goes first: a client's first SYN retransmission is past (RFC 6298)
+  kClockSkewS = 60,  // how far a stamp may lie ahead
   // How far room is looked for among entries that can move. At 85% load, buckets of two (IPv6) need it.
   kMaxDisplacements = 24,     // moves in a row
   kMaxDisplacementWalks = 8,  // tries, from each of the flow's buckets in turn
@@ -48,9 +49,11 @@ SLUICE_INLINE uint32_t state_of(uint64_t word) { return (uint32_t)(word >> SLUIC
 SLUICE_INLINE uint16_t backend_of(uint64_t word) { return (uint16_t)(word >> SLUICE_STATE_BACKEND_SHIFT); }
 SLUICE_INLINE bool is_udp(uint64_t word) { return (word >> 32) & 1; }
 
-// Seconds since the entry was last seen, up to kStampMask.
+// Seconds since the entry was last seen, up to kStampMask. A stamp from just ahead of `now_s` is of now:
+// another worker read the clock later than this one did for its burst.
 SLUICE_INLINE uint32_t age_of(uint64_t word, uint32_t now_s) {
-  return (now_s - (uint32_t)(word >> SLUICE_STATE_STAMP_SHIFT)) & kStampMask;
+  uint32_t age_s = (now_s - (uint32_t)(word >> SLUICE_STATE_STAMP_SHIFT)) & kStampMask;
+  return age_s > kStampMask - kClockSkewS ? 0 : age_s;
 }
 
 SLUICE_INLINE uint64_t make_state(uint64_t key, uint32_t state, uint32_t now_s, uint16_t backend) {
