@@ -18,7 +18,7 @@ SLUICE_INLINE be32 host_to_be32(uint32_t value) { return __builtin_bswap32(value
 enum AddressFamily { kFamilyIpv4 = 4, kFamilyIpv6 = 6 };
 
 // 16 bytes in network order. IPv4 a.b.c.d is ::ffff:a.b.c.d.
-struct Address {
+struct __attribute__((aligned(8))) Address {
   be32 word[4];
 };
 
@@ -34,13 +34,19 @@ SLUICE_INLINE struct Address address_from_ipv4(be32 ipv4) {
   return address;
 }
 
+// Half an address, words 0 and 1 or words 2 and 3, as one value to compare.
+SLUICE_INLINE uint64_t address_half(const struct Address *address, int half) {
+  uint64_t value;
+  __builtin_memcpy(&value, &address->word[2 * half], sizeof(value));
+  return value;
+}
+
 SLUICE_INLINE bool address_is_ipv4(const struct Address *address) {
-  return (address->word[0] | address->word[1] | (address->word[2] ^ SLUICE_IPV4_MAPPED_WORD)) == 0;
+  return (address_half(address, 0) | (address->word[2] ^ SLUICE_IPV4_MAPPED_WORD)) == 0;
 }
 
 SLUICE_INLINE bool address_equal(const struct Address *a, const struct Address *b) {
-  return ((a->word[0] ^ b->word[0]) | (a->word[1] ^ b->word[1]) | (a->word[2] ^ b->word[2]) |
-          (a->word[3] ^ b->word[3])) == 0;
+  return ((address_half(a, 0) ^ address_half(b, 0)) | (address_half(a, 1) ^ address_half(b, 1))) == 0;
 }
 
 SLUICE_STATIC_ASSERT(sizeof(struct Address) == 16, "Address is 16 bytes on every target");
