@@ -53,7 +53,7 @@ SLUICE_INLINE bool is_udp(uint64_t word) { return (word >> 32) & 1; }
 // another worker read the clock later than this one did for its burst.
 SLUICE_INLINE uint32_t age_of(uint64_t word, uint32_t now_s) {
   uint32_t age_s = (now_s - (uint32_t)(word >> SLUICE_STATE_STAMP_SHIFT)) & kStampMask;
-  return age_s > kStampMask - kClockSkewS ? 0 : age_s;
+  return age_s + kClockSkewS > kStampMask ? 0 : age_s;
 }
 
 SLUICE_INLINE uint64_t make_state(uint64_t key, uint32_t state, uint32_t now_s, uint16_t backend) {
