@@ -66,6 +66,8 @@ const char *verdict_class_text(Verdict verdict) {
   switch (verdict_class(verdict)) {
     case kVerdictClassForward:
       return "forward";
+    case kVerdictClassReply:
+      return "reply";
     case kVerdictClassPass:
       return "pass";
     case kVerdictClassDrop:
