@@ -15,11 +15,12 @@ enum Verdict {
   kVerdictUndecided = 255
 };
 
-enum VerdictClass { kVerdictClassForward, kVerdictClassPass, kVerdictClassDrop };
+enum VerdictClass { kVerdictClassForward, kVerdictClassReply, kVerdictClassPass, kVerdictClassDrop };
 
-// Forward verdicts come first in the list, then pass, then drop (a test holds the list to it).
+// Forward verdicts come first in the list, then reply, pass and drop (a test holds the list to it).
 SLUICE_INLINE enum VerdictClass verdict_class(enum Verdict verdict) {
   if (verdict <= kVerdictForwardIcmpError) return kVerdictClassForward;
+  if (verdict <= kVerdictReplyTooBig) return kVerdictClassReply;
   if (verdict <= kVerdictPassNoSnapshot) return kVerdictClassPass;
   return kVerdictClassDrop;
 }

@@ -4,7 +4,8 @@
 //   find_service (service.h)    VIP, protocol and port -> service, or "the kernel's"
 //   choose_backend (below)      connection table (connection.h), else schedule (schedule.h)
 //   check_egress                next hop known, hop limit left, MTU kept
-//   encapsulate (encapsulate.h) after the engine has made room in front of the packet
+//   encapsulate (encapsulate.h) after the engine has made room in front of the packet;
+//                               write_too_big (too_big.h) instead, if it does not fit
 //
 // decide() composes the first four for one packet; the DPDK worker runs the same stages over a burst,
 // with a prefetch between them (dataplane/dpdk/pipeline.h).
@@ -17,6 +18,7 @@
 #include "dataplane/core/schedule.h"
 #include "dataplane/core/service.h"
 #include "dataplane/core/tables.h"
+#include "dataplane/core/too_big.h"
 
 SLUICE_NAMESPACE_BEGIN
 
@@ -139,7 +141,8 @@ SLUICE_INLINE enum Verdict choose_backend(const struct Tables *tables, const str
 }
 
 // The whole decision for one packet at `now_s` (CLOCK_BOOTTIME seconds). Reads the frame, changes
-// nothing but the connection table. On a forward verdict the engine makes room and encapsulates.
+// nothing but the connection table. On a forward verdict the engine makes room and encapsulates, on a reply
+// verdict it writes the answer.
 SLUICE_INLINE void decide(const struct Tables *tables, const struct Frame *frame, uint32_t now_s,
                           struct Packet *packet, struct Decision *decision) {
   decision->egress = 0;
@@ -159,6 +162,7 @@ SLUICE_INLINE void decide(const struct Tables *tables, const struct Frame *frame
   }
   if (decision->egress) {
     enum Verdict obstacle = check_egress(decision->egress, packet);
+    if (obstacle == kVerdictDropTooBig) obstacle = too_big_verdict(tables, packet);
     if (obstacle != kVerdictUndecided) verdict = obstacle;
   }
   decision->verdict = (uint8_t)verdict;

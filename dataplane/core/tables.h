@@ -41,6 +41,9 @@ SLUICE_INLINE bool tables_take_adoption_lookup(const struct Tables *tables);
 // hundreds of cache lines.
 SLUICE_INLINE bool tables_take_displacement_walk(const struct Tables *tables);
 
+// Whether an ICMP answer is within the worker's rate limit now; takes one if so (RFC 4443 section 2.4 f).
+SLUICE_INLINE bool tables_take_icmp_reply(const struct Tables *tables);
+
 // Active connections (embryonic and established) of a backend: over all workers, as last merged, with
 // this worker's own as they are now.
 SLUICE_INLINE uint32_t tables_active_connections(const struct Tables *tables, uint16_t backend);

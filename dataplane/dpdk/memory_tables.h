@@ -16,7 +16,7 @@ struct ConnectionTable {
   ConnectionBucket *ipv6 = nullptr;
 };
 
-/// What a worker decides by. The worker (or test) that owns it fills it; `adoption_budget` and the
+/// What a worker decides by. The worker (or test) that owns it fills it; the budgets and the
 /// counters behind pointers are the only things that packets change.
 struct Tables {
   // The generation: the snapshot's sections and the egress records. Replaced whole between bursts.
@@ -39,6 +39,8 @@ struct Tables {
   uint32_t peer_count = 0;
   uint32_t *adoption_budget = nullptr;  // looks into peers' tables left in this interval
   uint32_t *displacement_budget = nullptr;  // walks for room left in this interval; null: no limit
+
+  uint32_t *icmp_reply_budget = nullptr;  // ICMP answers left in this interval
 
   // Counters: this worker's part of the shared region.
   WorkerCounters *worker = nullptr;
@@ -89,6 +91,12 @@ SLUICE_INLINE bool tables_take_displacement_walk(const Tables *tables) {
   if (!tables->displacement_budget) return true;
   if (*tables->displacement_budget == 0) return false;
   --*tables->displacement_budget;
+  return true;
+}
+
+SLUICE_INLINE bool tables_take_icmp_reply(const Tables *tables) {
+  if (*tables->icmp_reply_budget == 0) return false;
+  --*tables->icmp_reply_budget;
   return true;
 }
 

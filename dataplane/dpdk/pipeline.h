@@ -19,10 +19,11 @@ namespace sluice {
 
 constexpr uint32_t kBurstSize = 32;  // frames
 
-/// What was decided for one received frame; a frame with a forward verdict is already encapsulated.
+/// What was decided for one received frame; one with a forward verdict is already encapsulated, one with
+/// a reply verdict already the answer.
 struct FrameResult : Decision {
   uint32_t bytes;  // of the frame as received
-  uint16_t port;   // index of the logical port to leave by; for forward verdicts
+  uint16_t port;   // index of the logical port to leave by; for forward and reply verdicts
 };
 
 namespace pipeline_detail {
@@ -91,14 +92,38 @@ SLUICE_INLINE Verdict encapsulate_in_mbuf(rte_mbuf *mbuf, const Egress &egress, 
   return kVerdictUndecided;
 }
 
-SLUICE_INLINE void write_stage(rte_mbuf *mbuf, const FrameWork *work, FrameResult *result) {
+/// Makes the frame an answer to itself, to go back by the port that it came from.
+inline Verdict reply_too_big(rte_mbuf *mbuf, const Egress &egress, const Packet &packet) {
+  if (mbuf->data_len < packet.l3_offset + kQuotedSize) return kVerdictDropTooBig;
+  char *start = rte_pktmbuf_prepend(mbuf, static_cast<uint16_t>(too_big_growth(&packet)));
+  if (unlikely(!start)) return kVerdictDropNoHeadroom;
+  write_too_big(reinterpret_cast<uint8_t *>(start), &egress, &packet);
+  rte_pktmbuf_free(mbuf->next);  // further segments, if any
+  mbuf->next = nullptr;
+  mbuf->nb_segs = 1;
+  mbuf->data_len = static_cast<uint16_t>(too_big_frame_size(&packet));
+  mbuf->pkt_len = mbuf->data_len;
+  return kVerdictReplyTooBig;
+}
+
+/// A frame that cannot go the way that was chosen for it.
+inline void obstacle_stage(const Tables &tables, rte_mbuf *mbuf, const Packet &packet, Verdict obstacle,
+                           FrameResult *result) {
+  if (obstacle == kVerdictDropTooBig) obstacle = too_big_verdict(&tables, &packet);
+  if (obstacle == kVerdictReplyTooBig) obstacle = reply_too_big(mbuf, *result->egress, packet);
+  result->port = mbuf->port;
+  result->verdict = static_cast<uint8_t>(obstacle);
+}
+
+SLUICE_INLINE void write_stage(const Tables &tables, rte_mbuf *mbuf, const FrameWork *work,
+                               FrameResult *result) {
   if (!result->egress) return;
   Verdict obstacle = check_egress(result->egress, &work->packet);
   if (likely(obstacle == kVerdictUndecided)) {
     obstacle = encapsulate_in_mbuf(mbuf, *result->egress, work->packet);
   }
   if (unlikely(obstacle != kVerdictUndecided)) {
-    result->verdict = static_cast<uint8_t>(obstacle);
+    obstacle_stage(tables, mbuf, work->packet, obstacle, result);
     return;
   }
   result->port = result->egress->port;
@@ -107,7 +132,8 @@ SLUICE_INLINE void write_stage(rte_mbuf *mbuf, const FrameWork *work, FrameResul
 }  // namespace pipeline_detail
 
 /// Decides `count` (at most kBurstSize) received frames at `now_s` (CLOCK_BOOTTIME seconds), and
-/// encapsulates those with a forward verdict in place. Frames keep their owner: the caller.
+/// encapsulates those with a forward verdict in place. rte_mbuf::port is the logical port that a frame
+/// came by. Frames keep their owner: the caller.
 inline void run_burst(const Tables &tables, rte_mbuf *const *frames, uint32_t count, uint32_t now_s,
                       FrameResult *results) {
   using namespace pipeline_detail;
@@ -116,7 +142,7 @@ inline void run_burst(const Tables &tables, rte_mbuf *const *frames, uint32_t co
   for (uint32_t i = 0; i < count; i++) parse_stage(tables, frames[i], &work[i], &results[i]);
   for (uint32_t i = 0; i < count; i++) service_stage(tables, &work[i], &results[i]);
   for (uint32_t i = 0; i < count; i++) connection_stage(tables, now_s, &work[i], &results[i]);
-  for (uint32_t i = 0; i < count; i++) write_stage(frames[i], &work[i], &results[i]);
+  for (uint32_t i = 0; i < count; i++) write_stage(tables, frames[i], &work[i], &results[i]);
 }
 
 /// Counts a frame's final verdict, and its traffic if it was forwarded. Exactly once per received

@@ -17,7 +17,8 @@ constexpr uint32_t kTicksPerSecond = 1000;
 constexpr uint32_t kSweepTicks = 60 * kTicksPerSecond;  // ticks for one pass over the table
 // Looks into other workers' tables per tick: a few cache misses each, so at most some percent of a core.
 constexpr uint32_t kAdoptionLookupsPerTick = 64;
-constexpr uint32_t kKernelPollUs = 20;  // between reads of an idle tap: each is a system call
+constexpr uint32_t kIcmpReplyBurst = 100;  // ICMP answers at once; one more each tick, so 1,000 a second
+constexpr uint32_t kKernelPollUs = 20;     // between reads of an idle tap: each is a system call
 constexpr uint32_t kPatienceUs = 50;
 constexpr uint32_t kShortestSleepNs = 10'000;
 constexpr uint32_t kLongestSleepNs = 200'000;
@@ -69,6 +70,7 @@ Worker::Worker(WorkerSetup setup)
       transmit_batches_(setup_.ports.size()),
       steer_batches_(setup_.inboxes.size()) {
   tables_.adoption_budget = &adoption_budget_;
+  tables_.icmp_reply_budget = &icmp_reply_budget_;
   uint32_t largest = std::max(tables_.ipv4_bucket_mask, tables_.ipv6_bucket_mask);
   sweep_count_ = std::max(1u, (largest + kSweepTicks) / kSweepTicks);
 }
@@ -209,6 +211,7 @@ void Worker::dispatch(rte_mbuf **frames, const FrameResult *results, uint32_t co
     auto verdict = static_cast<Verdict>(results[i].verdict);
     switch (verdict_class(verdict)) {
       case kVerdictClassForward:
+      case kVerdictClassReply:
         add_to_batch(frames[i], results[i]);
         break;
       case kVerdictClassPass:
@@ -317,6 +320,7 @@ void Worker::tick(uint64_t now_tsc) {
   next_tick_tsc_ = now_tsc + tick_cycles_;
   now_s_ = boottime_s();
   adoption_budget_ = kAdoptionLookupsPerTick;
+  icmp_reply_budget_ = std::min(icmp_reply_budget_ + 1, kIcmpReplyBurst);
   if (generation_ != nullptr) sweep_buckets(tables_, &sweep_cursor_, sweep_count_, now_s_);
 }
 

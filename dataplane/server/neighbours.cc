@@ -217,7 +217,9 @@ void Neighbours::Impl::on_neighbour(const KernelNeighbour &neighbour) {
   } else if (neighbour.state == State::kFailed) {
     hop.link.reset();
     hop.answer = Hop::Answer::kRefused;
-  } else if (neighbour.state == State::kGone) {
+  }
+  // What was known until now is worth asking for at once: a peer may only have changed its address.
+  if (neighbour.state == State::kGone || (before && !hop.link)) {
     hop.asked_at = Clock::time_point::min();
     next_sweep_ = Clock::time_point::min();
   }

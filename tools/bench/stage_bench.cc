@@ -60,7 +60,7 @@ class StageClock {
     (*cycles)[0] += time([&](uint32_t i) { parse_stage(tables, frames[i], &work_[i], &results_[i]); });
     (*cycles)[1] += time([&](uint32_t i) { service_stage(tables, &work_[i], &results_[i]); });
     (*cycles)[2] += time([&](uint32_t i) { connection_stage(tables, 0, &work_[i], &results_[i]); });
-    (*cycles)[3] += time([&](uint32_t i) { write_stage(frames[i], &work_[i], &results_[i]); });
+    (*cycles)[3] += time([&](uint32_t i) { write_stage(tables, frames[i], &work_[i], &results_[i]); });
     (*cycles)[4] += time(
         [&](uint32_t i) { count_frame(tables, results_[i], static_cast<Verdict>(results_[i].verdict)); });
   }
