@@ -1,0 +1,135 @@
+// sluicectl as a process, against a running sluiced.
+#include <gmock/gmock.h>
+
+#include "tests/controlplane/health/loopback_server.h"
+#include "tests/controlplane/sluiced/daemons.h"
+
+namespace sluice {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+class Sluicectl : public Daemons {
+ protected:
+  void SetUp() override {
+    configure(config_text("[{name: b1, address: 127.0.0.1}, {name: b2, address: \"::1\", drain: true}]"));
+  }
+};
+
+TEST_F(Sluicectl, every_command_has_help_with_an_example) {
+  for (const char *command : {"status", "services", "backends", "connections", "counters", "drain", "undrain",
+                              "check-config", "reload"}) {
+    const Finished finished = ctl({command, "--help"});
+    EXPECT_EQ(finished.exit_code, 0) << command;
+    EXPECT_THAT(finished.out, HasSubstr(std::string("  sluicectl ") + command)) << command;
+  }
+  EXPECT_THAT(ctl({"--help"}).out, HasSubstr("4 sluiced is unreachable"));
+  EXPECT_THAT(ctl({"--version"}).out, StartsWith("sluicectl "));
+}
+
+TEST_F(Sluicectl, wrong_usage_exits_with_2) {
+  EXPECT_EQ(ctl({}).exit_code, 2);
+  EXPECT_EQ(ctl({"dance"}).exit_code, 2);
+  EXPECT_EQ(ctl({"status", "-o", "xml"}).exit_code, 2);
+  EXPECT_EQ(ctl({"drain"}).exit_code, 2);
+  for (const char *name : {"b1", "/b1", "web/"}) {
+    const Finished finished = ctl({"drain", name});
+    EXPECT_EQ(finished.exit_code, 2) << name;
+    EXPECT_THAT(finished.err, HasSubstr("POOL/BACKEND"));
+  }
+  EXPECT_EQ(ctl({"check-config", path("missing.yaml")}).exit_code, 2);
+}
+
+TEST_F(Sluicectl, an_unreachable_daemon_exits_with_4_and_says_what_to_do) {
+  for (const char *command : {"status", "reload", "counters"}) {
+    const Finished finished = ctl({command});
+    EXPECT_EQ(finished.exit_code, 4);
+    EXPECT_THAT(finished.err, HasSubstr(path("api.sock").native()));
+    EXPECT_THAT(finished.err, HasSubstr("is it running"));
+    EXPECT_EQ(finished.out, "");
+  }
+}
+
+TEST_F(Sluicectl, unknown_names_exit_with_3) {
+  start_sluiced();
+  const Finished finished = ctl({"drain", "web/b99"});
+  EXPECT_EQ(finished.exit_code, 3);
+  EXPECT_THAT(finished.err, HasSubstr("b99"));
+  EXPECT_EQ(ctl({"undrain", "nope/b1"}).exit_code, 3);
+  EXPECT_EQ(ctl({"services", "nope"}).exit_code, 3);
+}
+
+TEST_F(Sluicectl, failures_exit_with_1) {
+  start_sluiced();
+  const Finished conflict = ctl({"undrain", "web/b2"});
+  EXPECT_EQ(conflict.exit_code, 1);
+  EXPECT_THAT(conflict.err, HasSubstr("drain: true"));
+  const Finished counters = ctl({"counters"});
+  EXPECT_EQ(counters.exit_code, 1);
+  EXPECT_THAT(counters.err, HasSubstr("dataplane unreachable"));
+  EXPECT_THAT(counters.err, HasSubstr("start sluice-dataplane"));
+}
+
+TEST_F(Sluicectl, bad_values_exit_with_2) {
+  start_sluiced();
+  const Finished finished = ctl({"connections", "--client", "somebody"});
+  EXPECT_EQ(finished.exit_code, 2);
+  EXPECT_THAT(finished.err, HasSubstr("somebody"));
+}
+
+TEST_F(Sluicectl, checks_configurations_from_files_and_standard_input) {
+  start_sluiced();
+  EXPECT_THAT(ctl({"check-config", config_path()}).out, HasSubstr("valid: 2 services, 2 pools, 3 backends"));
+  EXPECT_EQ(ctl({"check-config", "-"}, read_text(config_path())).exit_code, 0);
+  write_text(path("bad.yaml"), "version: 1\nservices: [{name: 5, color: red}]\npools: []\n");
+  const Finished bad = ctl({"check-config", path("bad.yaml")});
+  EXPECT_EQ(bad.exit_code, 5);
+  EXPECT_THAT(bad.err, HasSubstr(path("bad.yaml").native() + ":2:"));
+  EXPECT_THAT(bad.err, HasSubstr("color"));
+  const Finished as_json = ctl({"-o", "json", "check-config", path("bad.yaml")});
+  EXPECT_EQ(as_json.exit_code, 5);
+  EXPECT_FALSE(json::parse(as_json.out)["errors"].empty());
+}
+
+TEST_F(Sluicectl, tables_for_people_and_json_for_programs) {
+  start_dataplane();
+  start_sluiced();
+  ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
+  for (const char *command : {"status", "services", "backends", "connections", "counters"}) {
+    const Finished table = ctl({command});
+    EXPECT_EQ(table.exit_code, 0) << table.err;
+    EXPECT_THAT(table.out, Not(StartsWith("{")));
+    const Finished as_json = ctl({command, "-o", "json"});
+    EXPECT_TRUE(json::parse(as_json.out).is_object());
+  }
+  EXPECT_THAT(ctl({"backends"}).out, HasSubstr("b1       127.0.0.1     100  100.0%       1        7    700"));
+  EXPECT_THAT(ctl({"counters"}).out, HasSubstr("forward_new          forward        1"));
+  EXPECT_THAT(ctl({"counters"}).out, Not(HasSubstr("drop_fragment")));
+  EXPECT_THAT(ctl({"counters", "--all"}).out, HasSubstr("drop_fragment"));
+  EXPECT_THAT(ctl({"connections", "--limit", "0"}).out, HasSubstr("0 of 1 connections"));
+  EXPECT_THAT(ctl({"services", "web"}).out, HasSubstr("draining: drained by the configuration"));
+}
+
+TEST_F(Sluicectl, drains_with_a_word_on_what_happened) {
+  start_dataplane();
+  start_sluiced();
+  ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
+  EXPECT_THAT(ctl({"drain", "web/b1"}).out, HasSubstr("in force as revision"));
+  EXPECT_THAT(ctl({"drain", "web/b1"}).out, HasSubstr("drained already"));
+  EXPECT_THAT(ctl({"undrain", "web/b1"}).out, HasSubstr("in force as revision"));
+  EXPECT_THAT(ctl({"reload"}).out, HasSubstr("nothing to change"));
+}
+
+TEST_F(Sluicectl, names_go_through_the_path_as_they_are) {
+  start_sluiced();
+  const Finished finished = ctl({"drain", "we b/../b%2F1?x=#"});
+  EXPECT_EQ(finished.exit_code, 3);
+  EXPECT_THAT(finished.err, HasSubstr("\"we b\""));
+  EXPECT_THAT(finished.err, HasSubstr("\"../b%2F1?x=#\""));
+}
+
+}  // namespace
+}  // namespace sluice
