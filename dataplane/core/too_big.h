@@ -9,6 +9,7 @@
 #define SLUICE_CORE_TOO_BIG_H
 
 #include "dataplane/core/encapsulate.h"
+#include "dataplane/core/parse.h"
 #include "dataplane/core/tables.h"
 
 SLUICE_NAMESPACE_BEGIN
