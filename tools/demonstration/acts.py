@@ -50,8 +50,8 @@ class Stage:
         """Both daemons, and health checks that have found every backend."""
         backends = self._testbed.backends()
         screen.say(f"{len(backends)} backends, VIPs {topology.VIP_IPV4} and {topology.VIP_IPV6}")
-        screen.say("sluice-dataplane: DPDK on the veth lb0 through net_af_xdp, without huge pages (--huge-pages off), "
-                   "its worker sleeps when idle (--idle sleep): both for a shared machine")
+        screen.say("sluice-dataplane: DPDK on the veth lb0 through net_af_xdp. This is a shared machine: it does")
+        screen.say("without huge pages (--huge-pages off), and its worker sleeps when idle (--idle sleep)")
         self._appliance.start_dataplane()
         screen.say("sluiced: takes the configuration, checks the backends, publishes a snapshot")
         self._appliance.write_config(members_of(backends))
@@ -95,8 +95,9 @@ class Stage:
         before = [one for one in load.failures if one.ended >= killed and one.began < detected]
         others = [one for one in load.failures if one not in before]
         self.score.count(result, others)
-        screen.say(f"two failed checks took it out after {detected - killed:.1f} s; {len(before)} requests failed until "
-                   f"then (its kernel refused them), {len(others)} of those that began later")
+        screen.say(f"two failed checks took it out after {detected - killed:.1f} s. {len(before)} requests failed until "
+                   "then, refused by")
+        screen.say(f"its kernel, as nobody could know; of those that began later, {len(others)} failed")
         servers.start_nginx()
         self._appliance.wait_for_states({backend.name: "up"})
         screen.say("nginx was started again: b3 is back")
@@ -123,6 +124,8 @@ class Stage:
             [f"  to {added.name}, as they must", gained, len(after), f"{gained / len(after):.2%}"],
             ["  between the others", moved - gained, len(after), f"{(moved - gained) / len(after):.2%}"],
             ["established connections", len(strayed), len(kept), f"{len(strayed) / max(1, len(kept)):.2%}"]])
+        screen.say(f"({moved / len(after):.0%} of the connections would have changed their backend without the connection "
+                   "table)")
         if strayed:
             self.score.blame(f"{len(strayed)} established connections changed their backend")
         self._table(self._send(requests))
@@ -141,8 +144,10 @@ class Stage:
         others = [one for one in load.failures if not self._was_killed(one)]
         self.score.count(result, others)
         screen.title("The long-lived connections")
-        screen.say(f"{result.done} held through all of this, {result.requests} requests on them: "
-                   f"{len(expected)} ended with the nginx that was killed, {len(others)} others broke")
+        survived = _HELD_CONNECTIONS - len(load.failures)
+        screen.say(f"{survived} of {_HELD_CONNECTIONS} held through all of this ({result.requests} requests on them), "
+                   f"{len(expected)} ended with")
+        screen.say(f"the nginx that was killed, {len(others)} others broke")
 
     def show_accounts(self) -> None:
         """Every received packet is in exactly one verdict."""

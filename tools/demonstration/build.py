@@ -1,4 +1,4 @@
-"""Building the release that the demo runs."""
+"""Building the programs that the demo runs, and nothing else."""
 
 import pathlib
 import re
@@ -10,6 +10,7 @@ from testbed.errors import TestbedError
 
 _STEP = re.compile(r"^\[(\d+)/(\d+)\]")
 _TAIL_LINES = 30
+_PROGRAMS = ("dataplane/sluice-dataplane", "controlplane/sluiced/sluiced", "tools/sluicectl/sluicectl")
 
 
 def build_release(root: pathlib.Path, directory: pathlib.Path) -> None:
@@ -17,7 +18,7 @@ def build_release(root: pathlib.Path, directory: pathlib.Path) -> None:
     meson, ninja = need_command("meson"), need_command("ninja")
     if not (directory / "build.ninja").exists():
         _run([meson, "setup", str(directory), str(root), "-Dbuildtype=release"], "meson setup")
-    _run([ninja, "-C", str(directory)], "ninja")
+    _run([ninja, "-C", str(directory), *_PROGRAMS], "ninja")
 
 
 def _run(argv: list[str], what: str) -> None:
