@@ -1,10 +1,9 @@
 // On the balancer's interface, at tc ingress: the kernel drops what arrives. DPDK's net_af_packet reads
 // before tc does and so still gets every packet, while the kernel, which would get a copy of each, cannot
 // answer for the VIPs a second time. (net_af_xdp leaves the kernel nothing anyway.)
+#include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
-
-#include <bpf/bpf_helpers.h>
 
 SEC("tc")
 int silence(struct __sk_buff *packet) {
