@@ -117,6 +117,8 @@ class Neighbours::Impl : public KernelEvents {
  private:
   Status watch(int fd);
   void resync();
+  void give_up_failed();
+  void ask_soon(Hop *hop);
   void start_round(Clock::time_point now);
   void enqueue(const Address &address, Destination *destination);
   void ask_for_routes(Clock::time_point now);
@@ -143,7 +145,8 @@ class Neighbours::Impl : public KernelEvents {
   std::vector<Address> new_addresses_;  // of backends that are up, first named by the last set_backends
   uint64_t generation_ = 0;
 
-  std::deque<Address> queue_;  // destinations whose route is to be asked for
+  std::vector<HopKey> failed_;  // in the events of this call
+  std::deque<Address> queue_;   // destinations whose route is to be asked for
   std::vector<std::pair<Address, uint32_t>> changed_prefixes_;
   bool every_route_changed_ = false;
   bool egress_changed_ = false;
@@ -209,21 +212,36 @@ void Neighbours::Impl::on_neighbour(const KernelNeighbour &neighbour) {
     hops_.erase(found);
     return;
   }
-  const std::optional<LinkAddress> before = hop.link;
   hop.state = neighbour.state;
   if (worth_keeping) {
+    if (hop.users > 0 && hop.link != neighbour.link_address) egress_changed_ = true;
     hop.link = neighbour.link_address;
     hop.answer = Hop::Answer::kGiven;
   } else if (neighbour.state == State::kFailed) {
-    hop.link.reset();
+    failed_.push_back(key);
+  } else if (neighbour.state == State::kGone) {
+    ask_soon(&hop);
+  }
+}
+
+/// A deletion by hand is told as a failure first and as a deletion right after. Only what is still
+/// failed when all events are read was really asked for in vain.
+void Neighbours::Impl::give_up_failed() {
+  for (const HopKey &key : std::exchange(failed_, {})) {
+    const auto found = hops_.find(key);
+    if (found == hops_.end() || found->second.state != KernelNeighbour::State::kFailed) continue;
+    Hop &hop = found->second;
     hop.answer = Hop::Answer::kRefused;
+    if (!hop.link) continue;
+    hop.link.reset();
+    egress_changed_ = true;
+    ask_soon(&hop);  // the peer may only have changed its address
   }
-  // What was known until now is worth asking for at once: a peer may only have changed its address.
-  if (neighbour.state == State::kGone || (before && !hop.link)) {
-    hop.asked_at = Clock::time_point::min();
-    next_sweep_ = Clock::time_point::min();
-  }
-  if (hop.users > 0 && hop.link != before) egress_changed_ = true;
+}
+
+void Neighbours::Impl::ask_soon(Hop *hop) {
+  hop->asked_at = Clock::time_point::min();
+  next_sweep_ = Clock::time_point::min();
 }
 
 void Neighbours::Impl::on_route(const Address &prefix, uint32_t prefix_bits) {
@@ -291,6 +309,7 @@ Neighbours::Change Neighbours::Impl::process(Clock::time_point now) {
   uint64_t expirations = 0;
   while (::read(timer_.get(), &expirations, sizeof(expirations)) > 0) continue;
   if (netlink_->read_events(this) == Netlink::Heard::kOverrun) resync();
+  give_up_failed();
   if (now >= next_refresh_) {
     every_route_changed_ = true;
     next_refresh_ = now + kRefresh;

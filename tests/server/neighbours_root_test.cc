@@ -211,7 +211,8 @@ TEST_F(NeighboursTest, follows_a_changed_link_address) {
 }
 
 TEST_F(NeighboursTest, follows_a_peer_that_changes_its_link_address_by_itself) {
-  run("echo 1 > /proc/sys/net/ipv4/neigh/port0/delay_first_probe_time");
+  run("cd /proc/sys/net/ipv4/neigh/port0 && echo 1 > delay_first_probe_time && echo 1000 > "
+      "base_reachable_time_ms");
   follow("10.0.0.2");
   ASSERT_TRUE(until_ready()) << state();
   namespaces_.in_peer(
