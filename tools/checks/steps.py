@@ -106,7 +106,7 @@ def sanitizers(check: Check) -> Tally:
 
 
 def fuzz(check: Check) -> Tally:
-    """Each libFuzzer target for a short while, from its corpus if it has one."""
+    """Each libFuzzer target for a short while, from its seeds if it has some."""
     options = ["-Dfuzzers=true", "-Dbuildtype=debugoptimized", "-Db_lundef=false",
                "-Db_sanitize=address,undefined"]
     environment = compiler("clang", "clang++")
@@ -134,10 +134,13 @@ def fuzz_targets(check: Check) -> list[pathlib.Path]:
 def _fuzz_one(check: Check, target: pathlib.Path, tally: Tally) -> None:
     """New inputs go to a directory that is thrown away; what crashes stays beside the log."""
     name = f"fuzz-{target.name}"
-    corpus = check.root / "tests" / "fuzz" / "corpus" / target.name
+    subject = target.name.removesuffix("_fuzz")
+    folder = check.root / "tests" / "fuzz"
+    seeds, dictionary = folder / "seeds" / subject, folder / f"{subject}.dict"
     with tempfile.TemporaryDirectory() as found:
         argv = [target, f"-max_total_time={_FUZZ_SECONDS}", f"-artifact_prefix={check.runner.logs}/{name}-",
-                "-print_final_stats=1", found, *([corpus] if corpus.is_dir() else [])]
+                "-print_final_stats=1", *([f"-dict={dictionary}"] if dictionary.exists() else []),
+                found, *([seeds] if seeds.is_dir() else [])]
         status = check.runner.run(name, argv, environment=_SANITIZER_ENVIRONMENT, timeout_s=20 * _FUZZ_SECONDS)
     if status == 0:
         tally.passes()
