@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ether.h>
 #include <rte_launch.h>
@@ -17,7 +18,6 @@ namespace sluice {
 namespace {
 
 constexpr uint32_t kInboxFrames = 1024;
-constexpr uint32_t kPoolCacheFrames = 256;  // per core
 constexpr uint32_t kDataRoom = 2048;        // bytes, without headroom: RTE_MBUF_DEFAULT_DATAROOM
 constexpr uint32_t kVlanTagsSize = 8;       // two tags
 
@@ -123,8 +123,12 @@ Status DpdkEngine::create_pool() {
     if (numa_node == SOCKET_ID_ANY) numa_node = port->report().numa_node;
   }
   uint32_t room = data_room(mtus);
-  pool_.reset(rte_pktmbuf_pool_create("sluice_frames", buffers, kPoolCacheFrames, 0,
-                                      static_cast<uint16_t>(room), numa_node));
+  bool af_xdp = std::any_of(ports_.begin(), ports_.end(), [](const auto &port) { return port->is_af_xdp(); });
+  bool packed = af_xdp || rte_eal_has_hugepages() == 0;
+  pool_ = create_frame_pool({.buffers = buffers,
+                             .data_room = static_cast<uint16_t>(room),
+                             .numa_node = numa_node,
+                             .layout = packed ? PoolLayout::kPacked : PoolLayout::kDefault});
   if (!pool_) {
     return Error{
         fmt::format("no memory for {} frame buffers of {} bytes: {}; give fewer queues or descriptors, or "

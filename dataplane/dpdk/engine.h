@@ -12,6 +12,7 @@
 #include <rte_rcu_qsbr.h>
 #include <rte_ring.h>
 
+#include "dataplane/dpdk/frame_pool.h"
 #include "dataplane/dpdk/kernel_interface.h"
 #include "dataplane/dpdk/port.h"
 #include "dataplane/dpdk/preflight.h"
@@ -72,7 +73,6 @@ class DpdkEngine : public Engine {
 
  private:
   struct Deleter {
-    void operator()(rte_mempool *pool) const { rte_mempool_free(pool); }
     void operator()(rte_ring *ring) const { rte_ring_free(ring); }
     void operator()(rte_rcu_qsbr *readers) const;
   };
@@ -99,7 +99,7 @@ class DpdkEngine : public Engine {
   State state_ = State::kStopped;
   // Destroyed from the last to the first: workers before what they use, devices before their buffers.
   std::unique_ptr<rte_rcu_qsbr, Deleter> readers_;
-  std::unique_ptr<rte_mempool, Deleter> pool_;
+  FramePool pool_;
   std::vector<std::unique_ptr<rte_ring, Deleter>> inboxes_;  // one per worker when a port is steered
   std::vector<std::unique_ptr<Port>> ports_;
   std::vector<std::unique_ptr<KernelInterface>> kernel_interfaces_;  // by port; null: none

@@ -20,6 +20,8 @@ namespace sluice {
 namespace {
 
 constexpr uint16_t kDefaultDescriptors = 1024;
+constexpr uint16_t kLargestMtu = 9600;
+constexpr uint16_t kAfPacketMtu = 1900;  // of its default frames of 2048 bytes, headers and tags taken off
 constexpr uint64_t kRssFunctions = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;
 
 Error device_error(std::string_view field, std::string_view value, std::string_view what, int error) {
@@ -112,6 +114,22 @@ Status check_interface(const DeviceOptions &device, std::vector<std::string> *no
     notes->push_back(removed.value());
   }
   return Done{};
+}
+
+/// What DPDK will let the device be configured with (rte_eth_dev_configure checks it the same way).
+uint16_t configurable_mtu(const rte_eth_dev_info &info) {
+  uint32_t overhead = info.max_mtu != UINT16_MAX && info.max_rx_pktlen > info.max_mtu
+                          ? info.max_rx_pktlen - info.max_mtu
+                          : RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
+  uint32_t by_length = info.max_rx_pktlen > overhead ? info.max_rx_pktlen - overhead : info.max_mtu;
+  return static_cast<uint16_t>(std::min<uint32_t>({info.max_mtu, by_length, kLargestMtu}));
+}
+
+/// Bytes of IP packet that the device can carry.
+uint16_t largest_mtu(const rte_eth_dev_info &info) {
+  // It says 1500, and takes what fits its frames (argument framesz).
+  if (is_driver(info.driver_name, "net_af_packet")) return kAfPacketMtu;
+  return configurable_mtu(info);
 }
 
 std::string mac_text(const std::array<uint8_t, 6> &mac) { return fmt::format("{:02x}", fmt::join(mac, ":")); }
@@ -297,20 +315,21 @@ Status Port::plan_mtu() {
   uint16_t mtu = 0;
   rte_eth_dev_info_get(devices_.front().id, &info);
   rte_eth_dev_get_mtu(devices_.front().id, &mtu);
+  uint16_t largest = largest_mtu(info);
   std::string interface = options_.devices.front().argument("iface");
   InterfaceFacts facts = interface.empty() ? InterfaceFacts() : interface_facts(interface);
-  if (facts.exists && facts.mtu > 0) mtu = std::min(facts.mtu, info.max_mtu);
+  if (facts.exists && facts.mtu > 0) mtu = std::min(facts.mtu, largest);
   if (options_.mtu > 0) mtu = options_.mtu;
-  if (mtu > info.max_mtu) {
-    return Error{fmt::format("mtu: {}: the device takes at most {}", mtu, info.max_mtu)};
-  }
+  if (mtu > largest) return Error{fmt::format("mtu: {}: the device takes at most {}", mtu, largest)};
   report_.mtu = mtu;
   return Done{};
 }
 
+bool Port::is_af_xdp() const { return is_driver(report_.driver, "net_af_xdp"); }
+
 uint32_t Port::buffers_needed() const {
   // AF_XDP holds as many again in its fill and completion rings.
-  uint32_t rings = is_driver(report_.driver, "net_af_xdp") ? 2 : 1;
+  uint32_t rings = is_af_xdp() ? 2 : 1;
   return rings * (report_.receive_descriptors * static_cast<uint32_t>(receive_.size()) +
                   report_.transmit_descriptors * static_cast<uint32_t>(transmit_.size()));
 }
@@ -325,13 +344,15 @@ Status Port::start(rte_mempool *pool) {
   return Done{};
 }
 
-Status Port::set_device_mtu(const Device &device) {
-  int error = rte_eth_dev_set_mtu(device.id, report_.mtu);
+Status Port::set_device_mtu(const Device &device, uint16_t mtu) {
+  // A device that carries more than it says: its interface has the MTU already.
+  if (mtu < report_.mtu) return Done{};
+  int error = rte_eth_dev_set_mtu(device.id, mtu);
   if (error == -ENOTSUP) {
     if (device.id == devices_.front().id) report_.notes.emplace_back("the device does not enforce the MTU");
     return Done{};
   }
-  if (error != 0) return device_error("mtu", std::to_string(report_.mtu), "the device refused it", error);
+  if (error != 0) return device_error("mtu", std::to_string(mtu), "the device refused it", error);
   return Done{};
 }
 
@@ -339,7 +360,10 @@ Status Port::configure(const Device &device, rte_mempool *pool) {
   char name[RTE_ETH_NAME_MAX_LEN] = {};
   rte_eth_dev_get_name_by_port(device.id, name);
   rte_eth_conf configuration = {};
-  configuration.rxmode.mtu = report_.mtu;
+  rte_eth_dev_info info = {};
+  rte_eth_dev_info_get(device.id, &info);
+  uint16_t device_mtu = std::min(report_.mtu, configurable_mtu(info));
+  configuration.rxmode.mtu = device_mtu;
   configuration.txmode.offloads = device.transmit_offloads;
   if (device.rss_functions != 0) {
     configuration.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
@@ -349,10 +373,10 @@ Status Port::configure(const Device &device, rte_mempool *pool) {
   if (error != 0) {
     return device_error("device", name,
                         fmt::format("configuring {} receive and {} transmit queues, MTU {}",
-                                    device.receive_queues, device.transmit_queues, report_.mtu),
+                                    device.receive_queues, device.transmit_queues, device_mtu),
                         error);
   }
-  Status mtu = set_device_mtu(device);
+  Status mtu = set_device_mtu(device, device_mtu);
   if (!mtu.ok()) return mtu;
   int socket = rte_eth_dev_socket_id(device.id);
   auto socket_id = static_cast<unsigned>(socket);  // SOCKET_ID_ANY is -1 in either type

@@ -78,6 +78,7 @@ class Port {
   TransmitQueue transmit_queue(uint16_t worker);
 
   const PortOptions &options() const { return options_; }
+  bool is_af_xdp() const;
   const PortReport &report() const { return report_; }
   std::array<uint8_t, 6> mac() const { return mac_; }
 
@@ -101,7 +102,7 @@ class Port {
   void plan_steering(const PortEnvironment &environment);
   void look_at_interface(const PortEnvironment &environment);
   Status configure(const Device &device, rte_mempool *pool);
-  Status set_device_mtu(const Device &device);
+  Status set_device_mtu(const Device &device, uint16_t mtu);
 
   PortOptions options_;
   std::vector<Device> devices_;
