@@ -1,0 +1,165 @@
+// Connections that another worker's table has: found, copied, and never taken for another flow's.
+#include <atomic>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "tests/core/flows.h"
+
+namespace sluice {
+namespace {
+
+constexpr uint32_t kNow = 1000;
+
+class Adoption : public testing::TestWithParam<uint8_t> {
+ protected:
+  Adoption() { mine_.set_peers({&empty_, &owner_}); }
+
+  TestFlow tcp_flow() const { return {.family = GetParam()}; }
+  TestFlow udp_flow() const { return {.family = GetParam(), .protocol = kProtocolUdp}; }
+
+  /// A backend that the flow would not be scheduled to.
+  uint16_t another_backend(const TestFlow &flow) {
+    const Packet packet = packet_of(mine_.tables(), flow);
+    return schedule(&mine_.tables(), &mine_->services[service_of(flow)], packet.hash) == 1 ? 2 : 1;
+  }
+
+  TestTables empty_{standard_snapshot()};
+  TestTables owner_{standard_snapshot()};
+  TestTables mine_{standard_snapshot()};
+};
+
+TEST_P(Adoption, packet_within_a_connection_is_copied_with_its_backend) {
+  const uint16_t backend = another_backend(tcp_flow());
+  ASSERT_TRUE(enter(owner_.tables(), tcp_flow(), kConnectionEstablished, backend, kNow - 100));
+  const Decided first = send(mine_.tables(), tcp_flow(), kTcpAck, kNow);
+  EXPECT_EQ(first.verdict(), kVerdictForwardAdopted);
+  EXPECT_EQ(first.decision.backend, backend);
+  const uint64_t copy = entry_of(mine_.tables(), tcp_flow());
+  EXPECT_EQ(state_of(copy), kConnectionEstablished);
+  EXPECT_EQ(age_of(copy, kNow), 0u);
+  EXPECT_EQ(send(mine_.tables(), tcp_flow(), kTcpAck, kNow).verdict(), kVerdictForwardEstablished);
+  EXPECT_EQ(mine_.worker.adoption_lookups, 1u);
+  EXPECT_EQ(inconsistency(mine_), "");
+}
+
+TEST_P(Adoption, entry_in_the_peers_other_bucket_is_found) {
+  const ConnectionKey key = key_of(owner_.tables(), tcp_flow());
+  const uint64_t state = make_state(key.word[key.width - 1], kConnectionEstablished, kNow, 2);
+  ConnectionKey in_other = key;
+  in_other.bucket = other_bucket(key.bucket, key.tag, tables_bucket_mask(&owner_.tables(), key.family));
+  ASSERT_TRUE(connection_insert(&owner_.tables(), &in_other, state, kNow));
+  EXPECT_EQ(connection_find_in_peers(&mine_.tables(), &key), state);
+}
+
+TEST_P(Adoption, syn_does_not_look) {
+  ASSERT_TRUE(enter(owner_.tables(), tcp_flow(), kConnectionEstablished, 1, kNow));
+  EXPECT_EQ(send(mine_.tables(), tcp_flow(), kTcpSyn, kNow).verdict(), kVerdictForwardNew);
+  EXPECT_EQ(mine_.worker.adoption_lookups, 0u);
+}
+
+TEST_P(Adoption, of_a_connection_that_ends_is_not_counted_as_active) {
+  ASSERT_TRUE(enter(owner_.tables(), tcp_flow(), kConnectionEstablished, 1, kNow));
+  EXPECT_EQ(send(mine_.tables(), tcp_flow(), kTcpFin | kTcpAck, kNow).verdict(), kVerdictForwardAdopted);
+  EXPECT_EQ(state_of(entry_of(mine_.tables(), tcp_flow())), kConnectionClosing);
+  EXPECT_EQ(inconsistency(mine_), "");
+}
+
+TEST_P(Adoption, not_of_a_backend_that_is_gone) {
+  ASSERT_TRUE(enter(owner_.tables(), tcp_flow(), kConnectionEstablished, 999, kNow));
+  const Decided decided = send(mine_.tables(), tcp_flow(), kTcpAck, kNow);
+  EXPECT_EQ(decided.verdict(), kVerdictForwardNew);
+  EXPECT_LE(decided.decision.backend, 2);
+}
+
+TEST_P(Adoption, of_datagrams_within_their_timeout) {
+  const uint16_t backend = another_backend(udp_flow());
+  ASSERT_TRUE(enter(owner_.tables(), udp_flow(), kConnectionEstablished, backend, kNow));
+  EXPECT_EQ(send(mine_.tables(), udp_flow(), 0, kNow + 30).decision.backend, backend);
+}
+
+TEST_P(Adoption, not_of_datagrams_after_a_pause) {
+  const uint16_t backend = another_backend(udp_flow());
+  ASSERT_TRUE(enter(owner_.tables(), udp_flow(), kConnectionEstablished, backend, kNow));
+  const Decided decided = send(mine_.tables(), udp_flow(), 0, kNow + 31);
+  EXPECT_EQ(decided.verdict(), kVerdictForwardNew);
+  EXPECT_NE(decided.decision.backend, backend);
+}
+
+TEST_P(Adoption, over_the_limit_tcp_is_scheduled_and_not_entered) {
+  ASSERT_TRUE(enter(owner_.tables(), tcp_flow(), kConnectionEstablished, another_backend(tcp_flow()), kNow));
+  mine_.adoption_budget = 0;
+  EXPECT_EQ(send(mine_.tables(), tcp_flow(), kTcpAck, kNow).verdict(), kVerdictForwardUntracked);
+  EXPECT_EQ(mine_.entries(), 0u);
+  mine_.adoption_budget = 1;
+  EXPECT_EQ(send(mine_.tables(), tcp_flow(), kTcpAck, kNow).verdict(), kVerdictForwardAdopted);
+  EXPECT_EQ(mine_.adoption_budget, 0u);
+}
+
+TEST_P(Adoption, over_the_limit_datagrams_are_entered) {
+  mine_.adoption_budget = 0;
+  EXPECT_EQ(send(mine_.tables(), udp_flow(), 0, kNow).verdict(), kVerdictForwardNew);
+}
+
+TEST_P(Adoption, into_a_full_table_forwards_all_the_same) {
+  TestTables full(standard_snapshot(), 2);
+  TestTables owner(standard_snapshot(), 2);
+  for (uint32_t client = 0; client < 8; client++)
+    enter(full.tables(), {.family = GetParam(), .client = 100 + client}, kConnectionEstablished, 1, kNow);
+  full.set_peers({&owner});
+  ASSERT_TRUE(enter(owner.tables(), tcp_flow(), kConnectionEstablished, another_backend(tcp_flow()), kNow));
+  const Decided decided = send(full.tables(), tcp_flow(), kTcpAck, kNow);
+  EXPECT_EQ(decided.verdict(), kVerdictForwardUntracked);
+  EXPECT_EQ(decided.decision.backend, another_backend(tcp_flow()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Adoption, testing::Values(kFamilyIpv4, kFamilyIpv6),
+                         [](const auto &family) { return "ipv" + std::to_string(family.param); });
+
+// One thread fills, displaces and empties a table of a few buckets as fast as it can, while another
+// looks for flows in it. Each flow has one backend only: any other answer is a torn read.
+TEST(AdoptionRace, a_reader_never_takes_one_flow_for_another) {
+  constexpr uint32_t kReads = 1000000, kFlows = 64;
+  const auto flow_of = [](uint8_t family, uint32_t number) {
+    // All with the same ports: only the other words tell flows apart.
+    return TestFlow{.family = family, .client = number};
+  };
+  for (uint8_t family : {kFamilyIpv4, kFamilyIpv6}) {
+    SnapshotBuilder builder = standard_snapshot();
+    for (uint32_t i = 3; i <= kFlows; i++) builder.add_backend("pool", "b", "10.2.0." + std::to_string(i));
+    TestTables owner(builder, 4), reader(builder, 4);
+    reader.set_peers({&owner});
+    std::atomic<uint32_t> stop = 0;
+    std::thread writer([&] {
+      std::mt19937_64 random(1);
+      while (stop.load(std::memory_order_relaxed) == 0) {
+        const auto number = static_cast<uint32_t>(random() % kFlows);
+        const ConnectionKey key = key_of(owner.tables(), flow_of(family, number));
+        uint64_t *entry = connection_find(&owner.tables(), &key);
+        if (entry) {
+          entry_clear(&owner.tables(), entry, key.width);
+        } else {
+          enter(owner.tables(), flow_of(family, number), kConnectionEmbryonic,
+                static_cast<uint16_t>(number + 1), kNow);
+        }
+      }
+    });
+    uint32_t found = 0, wrong = 0;
+    std::vector<ConnectionKey> keys;
+    for (uint32_t number = 0; number < kFlows; number++)
+      keys.push_back(key_of(reader.tables(), flow_of(family, number)));
+    for (uint32_t i = 0; i < kReads || found < 1000; i++) {
+      const uint32_t number = i % kFlows;
+      const uint64_t state = connection_find_in_peers(&reader.tables(), &keys[number]);
+      found += state != 0;
+      wrong += state != 0 && backend_of(state) != number + 1;
+    }
+    stop.store(1);
+    writer.join();
+    EXPECT_EQ(wrong, 0u) << "of " << found;
+    EXPECT_EQ(inconsistency(owner), "");
+  }
+}
+
+}  // namespace
+}  // namespace sluice
