@@ -3,6 +3,7 @@
 #ifndef SLUICE_TESTS_CORE_TEST_TABLES_H
 #define SLUICE_TESTS_CORE_TEST_TABLES_H
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <memory>
@@ -70,10 +71,6 @@ class TestTables {
     tables_.adoption_budget = &adoption_budget;
     tables_.icmp_reply_budget = &icmp_reply_budget;
     tables_.worker = &worker;
-    counters_.resize(kMaxBackends);
-    services_.resize(kMaxServices);
-    tables_.backend_counters = counters_.data();
-    tables_.service_counters = services_.data();
     use_snapshot(builder);
   }
   TestTables(const TestTables &) = delete;
@@ -92,6 +89,10 @@ class TestTables {
     tables_.backends = section<Backend>(header->backends);
     tables_.backend_count = header->backends.count;
     tables_.service_count = header->services.count;
+    counters_.resize(std::max<size_t>(counters_.size(), tables_.backend_count));
+    services_.resize(std::max<size_t>(services_.size(), tables_.service_count));
+    tables_.backend_counters = counters_.data();
+    tables_.service_counters = services_.data();
     egress_.assign(tables_.backend_count, Egress{});
     for (uint32_t i = 1; i < tables_.backend_count; i++) egress_[i] = egress_of(tables_.backends[i]);
     tables_.egress = egress_.data();
@@ -113,7 +114,7 @@ class TestTables {
   /// Merged counts of the other workers.
   void set_others_active(const std::vector<uint32_t> &active) {
     others_active_ = active;
-    others_active_.resize(kMaxBackends);
+    others_active_.resize(tables_.backend_count);
     tables_.others_active = others_active_.data();
   }
 
