@@ -4,14 +4,18 @@
 //
 // Only for the testbed: it trusts whoever sends to the backend, and does not carry a congestion mark of
 // the outer header inwards (RFC 6040 section 4.2), which nothing on a veth sets.
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
+
+// The kernel's types come before libbpf's helpers, which use them.
+// clang-format off
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+// clang-format on
 
 // The outer header's length in bytes and the inner packet's protocol; 0 if this is no tunnel packet.
 static __always_inline __u32 outer_header_size(void *outer, void *end, __u16 ethertype, __u8 *inner) {
