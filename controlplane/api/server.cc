@@ -5,13 +5,8 @@
 #include <system_error>
 #include <utility>
 
-#include <boost/asio/awaitable.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
-#include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <spdlog/fmt/fmt.h>
@@ -35,8 +30,8 @@ using UnixProtocol = asio::local::stream_protocol;
 using Stream = beast::basic_stream<UnixProtocol>;
 using ErrorCode = boost::system::error_code;
 
-constexpr std::chrono::milliseconds kAcceptRetryDelay{100};
-constexpr mode_t kSocketMask = 0117;  // leaves 0660
+constexpr std::chrono::milliseconds kAcceptRetryDelay{100};  // after descriptors or memory ran out
+constexpr mode_t kSocketMask = 0117;                         // leaves 0660
 
 // How a request that could not be read is answered; nothing when there is nobody to answer.
 std::optional<Response> answer_to_error(const ErrorCode &error) {
@@ -99,6 +94,121 @@ Status clear_path(const std::filesystem::path &path) {
   return Done{};
 }
 
+// One connection: reads a request, answers it, and again. It lives as long as an operation of it does.
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  Session(UnixProtocol::socket socket, const ServerOptions &options, const Server::Handler &handler,
+          std::function<void()> on_end)
+      : stream_(std::move(socket)), options_(options), handler_(handler), on_end_(std::move(on_end)) {}
+  ~Session() { on_end_(); }
+  Session(const Session &) = delete;
+  Session &operator=(const Session &) = delete;
+
+  void read_header();
+
+ private:
+  using Parser = http::request_parser<http::string_body>;
+  using Message = http::response<http::string_body>;
+  enum class After { kKeepAlive, kClose };
+
+  void on_header(ErrorCode error);
+  void send_continue();
+  void read_body();
+  void on_request(ErrorCode error);
+  void on_bad_request(const ErrorCode &error);
+  Response answer(const http::request<http::string_body> &message) const;
+  void send(Message message, After after);
+
+  template <void (Session::*Then)(ErrorCode)>
+  auto then() {
+    return [self = shared_from_this()](const ErrorCode &error, size_t) { (self.get()->*Then)(error); };
+  }
+
+  Stream stream_;
+  ServerOptions options_;
+  Server::Handler handler_;
+  std::function<void()> on_end_;
+  beast::flat_buffer buffer_;
+  std::optional<Parser> parser_;
+  http::verb method_ = http::verb::unknown;  // of the request being served
+  std::optional<Message> response_;
+  std::optional<http::response_serializer<http::string_body>> serializer_;
+};
+
+void Session::read_header() {
+  parser_.emplace();
+  method_ = http::verb::unknown;
+  parser_->header_limit(static_cast<uint32_t>(options_.max_header_bytes));
+  parser_->body_limit(kMaxConfigBytes);  // of any path; the path's own when it is known
+  stream_.expires_after(options_.request_timeout);
+  http::async_read_header(stream_, buffer_, *parser_, then<&Session::on_header>());
+}
+
+void Session::on_header(ErrorCode error) {
+  if (error) return on_bad_request(error);
+  method_ = parser_->get().method();
+  const auto method = parser_->get().method_string();
+  const auto target = parser_->get().target();
+  const size_t limit = max_body_bytes({method.data(), method.size()}, {target.data(), target.size()});
+  parser_->body_limit(limit);
+  // The parser has compared Content-Length with the first limit.
+  const auto length = parser_->content_length();
+  if (length && *length > limit) return on_bad_request(http::error::body_limit);
+  if (parser_->get()[http::field::expect] == "100-continue") return send_continue();
+  read_body();
+}
+
+void Session::send_continue() {
+  const auto go_on =
+      std::make_shared<http::response<http::empty_body>>(http::status::continue_, parser_->get().version());
+  http::async_write(stream_, *go_on, [self = shared_from_this(), go_on](const ErrorCode &error, size_t) {
+    if (!error) self->read_body();
+  });
+}
+
+void Session::read_body() { http::async_read(stream_, buffer_, *parser_, then<&Session::on_request>()); }
+
+void Session::on_request(ErrorCode error) {
+  if (error) return on_bad_request(error);
+  const http::request<http::string_body> request = parser_->release();
+  const After after = request.keep_alive() ? After::kKeepAlive : After::kClose;
+  send(to_http(answer(request), request.version(), request.keep_alive()), after);
+}
+
+void Session::on_bad_request(const ErrorCode &error) {
+  std::optional<Response> response = answer_to_error(error);
+  if (response) send(to_http(std::move(*response), 11, false), After::kClose);
+}
+
+Response Session::answer(const http::request<http::string_body> &message) const {
+  Request request;
+  request.method = std::string(message.method_string());
+  request.target = std::string(message.target());
+  request.body = message.body();
+  try {
+    return handler_(request);
+  } catch (const std::exception &exception) {  // of a library below: one request fails, not the daemon
+    spdlog::error("API: {} {} failed: {}", request.method, request.target, exception.what());
+    return problem(500, "this request failed inside sluiced; its log says why");
+  }
+}
+
+void Session::send(Message message, After after) {
+  response_.emplace(std::move(message));
+  serializer_.emplace(*response_);
+  stream_.expires_after(options_.response_timeout);
+  const auto written = [self = shared_from_this(), after](const ErrorCode &error, size_t) {
+    if (!error && after == After::kKeepAlive) return self->read_header();
+    ErrorCode ignored;
+    self->stream_.socket().shutdown(UnixProtocol::socket::shutdown_both, ignored);
+  };
+  if (method_ == http::verb::head) {
+    http::async_write_header(stream_, *serializer_, written);
+  } else {
+    http::async_write(stream_, *serializer_, written);
+  }
+}
+
 }  // namespace
 
 struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
@@ -106,9 +216,9 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
   ServerOptions options;
   Handler handler;
   UnixProtocol::acceptor acceptor;
-  asio::steady_timer slot_free;  // cancelled when a connection ends
+  asio::steady_timer retry;
   size_t connections = 0;
-  bool stopped = false;
+  enum class Accepting { kYes, kWaitsForAnEnd, kStopped } accepting = Accepting::kYes;
   dev_t device = 0;
   ino_t inode = 0;
 
@@ -117,18 +227,16 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
         options(std::move(server_options)),
         handler(std::move(request_handler)),
         acceptor(context),
-        slot_free(context) {}
+        retry(context) {}
 
   Status bind_and_listen();
-  asio::awaitable<void> accept_loop();
-  asio::awaitable<void> serve(UnixProtocol::socket socket);
-  asio::awaitable<bool> serve_one(Stream &stream, beast::flat_buffer &buffer);
-  asio::awaitable<void> respond(Stream &stream, http::response<http::string_body> message, bool head);
-  Response answer(const http::request<http::string_body> &message);
+  void accept();
+  void on_accept(const ErrorCode &error, UnixProtocol::socket socket);
+  void on_end();
 };
 
 Status Server::Impl::bind_and_listen() {
-  const Status cleared = clear_path(options.socket_path);
+  Status cleared = clear_path(options.socket_path);
   if (!cleared.ok()) return cleared;
   ErrorCode error;
   acceptor.open(UnixProtocol(), error);
@@ -148,103 +256,39 @@ Status Server::Impl::bind_and_listen() {
   return Done{};
 }
 
-asio::awaitable<void> Server::Impl::accept_loop() {
-  const std::shared_ptr<Impl> self = shared_from_this();
-  while (!stopped) {
-    ErrorCode error;
-    if (connections >= options.max_connections) {
-      slot_free.expires_after(std::chrono::hours(1));
-      co_await slot_free.async_wait(asio::redirect_error(asio::use_awaitable, error));
-      continue;
-    }
-    UnixProtocol::socket socket(io);
-    co_await acceptor.async_accept(socket, asio::redirect_error(asio::use_awaitable, error));
-    if (stopped || error == asio::error::operation_aborted) co_return;
-    if (error) {  // out of descriptors or memory: later there may be some
-      spdlog::warn("API: cannot accept a connection: {}", error.message());
-      slot_free.expires_after(kAcceptRetryDelay);
-      co_await slot_free.async_wait(asio::redirect_error(asio::use_awaitable, error));
-      continue;
-    }
-    connections++;
-    asio::co_spawn(io, serve(std::move(socket)), asio::detached);
+void Server::Impl::accept() {
+  if (connections >= options.max_connections) {
+    accepting = Accepting::kWaitsForAnEnd;
+    return;
   }
+  acceptor.async_accept([self = shared_from_this()](const ErrorCode &error, UnixProtocol::socket socket) {
+    self->on_accept(error, std::move(socket));
+  });
 }
 
-asio::awaitable<void> Server::Impl::serve(UnixProtocol::socket socket) {
-  const std::shared_ptr<Impl> self = shared_from_this();
-  {
-    Stream stream(std::move(socket));
-    beast::flat_buffer buffer;
-    while (co_await serve_one(stream, buffer)) {
-    }
-    ErrorCode ignored;
-    stream.socket().shutdown(UnixProtocol::socket::shutdown_both, ignored);
-  }
-  connections--;
-  slot_free.cancel();
-}
-
-// Reads and answers one request; false when the connection is to be closed.
-asio::awaitable<bool> Server::Impl::serve_one(Stream &stream, beast::flat_buffer &buffer) {
-  http::request_parser<http::string_body> parser;
-  parser.header_limit(static_cast<uint32_t>(options.max_header_bytes));
-  parser.body_limit(kMaxConfigBytes);  // of any path; the path's own when it is known
-  stream.expires_after(options.request_timeout);
-  ErrorCode error;
-  co_await http::async_read_header(stream, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
-  if (!error) {
-    const auto method = parser.get().method_string();
-    const auto target = parser.get().target();
-    const size_t limit = max_body_bytes({method.data(), method.size()}, {target.data(), target.size()});
-    parser.body_limit(limit);
-    // The parser has compared Content-Length with the first limit.
-    const auto length = parser.content_length();
-    if (length && *length > limit) error = http::error::body_limit;
-  }
-  if (!error && parser.get()[http::field::expect] == "100-continue") {
-    http::response<http::empty_body> go_on(http::status::continue_, parser.get().version());
-    co_await http::async_write(stream, go_on, asio::redirect_error(asio::use_awaitable, error));
-  }
-  if (!error) {
-    co_await http::async_read(stream, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
-  }
+void Server::Impl::on_accept(const ErrorCode &error, UnixProtocol::socket socket) {
+  if (accepting == Accepting::kStopped || error == asio::error::operation_aborted) return;
   if (error) {
-    std::optional<Response> response = answer_to_error(error);
-    if (response) co_await respond(stream, to_http(std::move(*response), 11, false), false);
-    co_return false;
+    spdlog::warn("API: cannot accept a connection: {}", error.message());
+    retry.expires_after(kAcceptRetryDelay);
+    retry.async_wait([self = shared_from_this()](const ErrorCode &cancelled) {
+      if (!cancelled) self->accept();
+    });
+    return;
   }
-  const http::request<http::string_body> request = parser.release();
-  const bool keep_alive = request.keep_alive();
-  http::response<http::string_body> message = to_http(answer(request), request.version(), keep_alive);
-  co_await respond(stream, std::move(message), request.method() == http::verb::head);
-  co_return keep_alive &&stream.socket().is_open();
+  connections++;
+  const auto ended = [weak = weak_from_this()] {
+    if (const std::shared_ptr<Impl> self = weak.lock()) self->on_end();
+  };
+  std::make_shared<Session>(std::move(socket), options, handler, ended)->read_header();
+  accept();
 }
 
-Response Server::Impl::answer(const http::request<http::string_body> &message) {
-  Request request;
-  request.method = std::string(message.method_string());
-  request.target = std::string(message.target());
-  request.body = message.body();
-  try {
-    return handler(request);
-  } catch (const std::exception &exception) {  // of a library below: one request fails, not the daemon
-    spdlog::error("API: {} {} failed: {}", request.method, request.target, exception.what());
-    return problem(500, "this request failed inside sluiced; its log says why");
-  }
-}
-
-asio::awaitable<void> Server::Impl::respond(Stream &stream, http::response<http::string_body> message,
-                                            bool head) {
-  stream.expires_after(options.response_timeout);
-  ErrorCode error;
-  if (head) {
-    http::response_serializer<http::string_body> serializer(message);
-    co_await http::async_write_header(stream, serializer, asio::redirect_error(asio::use_awaitable, error));
-  } else {
-    co_await http::async_write(stream, message, asio::redirect_error(asio::use_awaitable, error));
-  }
-  if (error) stream.close();
+void Server::Impl::on_end() {
+  connections--;
+  if (accepting != Accepting::kWaitsForAnEnd) return;
+  accepting = Accepting::kYes;
+  accept();
 }
 
 Server::Server(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -253,15 +297,15 @@ Result<std::unique_ptr<Server>> Server::listen(asio::io_context &io, ServerOptio
   auto impl = std::make_shared<Impl>(io, std::move(options), std::move(handler));
   const Status bound = impl->bind_and_listen();
   if (!bound.ok()) return bound.error();
-  asio::co_spawn(io, impl->accept_loop(), asio::detached);
+  impl->accept();
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }
 
 Server::~Server() {
-  impl_->stopped = true;
+  impl_->accepting = Impl::Accepting::kStopped;
   ErrorCode ignored;
   impl_->acceptor.close(ignored);
-  impl_->slot_free.cancel();
+  impl_->retry.cancel();
   // Only the file that is this server's: another may have replaced it.
   struct stat found {};
   const std::filesystem::path &path = impl_->options.socket_path;
