@@ -134,7 +134,9 @@ TEST(WorkerBurst, mixed_frames_are_each_decided_as_alone) {
         if (verdict_name(results[i].verdict) != "forward_established") {
           EXPECT_EQ(verdict_name(results[i].verdict), step.verdict);
         }
-        if (!step.out.empty()) EXPECT_EQ(bytes_of(mbufs[i]), step.out);
+        if (!step.out.empty()) {
+          EXPECT_EQ(bytes_of(mbufs[i]), step.out);
+        }
         rte_pktmbuf_free(mbufs[i]);
       }
     }
