@@ -29,6 +29,7 @@ std::vector<std::span<const uint16_t>> PoolTables::update(std::span<const PoolTa
   wanted.reserve(inputs.size());
   std::vector<std::pair<Kept *, const PoolTableInput *>> stale;
   std::vector<const Kept *> tables;
+  tables.reserve(inputs.size());
   for (const PoolTableInput &input : inputs) {
     const std::string pool(input.pool);
     Kept &kept = wanted[pool];
@@ -41,6 +42,7 @@ std::vector<std::span<const uint16_t>> PoolTables::update(std::span<const PoolTa
   cost->built_pools = static_cast<uint32_t>(stale.size());
   cost->reused_pools = static_cast<uint32_t>(inputs.size() - stale.size());
   std::vector<std::span<const uint16_t>> spans;
+  spans.reserve(tables.size());
   for (const Kept *kept : tables) spans.emplace_back(kept->table);
   return spans;
 }

@@ -116,7 +116,7 @@ struct BackendKey {
   std::string pool;
   std::string name;
 
-  auto operator<=>(const BackendKey &) const = default;
+  auto operator<=>(const BackendKey &) const = default;  // NOLINT(modernize-use-nullptr): its own 0
 };
 
 }  // namespace model
