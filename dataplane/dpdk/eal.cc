@@ -1,11 +1,13 @@
 #include "dataplane/dpdk/eal.h"
 
 #include <algorithm>
+#include <cstdarg>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string_view>
 
+#include <bpf/libbpf.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <rte_config.h>
@@ -15,6 +17,7 @@
 #include <sched.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
+#include <xdp/libxdp.h>
 
 namespace sluice {
 namespace {
@@ -35,8 +38,21 @@ ssize_t write_log(void * /*cookie*/, const char *text, size_t size) {
   return static_cast<ssize_t>(size);
 }
 
-/// Sends DPDK's log to spdlog. Before rte_eal_init, so that nothing goes to the terminal directly.
+/// libbpf and libxdp, below DPDK's AF_XDP driver, try one way after another and report each as a failure.
+template <typename Level>
+int write_bpf_log(Level /*level*/, const char *format, va_list arguments) {
+  char message[512];
+  vsnprintf(message, sizeof(message), format, arguments);
+  std::string_view text(message);
+  while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
+  spdlog::debug("{}", text);
+  return 0;
+}
+
+/// Sends the libraries' logs to spdlog. Before rte_eal_init, so that nothing goes to the terminal directly.
 void route_log() {
+  libbpf_set_print(write_bpf_log<libbpf_print_level>);
+  libxdp_set_print(write_bpf_log<libxdp_print_level>);
   cookie_io_functions_t functions = {};
   functions.write = write_log;
   FILE *stream = fopencookie(nullptr, "w", functions);

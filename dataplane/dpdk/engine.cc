@@ -18,8 +18,8 @@ namespace sluice {
 namespace {
 
 constexpr uint32_t kInboxFrames = 1024;
-constexpr uint32_t kDataRoom = 2048;        // bytes, without headroom: RTE_MBUF_DEFAULT_DATAROOM
-constexpr uint32_t kVlanTagsSize = 8;       // two tags
+constexpr uint32_t kDataRoom = 2048;   // bytes, without headroom: RTE_MBUF_DEFAULT_DATAROOM
+constexpr uint32_t kVlanTagsSize = 8;  // two tags
 
 uint32_t data_room(const std::vector<uint16_t> &mtus) {
   uint32_t largest = mtus.empty() ? 0 : *std::max_element(mtus.begin(), mtus.end());

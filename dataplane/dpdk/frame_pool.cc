@@ -21,8 +21,8 @@ bool populate_packed(rte_mempool *pool) {
   const rte_memzone *zone =
       rte_memzone_reserve_aligned(pool->name, size, pool->socket_id, RTE_MEMZONE_IOVA_CONTIG, kPageSize);
   if (!zone) return false;
-  int populated = rte_mempool_populate_iova(pool, static_cast<char *>(zone->addr), zone->iova, zone->len, free_memory,
-                                            const_cast<rte_memzone *>(zone));
+  int populated = rte_mempool_populate_iova(pool, static_cast<char *>(zone->addr), zone->iova, zone->len,
+                                            free_memory, const_cast<rte_memzone *>(zone));
   if (populated < 0) rte_memzone_free(zone);
   // Without this, drivers take the pool for one that devices cannot reach.
   pool->flags &= ~static_cast<unsigned>(RTE_MEMPOOL_F_NON_IO);
@@ -35,7 +35,8 @@ FramePool create_packed(const FramePoolOptions &options) {
   auto element_size = static_cast<unsigned>(sizeof(rte_mbuf) + options.data_room);
   // The flag turns off the gaps.
   FramePool pool(rte_mempool_create_empty(options.name, options.buffers, element_size, kPoolCacheFrames,
-                                          sizeof(configuration), options.numa_node, RTE_MEMPOOL_F_NO_IOVA_CONTIG));
+                                          sizeof(configuration), options.numa_node,
+                                          RTE_MEMPOOL_F_NO_IOVA_CONTIG));
   if (!pool) return nullptr;
   if (rte_mempool_set_ops_byname(pool.get(), rte_mbuf_best_mempool_ops(), nullptr) != 0) return nullptr;
   rte_pktmbuf_pool_init(pool.get(), &configuration);
@@ -48,8 +49,8 @@ FramePool create_packed(const FramePoolOptions &options) {
 
 FramePool create_frame_pool(const FramePoolOptions &options) {
   if (options.layout == PoolLayout::kPacked) return create_packed(options);
-  return FramePool(rte_pktmbuf_pool_create(options.name, options.buffers, kPoolCacheFrames, 0, options.data_room,
-                                           options.numa_node));
+  return FramePool(rte_pktmbuf_pool_create(options.name, options.buffers, kPoolCacheFrames, 0,
+                                           options.data_room, options.numa_node));
 }
 
 }  // namespace sluice
