@@ -190,7 +190,15 @@ const Corruption kVipCorruptions[] = {
     {"vip_ranges_unsorted", [](Records &r) { std::swap(r.range(0), r.range(1)); },
      "TCP ranges port_ranges[0, 2)"},
     {"vip_udp_ranges_unsorted", [](Records &r) { r.vip(1).udp_first = 1; }, "UDP ranges port_ranges[1, 3)"},
-    {"vip_address_elsewhere", [](Records &r) { r.vip(1).address.word[3] ^= 0x5a5a5a5a; }, "address: is"},
+    {"vip_address_elsewhere",
+     [](Records &r) {
+       // An address whose search starts behind the entry: it meets an empty one on its way around.
+       Vip &vip = r.vip(1);
+       const auto behind = static_cast<uint32_t>(&vip - &r.vip_entry(0) + 1) & r.header().vip_mask;
+       do vip.address.word[3]++;
+       while ((vip_hash(&r.header().flow_hash_key, &vip.address) & r.header().vip_mask) != behind);
+     },
+     "is never found, because entry"},
     {"vip_address_twice",
      [](Records &r) {
        const Vip vip = r.vip(1);
