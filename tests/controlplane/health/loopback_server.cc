@@ -139,13 +139,14 @@ std::string read_request(int connection) {
   return request;
 }
 
-void send_text(int connection, const std::string &text) {
+bool send_text(int connection, const std::string &text) {
   size_t sent = 0;
   while (sent < text.size()) {
     const ssize_t put = send(connection, text.data() + sent, text.size() - sent, MSG_NOSIGNAL);
-    if (put <= 0) return;
+    if (put <= 0) return false;
     sent += static_cast<size_t>(put);
   }
+  return true;
 }
 
 }  // namespace sluice

@@ -76,8 +76,8 @@ class SilentPort {
 /// Reads up to the blank line that ends a request's header; what was read.
 std::string read_request(int connection);
 
-/// Sends all of `text`, or as much as the peer takes.
-void send_text(int connection, const std::string &text);
+/// Sends all of `text`; false when the peer does not take it.
+bool send_text(int connection, const std::string &text);
 
 }  // namespace sluice
 

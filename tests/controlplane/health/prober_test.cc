@@ -104,7 +104,6 @@ TEST_P(ProberTest, http_redirect_is_not_followed) {
 
 TEST_P(ProberTest, http_sends_path_and_host_and_asks_to_close) {
   std::string request;
-  std::string family;
   {
     LoopbackServer server(GetParam(), [&](LoopbackServer &, int connection) {
       request = read_request(connection);
@@ -157,7 +156,8 @@ TEST_P(ProberTest, http_endless_body_is_cut_and_judged_by_its_status) {
     read_request(connection);
     send_text(connection, "HTTP/1.1 200 OK\r\n\r\n");
     const std::string block(16 * 1024, 'x');
-    for (int i = 0; i < 1000 && !self.stopping(); i++) send_text(connection, block);
+    while (!self.stopping() && send_text(connection, block)) {
+    }
   });
   EXPECT_RESULT(http(server), kSuccess, "HTTP status 200");
 }
@@ -203,7 +203,7 @@ TEST_P(ProberTest, a_thousand_checks_run_at_once_on_one_thread) {
   LoopbackServer silent(GetParam(), [](LoopbackServer &self, int) { self.hold(); });
   uint64_t timed_out = 0;
   auto prober = Prober::create([&](uint64_t, const CheckResult &result) {
-    timed_out += result.text == "no answer within 3s" ? 1 : 0;
+    timed_out += result.text.find("within 3s") != std::string::npos ? 1 : 0;
   });
   ASSERT_TRUE(prober.ok());
   for (uint64_t i = 0; i < kChecks; i++) {
