@@ -14,7 +14,7 @@ using testing::HasSubstr;
 
 std::string http_check(uint16_t l4_port) {
   return "{type: http, port: " + std::to_string(l4_port) +
-         ", path: /, interval: 50ms, timeout: 50ms, rise: 2, fall: 2}";
+         ", path: /, interval: 1s, timeout: 1s, rise: 1, fall: 2}";
 }
 
 // Answers every request with a status that can be changed.
