@@ -86,8 +86,8 @@ class Accounting(BalancedTestbed):
         self.assertLessEqual(opened, 500)
         self.assertGreater(opened, 450)
         self.assertGreaterEqual(after.verdicts["forward_established"] - before.verdicts["forward_established"], 1000)
-        forwarded = sum(count for name, count in after.verdicts.items() if name.startswith("forward_"))
-        self.assertEqual(forwarded, after.transmitted_packets)
+        sent = sum(count for name, count in after.verdicts.items() if name.startswith(("forward_", "reply_")))
+        self.assertEqual(sent, after.transmitted_packets)
 
     def test_random_and_malformed_packets_add_up(self) -> None:
         offset = self.settled_offset()
@@ -140,10 +140,18 @@ class Accounting(BalancedTestbed):
             with self.subTest(name):
                 self.assert_verdict(name, packets.ethernet(packets.ETHERTYPE_IPV6, packet))
 
-    def test_packet_that_does_not_fit_once_encapsulated(self) -> None:
+    def test_packet_that_does_not_fit_once_encapsulated_is_answered(self) -> None:
+        """With the ICMP error that path MTU discovery lives on (RFC 1191), from the VIP to the client."""
         # Ten bytes are left: less than any outer header.
         packet = packets.ipv4(17, packets.udp(4000, bytes(topology.FABRIC_MTU - 10 - 28)))
-        self.assert_verdict("drop_too_big", packets.ethernet(packets.ETHERTYPE_IPV4, packet))
+        with socket_in(self.testbed.network.client, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as icmp:
+            icmp.settimeout(10)
+            self.assert_verdict("reply_too_big", packets.ethernet(packets.ETHERTYPE_IPV4, packet))
+            error = icmp.recv(2048)[20:]
+        self.assertEqual(error[:2], b"\x03\x04")
+        next_hop_mtu = int.from_bytes(error[6:8], "big")
+        self.assertIn(next_hop_mtu, (topology.FABRIC_MTU - 20, topology.FABRIC_MTU - 40))
+        self.assertEqual(error[8 + 16:8 + 20], packets.packed(topology.VIP_IPV4))
 
     def test_what_is_not_balanced_goes_to_the_kernel(self) -> None:
         segment = packets.tcp(4000)

@@ -68,6 +68,9 @@ class HugePages(PortTests, BalancedTestbed):
     @classmethod
     def setUpClass(cls) -> None:
         cls._pages_before = _HUGE_PAGES.read_text(encoding="ascii")
-        _HUGE_PAGES.write_text(str(int(cls._pages_before) + _HUGE_PAGE_COUNT), encoding="ascii")
+        wanted = int(cls._pages_before) + _HUGE_PAGE_COUNT
         cls.addClassCleanup(lambda: _HUGE_PAGES.write_text(cls._pages_before, encoding="ascii"))
+        _HUGE_PAGES.write_text(str(wanted), encoding="ascii")
+        if int(_HUGE_PAGES.read_text(encoding="ascii")) < wanted:
+            raise AssertionError(f"the kernel did not find {_HUGE_PAGE_COUNT} huge pages of 2 MB")
         super().setUpClass()

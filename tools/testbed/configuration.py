@@ -47,7 +47,8 @@ def members_of(backends: Sequence[topology.Backend]) -> list[Member]:
 
 
 def configuration(members: Sequence[Member]) -> str:
-    """The YAML text. A backend that fails is out after two checks, about a second."""
+    """The YAML text. A backend that refuses is out after two checks, within two seconds; one that is only
+    slow, on a machine that has other work, has a second for its answer."""
     services = "".join(
         _SERVICE.format(name=name, ipv4=topology.VIP_IPV4, ipv6=topology.VIP_IPV6, protocol=protocol, port=port,
                         pool=POOL, scheduler=scheduler)
@@ -58,5 +59,5 @@ def configuration(members: Sequence[Member]) -> str:
         for member in members)
     return (f"version: 1\nservices:\n{services}pools:\n  - name: {POOL}\n    forwarding: ipip\n"
             f"    backends:\n{backends or '      []'}\n"
-            f"    health: {{type: http, port: {topology.HTTP_PORT}, path: /healthz, interval: 500ms, "
-            "timeout: 400ms, rise: 1, fall: 2}\n")
+            f"    health: {{type: http, port: {topology.HTTP_PORT}, path: /healthz, interval: 1s, "
+            "timeout: 1s, rise: 1, fall: 2}\n")
