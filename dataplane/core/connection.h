@@ -185,11 +185,19 @@ SLUICE_INLINE bool entry_expired(const struct Tables *tables, uint64_t word, uin
                                           backend->closing_timeout_s, backend->udp_timeout_s);
 }
 
-// Empties an entry. `entry` points at its state word.
-SLUICE_INLINE void entry_clear(const struct Tables *tables, uint64_t *entry, uint32_t width) {
-  if (state_of(*entry) != kConnectionClosing) tables_connection_closed(tables, backend_of(*entry));
-  SLUICE_STORE_RELEASE(entry, 0);
-  for (uint32_t i = 1; i < width; i++) *(entry - i) = 0;
+// Word `back` of an entry, counted backwards from its state word at index `state`. The masks cost nothing
+// that shows, and let the BPF verifier see that the word is in the bucket.
+SLUICE_INLINE uint64_t *entry_word(union ConnectionBucket *bucket, uint32_t state, uint32_t back) {
+  return &bucket->word[(state - back) & (kBucketWords - 1)];
+}
+
+// Empties the entry whose state word is at index `state`.
+SLUICE_INLINE void entry_clear(const struct Tables *tables, union ConnectionBucket *bucket, uint32_t state,
+                               uint32_t width) {
+  uint64_t word = *entry_word(bucket, state, 0);
+  if (state_of(word) != kConnectionClosing) tables_connection_closed(tables, backend_of(word));
+  SLUICE_STORE_RELEASE(entry_word(bucket, state, 0), 0);
+  for (uint32_t i = 1; i < width; i++) *entry_word(bucket, state, i) = 0;
 }
 
 // Index of the state word of an entry of the bucket that can be overwritten: an empty one, or one that
@@ -201,36 +209,35 @@ SLUICE_INLINE int bucket_make_room(const struct Tables *tables, union Connection
   }
   for (uint32_t state = width - 1; state < kBucketWords; state += width) {
     if (!entry_expired(tables, bucket->word[state], now_s)) continue;
-    entry_clear(tables, &bucket->word[state], width);
+    entry_clear(tables, bucket, state, width);
     tables_count_event(tables, kEventExpired);
     return (int)state;
   }
   return -1;
 }
 
-// The other candidate bucket of an entry that is in `bucket`. IPv6 entries carry their tag; an IPv4
-// entry's is computed again from its key.
-SLUICE_INLINE uint32_t entry_other_bucket(const struct Tables *tables, const uint64_t *entry, uint32_t width,
-                                          uint32_t bucket) {
+// The other candidate bucket of an entry of `bucket`, which is at `index`. IPv6 entries carry their tag;
+// an IPv4 entry's is computed again from its key.
+SLUICE_INLINE uint32_t entry_other_bucket(const struct Tables *tables, union ConnectionBucket *bucket,
+                                          uint32_t state, uint32_t width, uint32_t index) {
   uint32_t mask = tables_bucket_mask(tables, width == kIpv4Width ? kFamilyIpv4 : kFamilyIpv6);
-  uint64_t before = *(entry - 1);
-  if (width == kIpv6Width) return other_bucket(bucket, (uint32_t)(before >> 32), mask);
+  uint64_t word = *entry_word(bucket, state, 0);
+  uint64_t before = *entry_word(bucket, state, 1);
+  if (width == kIpv6Width) return other_bucket(index, (uint32_t)(before >> 32), mask);
   struct Address client = address_from_ipv4((be32)before);
   struct Address vip = address_from_ipv4((be32)(before >> 32));
-  uint64_t hash = flow_hash(tables_flow_hash_key(tables), &client, &vip, (be16)*entry, (be16)(*entry >> 16),
-                            is_udp(*entry) ? kProtocolUdp : kProtocolTcp);
-  return other_bucket(bucket, tag_of_hash(hash), mask);
+  uint64_t hash = flow_hash(tables_flow_hash_key(tables), &client, &vip, (be16)word, (be16)(word >> 16),
+                            is_udp(word) ? kProtocolUdp : kProtocolTcp);
+  return other_bucket(index, tag_of_hash(hash), mask);
 }
 
 // Moves an entry of `from` to an empty place of `to`; a reader finds it in one of them at any time.
-SLUICE_INLINE void entry_move(union ConnectionBucket *to, int to_state, union ConnectionBucket *from,
-                              int from_state, uint32_t width) {
-  uint64_t *target = &to->word[to_state & (kBucketWords - 1)];
-  uint64_t *source = &from->word[from_state & (kBucketWords - 1)];
-  for (uint32_t i = 1; i < width; i++) *(target - i) = *(source - i);
-  SLUICE_STORE_RELEASE(target, *source);
-  SLUICE_STORE_RELEASE(source, 0);
-  for (uint32_t i = 1; i < width; i++) *(source - i) = 0;
+SLUICE_INLINE void entry_move(union ConnectionBucket *to, uint32_t to_state, union ConnectionBucket *from,
+                              uint32_t from_state, uint32_t width) {
+  for (uint32_t i = 1; i < width; i++) *entry_word(to, to_state, i) = *entry_word(from, from_state, i);
+  SLUICE_STORE_RELEASE(entry_word(to, to_state, 0), *entry_word(from, from_state, 0));
+  SLUICE_STORE_RELEASE(entry_word(from, from_state, 0), 0);
+  for (uint32_t i = 1; i < width; i++) *entry_word(from, from_state, i) = 0;
 }
 
 // Empties the oldest embryonic entry of the bucket that is at least `min_age_s` old; -1 if none is.
@@ -245,7 +252,7 @@ SLUICE_INLINE int bucket_evict_embryonic(const struct Tables *tables, union Conn
     oldest_age = age;
   }
   if (oldest >= 0) {
-    entry_clear(tables, &bucket->word[oldest & (kBucketWords - 1)], width);
+    entry_clear(tables, bucket, (uint32_t)oldest, width);
     tables_count_event(tables, kEventEvicted);
   }
   return oldest;
@@ -272,8 +279,7 @@ SLUICE_INLINE bool displacement_step(const struct Tables *tables, uint8_t family
   uint32_t min_age_s = depth < kPatientDisplacements ? kEvictableAgeS : 0;
   for (uint32_t i = 0; i < entries; i++) {
     uint32_t state = ((i + (random >> 30)) & (entries - 1)) * width + width - 1;
-    uint32_t other =
-        entry_other_bucket(tables, &bucket->word[state & (kBucketWords - 1)], width, path->bucket[depth]);
+    uint32_t other = entry_other_bucket(tables, bucket, state, width, path->bucket[depth]);
     union ConnectionBucket *to = tables_bucket(tables, family, other);
     if (!to) return false;
     int room = bucket_make_room(tables, to, width, now_s);
@@ -297,10 +303,10 @@ SLUICE_INLINE bool displacement_shift(const struct Tables *tables, uint8_t famil
     union ConnectionBucket *from = tables_bucket(tables, family, path->bucket[i - 1]);
     union ConnectionBucket *to = tables_bucket(tables, family, path->bucket[i]);
     if (!from || !to) return false;
-    const uint64_t *entry = &from->word[path->state[i - 1] & (kBucketWords - 1)];
-    if (to->word[path->state[i] & (kBucketWords - 1)] != 0 || *entry == 0) return false;
-    if (entry_other_bucket(tables, entry, width, path->bucket[i - 1]) != path->bucket[i]) return false;
-    entry_move(to, (int)path->state[i], from, (int)path->state[i - 1], width);
+    uint32_t state = path->state[i - 1];
+    if (*entry_word(to, path->state[i], 0) != 0 || *entry_word(from, state, 0) == 0) return false;
+    if (entry_other_bucket(tables, from, state, width, path->bucket[i - 1]) != path->bucket[i]) return false;
+    entry_move(to, path->state[i], from, state, width);
   }
   return true;
 }
@@ -333,25 +339,29 @@ SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables
                                                      const struct ConnectionKey *key, uint32_t now_s) {
   uint32_t index[2] = {key->bucket,
                        other_bucket(key->bucket, key->tag, tables_bucket_mask(tables, key->family))};
+  union ConnectionBucket *bucket[2];
   struct EntryPlace place = {0, -1};
   for (int i = 0; i < 2; i++) {
-    place.bucket = tables_bucket(tables, key->family, index[i]);
-    if (!place.bucket) return place;
+    bucket[i] = tables_bucket(tables, key->family, index[i]);
+    if (!bucket[i]) return place;
+  }
+  for (int i = 0; i < 2; i++) {
+    place.bucket = bucket[i];
     place.state = bucket_make_room(tables, place.bucket, key->width, now_s);
     if (place.state >= 0) return place;
   }
   for (int i = 0; i < 2; i++) {
-    place.bucket = tables_bucket(tables, key->family, index[i]);
+    place.bucket = bucket[i];
     place.state = bucket_evict_embryonic(tables, place.bucket, key->width, kEvictableAgeS, now_s);
     if (place.state >= 0) return place;
   }
   for (uint32_t i = 0; i < kMaxDisplacementWalks && tables_take_displacement_walk(tables); i++) {
-    place.bucket = tables_bucket(tables, key->family, index[i & 1]);
+    place.bucket = bucket[i & 1];
     place.state = bucket_displace(tables, key->family, index[i & 1], key->tag + i, now_s);
     if (place.state >= 0) return place;
   }
   for (int i = 0; i < 2; i++) {
-    place.bucket = tables_bucket(tables, key->family, index[i]);
+    place.bucket = bucket[i];
     place.state = bucket_evict_embryonic(tables, place.bucket, key->width, 0, now_s);
     if (place.state >= 0) return place;
   }
@@ -363,15 +373,15 @@ SLUICE_NOINLINE bool connection_insert(const struct Tables *tables, const struct
                                        uint64_t state, uint32_t now_s) {
   struct EntryPlace place = connection_make_room(tables, key, now_s);
   if (place.state < 0 || !place.bucket) return false;
-  uint64_t *entry = &place.bucket->word[place.state & (kBucketWords - 1)];
+  uint32_t at = (uint32_t)place.state;
   if (key->family == kFamilyIpv4) {
-    *(entry - 1) = key->word[0];
+    *entry_word(place.bucket, at, 1) = key->word[0];
   } else {
-    *(entry - 3) = key->word[0];
-    *(entry - 2) = key->word[1];
-    *(entry - 1) = key->word[2];
+    *entry_word(place.bucket, at, 3) = key->word[0];
+    *entry_word(place.bucket, at, 2) = key->word[1];
+    *entry_word(place.bucket, at, 1) = key->word[2];
   }
-  SLUICE_STORE_RELEASE(entry, state);
+  SLUICE_STORE_RELEASE(entry_word(place.bucket, at, 0), state);
   if (state_of(state) != kConnectionClosing) tables_connection_opened(tables, backend_of(state));
   return true;
 }
@@ -419,7 +429,7 @@ SLUICE_INLINE void sweep_bucket(const struct Tables *tables, uint8_t family, uin
   if (!bucket) return;
   for (uint32_t state = width - 1; state < kBucketWords; state += width) {
     if (bucket->word[state] == 0 || !entry_expired(tables, bucket->word[state], now_s)) continue;
-    entry_clear(tables, &bucket->word[state], width);
+    entry_clear(tables, bucket, state, width);
     tables_count_event(tables, kEventExpired);
   }
 }

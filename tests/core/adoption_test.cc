@@ -137,7 +137,10 @@ TEST(AdoptionRace, a_reader_never_takes_one_flow_for_another) {
         const ConnectionKey key = key_of(owner.tables(), flow_of(family, number));
         uint64_t *entry = connection_find(&owner.tables(), &key);
         if (entry) {
-          entry_clear(&owner.tables(), entry, key.width);
+          const uintptr_t line = reinterpret_cast<uintptr_t>(entry) / 64 * 64;
+          const auto state =
+              static_cast<uint32_t>((reinterpret_cast<uintptr_t>(entry) - line) / sizeof(*entry));
+          entry_clear(&owner.tables(), reinterpret_cast<ConnectionBucket *>(line), state, key.width);
         } else {
           enter(owner.tables(), flow_of(family, number), kConnectionEmbryonic,
                 static_cast<uint16_t>(number + 1), kNow);
