@@ -318,6 +318,9 @@ TEST(Compiler, unchanged_pools_are_not_built_again) {
   desired.pools[2].slots = 103;
   compiled.run(desired, observed);
   EXPECT_EQ(compiled.cost.built_pools, 1u);
+  desired.pools[2].backends[0].weight = 50;
+  compiled.run(desired, observed);
+  EXPECT_EQ(compiled.cost.built_pools, 1u);
 }
 
 TEST(Compiler, bytes_depend_on_the_input_and_not_on_what_was_compiled_before) {

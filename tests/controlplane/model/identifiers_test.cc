@@ -238,6 +238,20 @@ TEST(Identifiers, recovered_from_a_snapshot_go_on_as_if_nothing_happened) {
   EXPECT_EQ(compiled(desired, {}, after), bytes);
 }
 
+TEST(Identifiers, recovered_remember_the_number_of_a_vip_that_is_gone) {
+  DesiredState desired = with_backends({});
+  desired.services = {service("x", "192.0.2.1"), service("y", "192.0.2.2")};
+  Identifiers before;
+  assign(&before, desired);
+  desired.services.pop_back();
+  assign(&before, desired);
+  const SnapshotBytes bytes = compiled(desired, {}, before);
+  Identifiers after = Identifiers::recover(SnapshotView::open(bytes).value());
+  desired.services.push_back(service("z", "192.0.2.3"));
+  assign(&after, desired);
+  EXPECT_EQ(after.vip_number(address("192.0.2.3")), 3u);
+}
+
 TEST(ObservedState, recovered_from_a_snapshot_is_the_health_that_was_published) {
   DesiredState desired =
       with_backends({backend("up", "10.0.0.1"), backend("down", "10.0.0.2"), backend("drained", "10.0.0.3")});
