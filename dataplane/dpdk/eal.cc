@@ -84,7 +84,8 @@ std::vector<std::string> eal_arguments(const EalOptions &options, bool huge_page
     arguments.insert(arguments.end(), {"--no-huge", "--no-shconf", "-m", std::to_string(options.memory_mb)});
   }
   if (options.pci.empty()) {
-    arguments.push_back("--no-pci");
+    // Nothing reads memory by its physical address, so no pool needs huge pages that are neighbours there.
+    arguments.insert(arguments.end(), {"--no-pci", "--iova-mode", "va"});
   } else {
     for (const std::string &address : options.pci) arguments.insert(arguments.end(), {"-a", address});
   }
@@ -177,6 +178,7 @@ Result<std::unique_ptr<Eal>> Eal::start(const EalOptions &options) {
   route_log();
   std::vector<std::string> arguments = eal_arguments(options, eal->huge_pages_);
   std::vector<char *> argv;
+  argv.reserve(arguments.size() + 1);
   for (std::string &argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   spdlog::debug("EAL: {}", fmt::join(arguments, " "));
