@@ -219,7 +219,7 @@ std::string DeviceOptions::argument(std::string_view key) const {
 std::string DeviceOptions::argument_text() const {
   std::string text;
   for (const auto &[name, value] : arguments) {
-    text += (text.empty() ? "" : ",") + name + "=" + value;
+    text += fmt::format("{}{}={}", text.empty() ? "" : ",", name, value);
   }
   return text;
 }

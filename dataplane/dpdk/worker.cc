@@ -224,7 +224,8 @@ void Worker::dispatch(rte_mbuf **frames, const FrameResult *results, uint32_t co
         break;
     }
   }
-  for (uint16_t port = 0; port < transmit_batches_.size(); port++) {
+  auto port_count = static_cast<uint16_t>(transmit_batches_.size());
+  for (uint16_t port = 0; port < port_count; port++) {
     TransmitBatch &batch = transmit_batches_[port];
     if (batch.count > 0) transmit_frames(port, batch.frames, batch.results, batch.count);
     batch.count = 0;
