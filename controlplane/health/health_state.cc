@@ -15,18 +15,12 @@ HealthState count_against(HealthState before, unsigned limit, model::Health othe
 HealthState observe_check(HealthState before, CheckOutcome outcome, unsigned rise, unsigned fall) {
   if (outcome == CheckOutcome::kNotCarriedOut) return before;
   const bool success = outcome == CheckOutcome::kSuccess;
-  switch (before.health) {
-    case model::Health::kUnknown:
-      if (success) return {.health = model::Health::kUp, .streak = 0};
-      return count_against(before, fall, model::Health::kDown);
-    case model::Health::kUp:
-      if (success) return {.health = model::Health::kUp, .streak = 0};
-      return count_against(before, fall, model::Health::kDown);
-    case model::Health::kDown:
-      if (!success) return {.health = model::Health::kDown, .streak = 0};
-      return count_against(before, rise, model::Health::kUp);
+  if (before.health == model::Health::kDown) {
+    if (!success) return {.health = model::Health::kDown, .streak = 0};
+    return count_against(before, rise, model::Health::kUp);
   }
-  return before;
+  if (success) return {.health = model::Health::kUp, .streak = 0};
+  return count_against(before, fall, model::Health::kDown);
 }
 
 const char *health_name(model::Health health) {

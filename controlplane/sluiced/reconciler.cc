@@ -93,7 +93,7 @@ Status Reconciler::start(HealthMonitor *monitor) {
   Result<std::set<model::BackendKey>> drained = store_.load_drained();
   if (!drained.ok()) return drained.error();
   observed_.drained = std::move(drained).value();
-  const Status recovered = recover_from_store();
+  Status recovered = recover_from_store();
   if (!recovered.ok()) return recovered;
   if (link_.connect_when_due(Clock::now())) {
     sync_with_dataplane();
