@@ -19,6 +19,13 @@
 
 #define SLUICE_INLINE static inline __attribute__((always_inline))
 #define SLUICE_NOINLINE static __attribute__((noinline, unused))
+// A function that the BPF verifier checks once by itself, not anew at each call. It must be global there,
+// take at most five numbers and pointers to plain memory, and check the pointers.
+#ifdef __bpf__
+#define SLUICE_SUBPROGRAM __attribute__((noinline))
+#else
+#define SLUICE_SUBPROGRAM SLUICE_NOINLINE
+#endif
 #define SLUICE_LIKELY(x) __builtin_expect(!!(x), 1)
 #define SLUICE_UNLIKELY(x) __builtin_expect(!!(x), 0)
 

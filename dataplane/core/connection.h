@@ -314,8 +314,8 @@ SLUICE_INLINE bool displacement_shift(const struct Tables *tables, uint8_t famil
 // Makes room in the bucket at `index` by moving one of its entries to that entry's other bucket, and
 // one of that bucket's before it, and so on, as in cuckoo hashing with buckets (Dietzfelbinger, Weidling,
 // TCS 2007) with a random walk that moves nothing until it has found room. Answers as bucket_make_room.
-SLUICE_NOINLINE int bucket_displace(const struct Tables *tables, uint8_t family, uint32_t index,
-                                    uint32_t random, uint32_t now_s) {
+SLUICE_SUBPROGRAM int bucket_displace(const struct Tables *tables, uint8_t family, uint32_t index,
+                                      uint32_t random, uint32_t now_s) {
   struct DisplacementPath path;
   path.bucket[0] = index;
   for (uint32_t depth = 0; depth < kMaxDisplacements; depth++) {
@@ -339,6 +339,8 @@ SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables
                                                      const struct ConnectionKey *key, uint32_t now_s) {
   uint32_t index[2] = {key->bucket,
                        other_bucket(key->bucket, key->tag, tables_bucket_mask(tables, key->family))};
+  // Not key->width: of that the BPF verifier knows nothing.
+  uint32_t width = key->family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
   union ConnectionBucket *bucket[2];
   struct EntryPlace place = {0, -1};
   for (int i = 0; i < 2; i++) {
@@ -347,12 +349,12 @@ SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables
   }
   for (int i = 0; i < 2; i++) {
     place.bucket = bucket[i];
-    place.state = bucket_make_room(tables, place.bucket, key->width, now_s);
+    place.state = bucket_make_room(tables, place.bucket, width, now_s);
     if (place.state >= 0) return place;
   }
   for (int i = 0; i < 2; i++) {
     place.bucket = bucket[i];
-    place.state = bucket_evict_embryonic(tables, place.bucket, key->width, kEvictableAgeS, now_s);
+    place.state = bucket_evict_embryonic(tables, place.bucket, width, kEvictableAgeS, now_s);
     if (place.state >= 0) return place;
   }
   for (uint32_t i = 0; i < kMaxDisplacementWalks && tables_take_displacement_walk(tables); i++) {
@@ -362,15 +364,16 @@ SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables
   }
   for (int i = 0; i < 2; i++) {
     place.bucket = bucket[i];
-    place.state = bucket_evict_embryonic(tables, place.bucket, key->width, 0, now_s);
+    place.state = bucket_evict_embryonic(tables, place.bucket, width, 0, now_s);
     if (place.state >= 0) return place;
   }
   return place;
 }
 
 // Enters the flow with a state word. False: its buckets are full of established connections.
-SLUICE_NOINLINE bool connection_insert(const struct Tables *tables, const struct ConnectionKey *key,
-                                       uint64_t state, uint32_t now_s) {
+SLUICE_SUBPROGRAM bool connection_insert(const struct Tables *tables, const struct ConnectionKey *key,
+                                         uint64_t state, uint32_t now_s) {
+  if (!key) return false;
   struct EntryPlace place = connection_make_room(tables, key, now_s);
   if (place.state < 0 || !place.bucket) return false;
   uint32_t at = (uint32_t)place.state;
@@ -405,8 +408,9 @@ SLUICE_INLINE uint64_t peer_bucket_read(const union ConnectionBucket *bucket,
   return state;
 }
 
-SLUICE_NOINLINE uint64_t connection_find_in_peers(const struct Tables *tables,
-                                                  const struct ConnectionKey *key) {
+SLUICE_SUBPROGRAM uint64_t connection_find_in_peers(const struct Tables *tables,
+                                                    const struct ConnectionKey *key) {
+  if (!key) return 0;
   uint32_t other = other_bucket(key->bucket, key->tag, tables_bucket_mask(tables, key->family));
   uint32_t peers = tables_peer_count(tables);
   for (uint32_t peer = 0; peer < kMaxConnectionTables; peer++) {

@@ -37,10 +37,11 @@ SLUICE_INLINE void hash_flow(const struct Tables *tables, struct Packet *packet)
 }
 
 // An ICMP error follows its connection, and changes nothing of it.
-SLUICE_NOINLINE enum Verdict choose_backend_of_quoted(const struct Tables *tables,
-                                                      const struct ConnectionKey *key,
-                                                      const struct Service *service, uint64_t hash,
-                                                      uint16_t *backend) {
+SLUICE_SUBPROGRAM enum Verdict choose_backend_of_quoted(const struct Tables *tables,
+                                                        const struct ConnectionKey *key,
+                                                        const struct Service *service, uint64_t hash,
+                                                        uint16_t *backend) {
+  if (!key || !service || !backend) return kVerdictDropInternal;
   uint64_t *entry = connection_find(tables, key);
   uint64_t state = entry ? *entry : 0;
   if (state == 0 && tables_peer_count(tables) > 0 && tables_take_adoption_lookup(tables)) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <memory>
 
 #include "tests/core/flows.h"
@@ -39,8 +40,18 @@ class Input {
   size_t size_;
 };
 
+/// Good frames are built once: building them takes longer than deciding about them.
+const Bytes &good_frame(const TestFlow &flow, uint8_t tcp_flags) {
+  static std::map<uint64_t, Bytes> frames;
+  const uint64_t key =
+      uint64_t{flow.client} << 32 | uint64_t{flow.family} << 16 | uint64_t{flow.protocol} << 8 | tcp_flags;
+  Bytes &frame = frames[key];
+  if (frame.empty()) frame = frame_of_flow(flow, tcp_flags);
+  return frame;
+}
+
 /// Backends of both families, a service of each scheduler, one without a backend; VIPs of both families.
-SnapshotBuilder snapshot_of(uint8_t states) {
+SnapshotBuilder make_snapshot(uint8_t states) {
   SnapshotBuilder builder;
   const char *const addresses[] = {"10.1.0.11", "fd00:1::12", "10.1.0.13", "fd00:1::14"};
   std::vector<uint32_t> members;
@@ -58,6 +69,13 @@ SnapshotBuilder snapshot_of(uint8_t states) {
   builder.add_vip("198.51.100.10", {{80, 80, web}, {81, 81, empty}}, {{0, 65535, dns}});
   builder.add_vip("2001:db8::10", {{80, 80, web}, {8000, 8999, dns}}, {{53, 53, dns}});
   return builder;
+}
+
+const SnapshotBuilder &snapshot_of(uint8_t states) {
+  static std::map<uint8_t, SnapshotBuilder> snapshots;
+  const auto found = snapshots.find(states);
+  return found != snapshots.end() ? found->second
+                                  : snapshots.emplace(states, make_snapshot(states)).first->second;
 }
 
 class World {
@@ -91,7 +109,7 @@ class World {
   }
 
   void change_backends(uint8_t states) {
-    const SnapshotBuilder snapshot = snapshot_of(states);
+    const SnapshotBuilder &snapshot = snapshot_of(states);
     own_.use_snapshot(snapshot);
     peer_.use_snapshot(snapshot);
   }
@@ -161,7 +179,7 @@ TestFlow flow_of(uint8_t number) {
 
 /// The answer that a router sends about a packet from the VIP, cut to `quoted` bytes of it.
 Bytes icmp_error_about(const TestFlow &flow, uint8_t type, size_t quoted) {
-  const Bytes forward = frame_of_flow(flow, kTcpAck);
+  const Bytes &forward = good_frame(flow, kTcpAck);
   Bytes inner(forward.begin() + 14, forward.end());
   const size_t address = flow.family == kFamilyIpv4 ? 12 : 8, size = flow.family == kFamilyIpv4 ? 4 : 16;
   std::swap_ranges(inner.begin() + address, inner.begin() + address + size, inner.begin() + address + size);
@@ -189,7 +207,7 @@ void step(World *world, Input *input) {
       break;
     }
     case 4: {  // a good frame with changed bytes, longer or shorter
-      Bytes frame = frame_of_flow(flow_of(input->byte()), input->byte());
+      Bytes frame = good_frame(flow_of(input->byte()), input->byte());
       for (uint8_t changes = operation / 64; changes > 0; changes--)
         frame[input->byte() % frame.size()] = input->byte();
       if (operation & 8) frame.resize(input->byte() * 8u);
@@ -199,7 +217,7 @@ void step(World *world, Input *input) {
     default: {
       const TestFlow flow = flow_of(input->byte());
       const uint8_t flags[] = {kTcpSyn, kTcpAck, kTcpFin | kTcpAck, kTcpRst};
-      world->packet(frame_of_flow(flow, flags[operation / 8u % 4u]));
+      world->packet(good_frame(flow, flags[operation / 8u % 4u]));
       break;
     }
   }
