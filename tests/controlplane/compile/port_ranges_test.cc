@@ -11,8 +11,8 @@ inline bool operator==(const PortRange &a, const PortRange &b) {
   return a.first_port == b.first_port && a.last_port == b.last_port && a.service == b.service;
 }
 
-inline void PrintTo(const PortRange &range, std::ostream *out) {
-  *out << range.first_port << "-" << range.last_port << "=" << range.service;
+inline std::ostream &operator<<(std::ostream &out, const PortRange &range) {
+  return out << range.first_port << "-" << range.last_port << "=" << range.service;
 }
 
 namespace {

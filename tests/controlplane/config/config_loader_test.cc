@@ -451,8 +451,8 @@ std::string with_ports(const std::vector<std::pair<std::string, std::string>> &s
   std::string yaml = "version: 1\nservices:\n";
   char name = 'a';
   for (const auto &[protocol, ports] : services) {
-    yaml += std::string("- {name: ") + name++ + ", vips: [192.0.2.1], protocol: " + protocol +
-            ", ports: " + ports + ", pool: web}\n";
+    yaml.append("- {name: ").append(1, name++).append(", vips: [192.0.2.1], protocol: ").append(protocol);
+    yaml.append(", ports: ").append(ports).append(", pool: web}\n");
   }
   return yaml + kPoolWeb;
 }

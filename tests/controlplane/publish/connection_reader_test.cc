@@ -14,7 +14,6 @@ namespace sluice {
 namespace {
 
 using namespace std::chrono_literals;
-using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
@@ -30,7 +29,7 @@ uint16_t meta(ConnectionState state, uint64_t last_seen_s, bool udp = false) {
 // The dataplane's own region with two workers, and a snapshot with services on 192.0.2.1:80/tcp, all
 // UDP ports of it, and [2001:db8::1]:80.
 class ConnectionReaderTest : public testing::Test {
- protected:
+ public:
   ConnectionReaderTest()
       : path_(std::filesystem::temp_directory_path() /
               ("sluice-cp-connections" + std::to_string(::getpid()))),

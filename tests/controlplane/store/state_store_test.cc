@@ -14,7 +14,7 @@ using testing::HasSubstr;
 std::span<const std::byte> as_bytes(const std::string &text) { return std::as_bytes(std::span(text)); }
 
 class StateStoreTest : public testing::Test {
- protected:
+ public:
   StateStoreTest()
       : directory_(std::filesystem::temp_directory_path() /
                    ("sluice-cp-store" + std::to_string(::getpid()))) {
