@@ -1,5 +1,6 @@
 """The check: every step, and one line at the end that adds them up."""
 
+import argparse
 import pathlib
 import signal
 import sys
@@ -13,11 +14,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _WITHOUT_TESTS = (steps.format_sources, steps.tidy)
 
 
-def run_steps(check: steps.Check, quick: bool) -> Tally:
+def chosen_steps(arguments: argparse.Namespace) -> list[steps.Step]:
+    chosen = [step for step in steps.STEPS if not arguments.step or step.name in arguments.step]
+    if arguments.quick:
+        chosen = [step for step in chosen if step.quick]
+    if arguments.filter:
+        chosen = [step for step in chosen if step.run not in _WITHOUT_TESTS]
+    return chosen
+
+
+def run_steps(check: steps.Check, chosen: list[steps.Step]) -> Tally:
     total = Tally()
-    for step in steps.STEPS:
-        if (quick and not step.quick) or (check.text and step.run in _WITHOUT_TESTS):
-            continue
+    for step in chosen:
         print(f"== {step.title}", flush=True)
         began = time.monotonic()
         tally = step.run(check)
@@ -39,7 +47,7 @@ def main() -> int:
         signal.signal(number, _interrupt)
     runner = Runner(ROOT, ROOT / "build-check-logs")
     try:
-        total = run_steps(steps.Check(runner, ROOT, arguments.filter), arguments.quick)
+        total = run_steps(steps.Check(runner, ROOT, arguments.filter), chosen_steps(arguments))
     except KeyboardInterrupt:
         print("check: interrupted", file=sys.stderr)
         return 130
@@ -48,8 +56,8 @@ def main() -> int:
         for line in total.failures:
             print(f"   {line}")
     if total.passed + total.failed == 0:
-        print(f'check: no test has "{arguments.filter}" in its name', file=sys.stderr)
         total.fails("nothing ran")
+        print("check: nothing ran; no test of these steps has that name", file=sys.stderr)
     print(total, flush=True)
     return 0 if total.failed == 0 else 1
 

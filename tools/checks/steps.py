@@ -169,21 +169,22 @@ def compiler(c: str, cxx: str) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
+    name: str
     title: str
     run: Callable[[Check], Tally]
-    quick: bool         # also with --quick
-    needed: bool        # the rest makes no sense without it
+    quick: bool   # also with --quick
+    needed: bool  # the rest makes no sense without it
 
 
 STEPS = (
-    Step("format", format_sources, True, False),
-    Step("build", build_release, True, True),
-    Step("unit tests", unit_tests, True, False),
-    Step("tests with root", root_tests, True, False),
-    Step("end to end", end_to_end, True, False),
-    Step("unit tests under sanitizers", sanitizers, False, False),
-    Step("fuzzing, briefly", fuzz, False, False),
-    Step("clang-tidy", tidy, False, False),
+    Step("format", "formatting", format_sources, True, False),
+    Step("build", "build, warnings as errors", build_release, True, True),
+    Step("unit", "unit tests", unit_tests, True, False),
+    Step("root", "tests that need root", root_tests, True, False),
+    Step("e2e", "end to end", end_to_end, True, False),
+    Step("sanitizers", "unit tests under ASan and UBSan", sanitizers, False, False),
+    Step("fuzz", "fuzzing, briefly", fuzz, False, False),
+    Step("tidy", "clang-tidy", tidy, False, False),
 )
 
 
@@ -193,6 +194,8 @@ def parse_arguments() -> argparse.Namespace:
         '"N passed, N failed, N skipped"; the status is 0 only if nothing failed.')
     parser.add_argument("--quick", action="store_true",
                         help="without the builds under sanitizers and for fuzzing, and without clang-tidy")
+    parser.add_argument("--step", action="append", choices=[step.name for step in STEPS], default=[],
+                        help="only this step; may be repeated (unit, root and e2e test what build has built)")
     parser.add_argument("--filter", default="", metavar="TEXT",
                         help="only tests whose name contains TEXT (format and clang-tidy are left out)")
     return parser.parse_args()
