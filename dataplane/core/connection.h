@@ -319,6 +319,7 @@ SLUICE_SUBPROGRAM int bucket_displace(const struct Tables *tables, uint8_t famil
   struct DisplacementPath path;
   path.bucket[0] = index;
   for (uint32_t depth = 0; depth < kMaxDisplacements; depth++) {
+    if (!tables_take_displacement_step(tables)) return -1;
     if (displacement_step(tables, family, &path, depth, random, now_s)) {
       return displacement_shift(tables, family, &path, depth + 1) ? (int)path.state[0] : -1;
     }
@@ -357,7 +358,7 @@ SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables
     place.state = bucket_evict_embryonic(tables, place.bucket, width, kEvictableAgeS, now_s);
     if (place.state >= 0) return place;
   }
-  for (uint32_t i = 0; i < kMaxDisplacementWalks && tables_take_displacement_walk(tables); i++) {
+  for (uint32_t i = 0; i < kMaxDisplacementWalks; i++) {
     place.bucket = bucket[i & 1];
     place.state = bucket_displace(tables, key->family, index[i & 1], key->tag + i, now_s);
     if (place.state >= 0) return place;

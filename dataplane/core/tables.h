@@ -37,9 +37,9 @@ SLUICE_INLINE const union ConnectionBucket *tables_peer_bucket(const struct Tabl
                                                                uint8_t family, uint32_t index);
 // Whether a look into the peers' tables is within the worker's rate limit now; takes one if so.
 SLUICE_INLINE bool tables_take_adoption_lookup(const struct Tables *tables);
-// The same for one more walk for room in this worker's table: a full table must not cost each new flow
-// hundreds of cache lines.
-SLUICE_INLINE bool tables_take_displacement_walk(const struct Tables *tables);
+// The same for one more step of a walk for room in this worker's table, which reads up to five cache lines:
+// a full table must not cost each new flow hundreds of them.
+SLUICE_INLINE bool tables_take_displacement_step(const struct Tables *tables);
 
 // Whether an ICMP answer is within the worker's rate limit now; takes one if so (RFC 4443 section 2.4 f).
 SLUICE_INLINE bool tables_take_icmp_reply(const struct Tables *tables);

@@ -37,8 +37,8 @@ struct Tables {
   ConnectionTable own;
   const ConnectionTable *peers = nullptr;
   uint32_t peer_count = 0;
-  uint32_t *adoption_budget = nullptr;  // looks into peers' tables left in this interval
-  uint32_t *displacement_budget = nullptr;  // walks for room left in this interval; null: no limit
+  uint32_t *adoption_budget = nullptr;      // looks into peers' tables left in this interval
+  uint32_t *displacement_budget = nullptr;  // steps of walks for room left in this interval; null: no limit
 
   uint32_t *icmp_reply_budget = nullptr;  // ICMP answers left in this interval
 
@@ -87,7 +87,7 @@ SLUICE_INLINE bool tables_take_adoption_lookup(const Tables *tables) {
   return true;
 }
 
-SLUICE_INLINE bool tables_take_displacement_walk(const Tables *tables) {
+SLUICE_INLINE bool tables_take_displacement_step(const Tables *tables) {
   if (!tables->displacement_budget) return true;
   if (*tables->displacement_budget == 0) return false;
   --*tables->displacement_budget;
@@ -116,9 +116,15 @@ SLUICE_INLINE void tables_connection_closed(const Tables *tables, uint16_t backe
 }
 SLUICE_INLINE void tables_count_event(const Tables *tables, TableEvent event) {
   switch (event) {
-    case kEventEvicted: tables->worker->evicted_entries++; break;
-    case kEventExpired: tables->worker->expired_entries++; break;
-    case kEventAdoptionLookup: tables->worker->adoption_lookups++; break;
+    case kEventEvicted:
+      tables->worker->evicted_entries++;
+      break;
+    case kEventExpired:
+      tables->worker->expired_entries++;
+      break;
+    case kEventAdoptionLookup:
+      tables->worker->adoption_lookups++;
+      break;
   }
 }
 

@@ -17,6 +17,8 @@ constexpr uint32_t kTicksPerSecond = 1000;
 constexpr uint32_t kSweepTicks = 60 * kTicksPerSecond;  // ticks for one pass over the table
 // Looks into other workers' tables per tick: a few cache misses each, so at most some percent of a core.
 constexpr uint32_t kAdoptionLookupsPerTick = 64;
+// Steps of walks for room in a crowded table: 0.2 to 1.2 us each, so at most a third of a full one's core.
+constexpr uint32_t kDisplacementStepsPerTick = 256;
 constexpr uint32_t kIcmpReplyBurst = 100;  // ICMP answers at once; one more each tick, so 1,000 a second
 constexpr uint32_t kKernelPollUs = 20;     // between reads of an idle tap: each is a system call
 constexpr uint32_t kPatienceUs = 50;
@@ -71,6 +73,7 @@ Worker::Worker(WorkerSetup setup)
       steer_batches_(setup_.inboxes.size()) {
   tables_.adoption_budget = &adoption_budget_;
   tables_.icmp_reply_budget = &icmp_reply_budget_;
+  tables_.displacement_budget = &displacement_budget_;
   uint32_t largest = std::max(tables_.ipv4_bucket_mask, tables_.ipv6_bucket_mask);
   sweep_count_ = std::max(1u, (largest + kSweepTicks) / kSweepTicks);
 }
@@ -321,6 +324,7 @@ void Worker::tick(uint64_t now_tsc) {
   next_tick_tsc_ = now_tsc + tick_cycles_;
   now_s_ = boottime_s();
   adoption_budget_ = kAdoptionLookupsPerTick;
+  displacement_budget_ = kDisplacementStepsPerTick;
   icmp_reply_budget_ = std::min(icmp_reply_budget_ + 1, kIcmpReplyBurst);
   if (generation_ != nullptr) sweep_buckets(tables_, &sweep_cursor_, sweep_count_, now_s_);
 }

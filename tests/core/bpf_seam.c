@@ -127,7 +127,7 @@ SLUICE_INLINE bool tables_take_adoption_lookup(const struct Tables *tables) {
 }
 // Never: the walk for room is left out here. It compiles, but its path and the frames before it are more
 // than the 512 bytes of stack, and its loops more than a million steps of the verifier.
-SLUICE_INLINE bool tables_take_displacement_walk(const struct Tables *tables) {
+SLUICE_INLINE bool tables_take_displacement_step(const struct Tables *tables) {
   (void)tables;
   return false;
 }

@@ -445,6 +445,16 @@ TEST(Parse, frame_in_pieces_is_read_in_its_first_piece_only) {
   }
 }
 
+TEST(Parse, first_piece_that_ends_within_ipv4_options) {
+  GuardedPage page;
+  const Bytes bytes = ethernet_ipv4(ipv4({.options = Bytes(40)}, udp()));
+  Packet packet = {};
+  Frame frame = page.place(bytes, 14 + 59, bytes.size());
+  EXPECT_EQ(parse(&frame, &packet), kVerdictDropIpv4Truncated);
+  frame = page.place(bytes, 14 + 60, bytes.size());
+  EXPECT_EQ(parse(&frame, &packet), kVerdictUndecided);
+}
+
 TEST(Parse, ethernet_truncation_is_named_for_each_tag) {
   const VlanTag tag = {kEtherTypeVlan, 5};
   const Bytes bytes = ethernet_ipv4(ipv4({}, tcp()), {tag, tag});
