@@ -164,5 +164,39 @@ TEST(AdoptionRace, a_reader_never_takes_one_flow_for_another) {
   }
 }
 
+// The same at its worst: two flows take turns in one place, so that it changes under most looks.
+TEST(AdoptionRace, a_place_that_two_flows_take_turns_in) {
+  constexpr uint32_t kReads = 3000000;
+  for (uint8_t family : {kFamilyIpv4, kFamilyIpv6}) {
+    TestTables owner(standard_snapshot(), 4), reader(standard_snapshot(), 4);
+    reader.set_peers({&owner});
+    // One hash and the same ports: they differ in the client alone.
+    Packet packet = packet_of(owner.tables(), {.family = family, .client = 1});
+    const ConnectionKey one = key_of(owner.tables(), packet);
+    packet.client.word[3] ^= 1u << 31;
+    const ConnectionKey other = key_of(owner.tables(), packet);
+    ConnectionBucket *bucket = tables_bucket(&owner.tables(), family, one.bucket);
+    std::atomic<uint32_t> stop = 0;
+    std::thread writer([&] {
+      for (uint32_t turn = 0; stop.load(std::memory_order_relaxed) == 0; turn++) {
+        const ConnectionKey &key = turn % 2 ? one : other;
+        const auto backend = static_cast<uint16_t>(turn % 2 ? 1 : 2);
+        const uint64_t state = make_state(key.word[key.width - 1], kConnectionEstablished, kNow, backend);
+        connection_insert(&owner.tables(), &key, state, kNow);
+        entry_clear(&owner.tables(), bucket, key.width - 1, key.width);
+      }
+    });
+    uint32_t found = 0, wrong = 0;
+    for (uint32_t i = 0; i < kReads || found < 1000; i++) {
+      const uint64_t state = connection_find_in_peers(&reader.tables(), &one);
+      found += state != 0;
+      wrong += state != 0 && backend_of(state) != 1;
+    }
+    stop.store(1);
+    writer.join();
+    EXPECT_EQ(wrong, 0u) << "of " << found;
+  }
+}
+
 }  // namespace
 }  // namespace sluice

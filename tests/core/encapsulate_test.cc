@@ -118,7 +118,7 @@ TEST(Encapsulate, a_wrong_inner_checksum_stays_wrong) {
 
 TEST(Encapsulate, decrement_is_right_from_every_checksum) {
   // A header of nothing but TTL, protocol, checksum and one word that makes the sum come out right.
-  for (uint32_t checksum = 0; checksum < 0xffff; checksum++) {
+  for (uint32_t checksum = 0; checksum <= 0xffff; checksum++) {
     Bytes header(20);
     header[8] = 17;
     header[9] = kProtocolTcp;
