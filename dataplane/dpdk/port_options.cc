@@ -1,10 +1,10 @@
 #include "dataplane/dpdk/port_options.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cstring>
 #include <optional>
-#include <regex>
 #include <set>
 
 #include <arpa/inet.h>
@@ -88,9 +88,21 @@ Result<InterfaceAddress> parse_interface_address(std::string_view value) {
   return parsed;
 }
 
+/// [dddd:]bb:dd.f, in hexadecimal; the function is at most 7.
 bool is_pci_address(std::string_view text) {
-  static const std::regex kPattern("([0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\\.[0-7]");
-  return std::regex_match(text.begin(), text.end(), kPattern);
+  constexpr std::string_view kShape = "xxxx:xx:xx.7";
+  constexpr size_t kDomainSize = 5;
+  std::string_view shape = kShape;
+  if (text.size() == kShape.size() - kDomainSize) shape.remove_prefix(kDomainSize);
+  if (text.size() != shape.size()) return false;
+  for (size_t i = 0; i < text.size(); i++) {
+    bool digit = std::isxdigit(static_cast<unsigned char>(text[i])) != 0;
+    bool fits = shape[i] == 'x'   ? digit
+                : shape[i] == '7' ? text[i] >= '0' && text[i] <= '7'
+                                  : text[i] == shape[i];
+    if (!fits) return false;
+  }
+  return true;
 }
 
 Result<DeviceOptions> parse_device(std::string_view value) {

@@ -61,6 +61,12 @@ TEST(PortOptions, pci_addresses_keep_their_colons) {
   EXPECT_EQ(port.devices[1].driver, "0000:02:00.1");
 }
 
+TEST(PortOptions, what_only_looks_like_a_pci_address_is_none) {
+  for (const char *device : {"net_null", "0000:01:00", "0000:01:00.8", "0000:0g:00.0", "00000:01:00.0"}) {
+    EXPECT_FALSE((DeviceOptions{device, {}}).is_pci()) << device;
+  }
+}
+
 TEST(PortOptions, no_kernel_interface_when_none_is_wanted) {
   EXPECT_EQ(parsed("name=front,device=net_null,kernel=none").kernel_interface, "");
 }
