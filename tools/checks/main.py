@@ -47,7 +47,8 @@ def main() -> int:
         signal.signal(number, _interrupt)
     runner = Runner(ROOT, ROOT / "build-check-logs")
     try:
-        total = run_steps(steps.Check(runner, ROOT, arguments.filter), chosen_steps(arguments))
+        tidy_folders = steps.FOLDERS if arguments.full else steps.PACKET_PATH
+        total = run_steps(steps.Check(runner, ROOT, arguments.filter, tidy_folders), chosen_steps(arguments))
     except KeyboardInterrupt:
         print("check: interrupted", file=sys.stderr)
         return 130
