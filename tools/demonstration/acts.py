@@ -126,6 +126,8 @@ class Stage:
             ["established connections", len(strayed), len(kept), f"{len(strayed) / max(1, len(kept)):.2%}"]])
         screen.say(f"({moved / len(after):.0%} of the connections would have changed their backend without the connection "
                    "table)")
+        if len(kept) < _HELD_CONNECTIONS // 2:
+            self.score.blame(f"the connection table lists {len(kept)} of {_HELD_CONNECTIONS} long-lived connections")
         if strayed:
             self.score.blame(f"{len(strayed)} established connections changed their backend")
         self._table(self._send(requests))
