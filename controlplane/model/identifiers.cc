@@ -9,23 +9,39 @@ namespace sluice::model {
 namespace {
 
 constexpr uint32_t kFirstBackendId = 1;  // 0 means "none"
+// For so long a freed backend identifier is not given again: workers sweep entries that name nobody
+// within about a minute, and until then such an entry would pass for the new backend's.
+constexpr uint64_t kIdentifierRestS = 300;
 
-// The lowest identifiers that nobody has, in ascending order, one at a time.
+// The lowest identifiers that nobody has, in ascending order, one at a time. Those that should rest
+// come last.
 class FreeIdentifiers {
  public:
-  FreeIdentifiers(uint32_t first, uint32_t end) : next_(first), taken_(end, false) {}
+  FreeIdentifiers(uint32_t first, uint32_t end) : first_(first), next_(first), taken_(end, false) {}
 
   void take(uint32_t id) { taken_[id] = true; }
 
+  void rest(uint32_t id) {
+    if (taken_[id]) return;
+    taken_[id] = true;
+    resting_.push_back(id);
+  }
+
   std::optional<uint32_t> lowest() {
     while (next_ < taken_.size() && taken_[next_]) ++next_;
-    if (next_ == taken_.size()) return std::nullopt;
-    return next_++;
+    if (next_ < taken_.size()) return next_++;
+    if (resting_.empty()) return std::nullopt;
+    for (const uint32_t id : resting_) taken_[id] = false;
+    resting_.clear();
+    next_ = first_;
+    return lowest();
   }
 
  private:
+  uint32_t first_;
   uint32_t next_;
   std::vector<bool> taken_;
+  std::vector<uint32_t> resting_;
 };
 
 Timeouts timeouts_of(const sluice::Backend &backend) {
@@ -45,9 +61,14 @@ Identifiers Identifiers::recover(const SnapshotView &snapshot) {
     recovered.services_.emplace(snapshot.text(services[id].name), id);
   }
   const auto backends = snapshot.backends();
+  const uint64_t created_unix_s = snapshot.header().created_unix_ns / 1'000'000'000;
   for (uint32_t id = kFirstBackendId; id < backends.size(); ++id) {
     const sluice::Backend &backend = backends[id];
-    if (backend.state == kBackendUnused) continue;
+    if (backend.state == kBackendUnused) {
+      // Perhaps freed by this very snapshot.
+      recovered.resting_.emplace(static_cast<uint16_t>(id), created_unix_s + kIdentifierRestS);
+      continue;
+    }
     BackendKey key{std::string(snapshot.text(backend.pool)), std::string(snapshot.text(backend.name))};
     const auto short_id = static_cast<uint16_t>(id);
     if (backend.removed != 0) {
@@ -72,7 +93,7 @@ Status Identifiers::assign(const DesiredState &desired, uint64_t now_unix_s) {
   Identifiers next = *this;
   if (Status status = next.assign_services(desired); !status.ok()) return status;
   next.retire_backends(desired, now_unix_s);
-  if (Status status = next.assign_backends(desired); !status.ok()) return status;
+  if (Status status = next.assign_backends(desired, now_unix_s); !status.ok()) return status;
   next.note_timeouts(desired);
   next.assign_vips(desired);
   *this = std::move(next);
@@ -121,11 +142,15 @@ void Identifiers::retire_backends(const DesiredState &desired, uint64_t now_unix
   }
   const auto grace_s = static_cast<uint64_t>(desired.removed_backend_grace.count());
   for (auto &[id, removed] : removed_) removed.removed_unix_s = std::min(removed.removed_unix_s, now_unix_s);
-  std::erase_if(removed_,
-                [&](const auto &entry) { return now_unix_s - entry.second.removed_unix_s >= grace_s; });
+  std::erase_if(resting_, [&](const auto &entry) { return entry.second <= now_unix_s; });
+  std::erase_if(removed_, [&](const auto &entry) {
+    const bool over = now_unix_s - entry.second.removed_unix_s >= grace_s;
+    if (over) resting_[entry.first] = now_unix_s + kIdentifierRestS;
+    return over;
+  });
 }
 
-Status Identifiers::assign_backends(const DesiredState &desired) {
+Status Identifiers::assign_backends(const DesiredState &desired, uint64_t now_unix_s) {
   std::map<std::pair<BackendKey, Address>, uint16_t> revivable;
   for (const auto &[id, removed] : removed_) revivable[{removed.key, removed.address}] = id;
 
@@ -149,11 +174,12 @@ Status Identifiers::assign_backends(const DesiredState &desired) {
                  " backends are more than the " + std::to_string(room) +
                  " that a snapshot can name; remove some"};
   }
-  make_room(room - backends_.size() - unnamed.size());
+  make_room(room - backends_.size() - unnamed.size(), now_unix_s);
 
   FreeIdentifiers free(kFirstBackendId, kMaxBackends);
   for (const auto &[key, live] : backends_) free.take(live.id);
   for (const auto &[id, removed] : removed_) free.take(id);
+  for (const auto &[id, until_unix_s] : resting_) free.rest(id);
   for (auto &[key, address] : unnamed) {
     const auto id = static_cast<uint16_t>(free.lowest().value());
     backends_.emplace(std::move(key), LiveBackend{address, id, {}});
@@ -162,13 +188,16 @@ Status Identifiers::assign_backends(const DesiredState &desired) {
 }
 
 // Drops the longest removed backends until at most `limit` are left.
-void Identifiers::make_room(size_t limit) {
+void Identifiers::make_room(size_t limit, uint64_t now_unix_s) {
   if (removed_.size() <= limit) return;
   std::vector<std::pair<uint64_t, uint16_t>> oldest_first;
   for (const auto &[id, removed] : removed_) oldest_first.emplace_back(removed.removed_unix_s, id);
   std::ranges::sort(oldest_first);
   oldest_first.resize(removed_.size() - limit);
-  for (const auto &[removed_unix_s, id] : oldest_first) removed_.erase(id);
+  for (const auto &[removed_unix_s, id] : oldest_first) {
+    removed_.erase(id);
+    resting_[id] = now_unix_s + kIdentifierRestS;
+  }
 }
 
 void Identifiers::note_timeouts(const DesiredState &desired) {

@@ -33,7 +33,8 @@ class Identifiers {
   static Identifiers recover(const SnapshotView &snapshot);
 
   /// Makes every service, backend and VIP of `desired` have an identifier and frees what is over:
-  /// - what has an identifier keeps it; new ones get the lowest free one;
+  /// - what has an identifier keeps it; new ones get the lowest free one that has been free for
+  ///   some minutes (any free one when there is no other);
   /// - a backend that is gone, or came back with another address, becomes a removed backend and
   ///   keeps its identifier until `desired.removed_backend_grace` after `now_unix_s`, or until
   ///   identifiers run short (oldest first);
@@ -57,8 +58,8 @@ class Identifiers {
   };
 
   Status assign_services(const DesiredState &desired);
-  Status assign_backends(const DesiredState &desired);
-  void make_room(size_t limit);
+  Status assign_backends(const DesiredState &desired, uint64_t now_unix_s);
+  void make_room(size_t limit, uint64_t now_unix_s);
   void retire_backends(const DesiredState &desired, uint64_t now_unix_s);
   void note_timeouts(const DesiredState &desired);
   void assign_vips(const DesiredState &desired);
@@ -66,6 +67,7 @@ class Identifiers {
   std::unordered_map<std::string, uint32_t> services_;
   std::unordered_map<BackendKey, LiveBackend> backends_;
   std::map<uint16_t, RemovedBackend> removed_;  // by identifier
+  std::map<uint16_t, uint64_t> resting_;        // freed identifiers: not to be given before, Unix seconds
   std::map<Address, uint32_t> vips_;
   uint32_t next_vip_number_ = 1;
 };

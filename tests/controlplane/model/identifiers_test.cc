@@ -78,8 +78,20 @@ TEST(Identifiers, removed_backend_keeps_its_identifier_for_the_grace_time) {
 
   assign(&identifiers,
          with_backends({backend("b", "10.0.0.2"), backend("c", "10.0.0.3"), backend("d", "10.0.0.4")}), 1110);
-  EXPECT_EQ(backend_id(identifiers, "d"), 1u);
   EXPECT_TRUE(identifiers.removed_backends().empty());
+  EXPECT_EQ(backend_id(identifiers, "d"), 4u);  // 1 is free, but workers may still have entries that name it
+}
+
+TEST(Identifiers, freed_identifier_rests_before_another_backend_gets_it) {
+  Identifiers identifiers;
+  assign(&identifiers, with_backends({backend("a", "10.0.0.1"), backend("b", "10.0.0.2")}), 1000);
+  assign(&identifiers, with_backends({backend("b", "10.0.0.2")}), 1000);
+  assign(&identifiers, with_backends({backend("b", "10.0.0.2")}), 1100);  // the grace time is over
+  assign(&identifiers, with_backends({backend("b", "10.0.0.2"), backend("c", "10.0.0.3")}), 1399);
+  EXPECT_EQ(backend_id(identifiers, "c"), 3u);
+  assign(&identifiers,
+         with_backends({backend("b", "10.0.0.2"), backend("c", "10.0.0.3"), backend("d", "10.0.0.4")}), 1400);
+  EXPECT_EQ(backend_id(identifiers, "d"), 1u);
 }
 
 TEST(Identifiers, backend_that_comes_back_gets_its_own_identifier_back) {
