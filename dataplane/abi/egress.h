@@ -4,6 +4,7 @@
 #define SLUICE_ABI_EGRESS_H
 
 #include "dataplane/abi/address.h"
+#include "dataplane/abi/wire.h"
 
 SLUICE_NAMESPACE_BEGIN
 
@@ -16,9 +17,6 @@ enum EgressFlags {
 };
 
 enum EgressSizes {
-  kEthernetHeaderSize = 14,
-  kIpv4HeaderSize = 20,
-  kIpv6HeaderSize = 40,
   kEgressHeadersSize = 54  // Ethernet and the larger outer header
 };
 
@@ -27,11 +25,11 @@ enum EgressSizes {
 // which are 0. The outer source address is the one that the kernel's route prefers.
 struct Egress {
   uint8_t headers[kEgressHeadersSize];
-  uint16_t outer_mtu;     // bytes of the outer IP packet that fit the next link
-  uint16_t ipv4_sum;      // ones' complement sum, folded, of the outer IPv4 header's constant 16-bit words
-  uint16_t port;          // engine's port: index of the logical port (DPDK), ifindex slot (XDP)
-  uint16_t weight;        // for least-connection; 0 when the backend takes no new connections
-  uint8_t flags;          // enum EgressFlags
+  uint16_t outer_mtu;  // bytes of the outer IP packet that fit the next link
+  uint16_t ipv4_sum;   // ones' complement sum, folded, of the outer IPv4 header's constant 16-bit words
+  uint16_t port;       // engine's port: index of the logical port (DPDK), ifindex slot (XDP)
+  uint16_t weight;     // for least-connection; 0 when the backend takes no new connections
+  uint8_t flags;       // enum EgressFlags
   uint8_t reserved;
 };
 

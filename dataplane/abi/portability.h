@@ -32,10 +32,10 @@
 // One 64-bit word that another thread reads. The BPF target has no atomic load or store; its CPUs
 // here (x86) keep the order of plain ones, so that keeping the compiler from reordering is enough.
 #ifdef __bpf__
-#define SLUICE_STORE_RELEASE(pointer, value)          \
-  do {                                                \
-    __asm__ __volatile__("" ::: "memory");            \
-    *(volatile uint64_t *)(pointer) = (value);        \
+#define SLUICE_STORE_RELEASE(pointer, value)   \
+  do {                                         \
+    __asm__ __volatile__("" ::: "memory");     \
+    *(volatile uint64_t *)(pointer) = (value); \
   } while (0)
 #define SLUICE_LOAD_ACQUIRE(pointer) (*(const volatile uint64_t *)(pointer))
 // 1 if the 64-bit value is 0, else 0, without a branch: BPF has no conditional set or move.

@@ -67,7 +67,7 @@ enum Scheduler { kSchedulerMaglev = 1, kSchedulerLeastConnection = 2 };
 // scheduler 0. Services that share a pool share its slots.
 struct Service {
   uint32_t first_slot;
-  uint32_t slot_count;  // 0: no backend takes new connections
+  uint32_t slot_count;             // 0: no backend takes new connections
   uint16_t embryonic_timeout_s;    // TCP: SYN seen, no ACK yet; UDP: one packet seen
   uint16_t established_timeout_s;  // TCP
   uint16_t closing_timeout_s;      // TCP: FIN or RST seen
@@ -111,10 +111,10 @@ enum Forwarding { kForwardingIpip = 1 };
 // to another backend while connections may still name it.
 struct Backend {
   struct Address address;
-  uint16_t weight;     // as scheduled now; 0 with every state but up
-  uint8_t state;       // enum BackendState
-  uint8_t forwarding;  // enum Forwarding
-  uint8_t removed;     // 1: no longer in the configuration, kept for its connections
+  uint16_t weight;      // as scheduled now; 0 with every state but up
+  uint8_t state;        // enum BackendState
+  uint8_t forwarding;   // enum Forwarding
+  uint8_t removed;      // 1: no longer in the configuration, kept for its connections
   uint8_t failed_open;  // 1: failed its checks, up because its whole pool failed and fails open
   uint8_t reserved[2];
   uint64_t removed_unix_s;  // when it was removed, 0 otherwise

@@ -4,6 +4,7 @@
 
 #include "dataplane/abi/address.h"
 #include "dataplane/abi/verdict.h"
+#include "dataplane/abi/wire.h"
 
 SLUICE_NAMESPACE_BEGIN
 

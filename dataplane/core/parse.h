@@ -11,14 +11,7 @@ enum ParseLimits {
   kMaxVlanTags = 2,
   kMaxExtensionHeaders = 6,  // IPv6; more than any sender outside a test chains
   kMaxExtensionHeaderBytes = 512,
-  kVlanTagSize = 4,
-  kTcpHeaderSize = 20,
-  kUdpHeaderSize = 8,
-  kIcmpHeaderSize = 8,
-  kQuotedPortsSize = 4,  // of the quoted packet's transport header: all that a key needs
-  kEthernetSize = 14,
-  kIpv4Size = 20,
-  kIpv6Size = 40
+  kQuotedPortsSize = 4  // of the quoted packet's transport header: all that a key needs
 };
 
 // The received frame: `start` to `end` is readable in one piece (the headers must be in it), `length`
@@ -70,11 +63,12 @@ SLUICE_INLINE enum Verdict parse_icmp(struct Packet *packet, const uint8_t *l4, 
   if (type != 3 && type != 11 && type != 12) return kVerdictPassOtherProtocol;
   const uint8_t *quoted = l4 + kIcmpHeaderSize;
   uint32_t quoted_length = l4_length - kIcmpHeaderSize;
-  if (quoted + kIpv4Size > end || quoted_length < kIpv4Size) return kVerdictDropIcmpErrorTruncated;
+  if (quoted + kIpv4HeaderSize > end || quoted_length < kIpv4HeaderSize)
+    return kVerdictDropIcmpErrorTruncated;
   // Only a packet that the VIP itself sent, and of which the quoted piece has ports.
   if (load_be32(quoted + 12) != packet->vip.word[3]) return kVerdictPassOtherProtocol;
   uint32_t header_size = (uint32_t)(quoted[0] & 0xf) * 4;
-  if ((quoted[0] >> 4) != 4 || header_size < kIpv4Size) return kVerdictDropIcmpErrorTruncated;
+  if ((quoted[0] >> 4) != 4 || header_size < kIpv4HeaderSize) return kVerdictDropIcmpErrorTruncated;
   if ((load_be16(quoted + 6) & host_to_be16(0x1fff)) != 0) return kVerdictDropFragment;
   packet->protocol = quoted[9];
   packet->client.word[3] = load_be32(quoted + 16);
@@ -89,12 +83,13 @@ SLUICE_INLINE enum Verdict parse_icmpv6(struct Packet *packet, const uint8_t *l4
   if (type < 1 || type > 4) return kVerdictPassOtherProtocol;
   const uint8_t *quoted = l4 + kIcmpHeaderSize;
   uint32_t quoted_length = l4_length - kIcmpHeaderSize;
-  if (quoted + kIpv6Size > end || quoted_length < kIpv6Size) return kVerdictDropIcmpErrorTruncated;
+  if (quoted + kIpv6HeaderSize > end || quoted_length < kIpv6HeaderSize)
+    return kVerdictDropIcmpErrorTruncated;
   struct Address quoted_source = load_ipv6_address(quoted + 8);
   if (!address_equal(&quoted_source, &packet->vip)) return kVerdictPassOtherProtocol;
   packet->protocol = quoted[6];
   packet->client = load_ipv6_address(quoted + 24);
-  return parse_quoted_ports(packet, quoted, end, quoted_length, kIpv6Size);
+  return parse_quoted_ports(packet, quoted, end, quoted_length, kIpv6HeaderSize);
 }
 
 SLUICE_INLINE enum Verdict parse_l4(struct Packet *packet, const uint8_t *l4, const uint8_t *end,
@@ -121,10 +116,10 @@ SLUICE_INLINE enum Verdict later_fragment_verdict(uint8_t protocol) {
 // too: writing updates it by difference (RFC 1624), so that a wrong one stays wrong.
 SLUICE_INLINE enum Verdict parse_ipv4(struct Packet *packet, const uint8_t *l3, const uint8_t *end,
                                       uint32_t l3_room) {
-  if (l3 + kIpv4Size > end) return kVerdictDropIpv4Truncated;
+  if (l3 + kIpv4HeaderSize > end) return kVerdictDropIpv4Truncated;
   uint32_t header_size = (uint32_t)(l3[0] & 0xf) * 4;
   uint32_t total_length = be16_to_host(load_be16(l3 + 2));
-  if ((l3[0] >> 4) != 4 || header_size < kIpv4Size || total_length < header_size) {
+  if ((l3[0] >> 4) != 4 || header_size < kIpv4HeaderSize || total_length < header_size) {
     return kVerdictDropIpv4BadHeader;
   }
   if (total_length > l3_room || l3 + header_size > end) return kVerdictDropIpv4Truncated;
@@ -181,15 +176,15 @@ SLUICE_INLINE enum Verdict parse_ipv6_payload(struct Packet *packet, const uint8
 
 SLUICE_INLINE enum Verdict parse_ipv6(struct Packet *packet, const uint8_t *l3, const uint8_t *end,
                                       uint32_t l3_room) {
-  if (l3 + kIpv6Size > end) return kVerdictDropIpv6Truncated;
+  if (l3 + kIpv6HeaderSize > end) return kVerdictDropIpv6Truncated;
   if ((l3[0] >> 4) != 6) return kVerdictDropIpv6BadHeader;
   uint32_t payload_length = be16_to_host(load_be16(l3 + 4));
-  if (payload_length + kIpv6Size > l3_room) return kVerdictDropIpv6Truncated;
+  if (payload_length + kIpv6HeaderSize > l3_room) return kVerdictDropIpv6Truncated;
   // The whole packet's length must fit its 16-bit record, as it must fit the outer header's field.
-  if (payload_length + kIpv6Size > 0xffff) return kVerdictDropIpv6BadHeader;
+  if (payload_length + kIpv6HeaderSize > 0xffff) return kVerdictDropIpv6BadHeader;
 
   packet->family = kFamilyIpv6;
-  packet->l3_length = (uint16_t)(payload_length + kIpv6Size);
+  packet->l3_length = (uint16_t)(payload_length + kIpv6HeaderSize);
   packet->traffic_class = (uint8_t)((l3[0] << 4) | (l3[1] >> 4));
   packet->ipv4_id = 0;
   packet->flags = kPacketDontFragment;
@@ -200,7 +195,7 @@ SLUICE_INLINE enum Verdict parse_ipv6(struct Packet *packet, const uint8_t *l3, 
   // On the wire, ::ffff:a.b.c.d is not the IPv4 address that a table means by it (RFC 4291 section
   // 2.5.5.2 gives it to sockets only): it is no VIP.
   if (SLUICE_UNLIKELY(address_is_ipv4(&packet->vip))) return kVerdictPassNotVip;
-  packet->l4_verdict = (uint8_t)parse_ipv6_payload(packet, l3 + kIpv6Size, end, payload_length);
+  packet->l4_verdict = (uint8_t)parse_ipv6_payload(packet, l3 + kIpv6HeaderSize, end, payload_length);
   return kVerdictUndecided;
 }
 
@@ -210,10 +205,10 @@ SLUICE_INLINE enum Verdict parse_ipv6(struct Packet *packet, const uint8_t *l3, 
 SLUICE_INLINE enum Verdict parse(const struct Frame *frame, struct Packet *packet) {
   const uint8_t *position = frame->start;
   const uint8_t *end = frame->end;
-  if (position + kEthernetSize > end) return kVerdictDropEthernetTruncated;
+  if (position + kEthernetHeaderSize > end) return kVerdictDropEthernetTruncated;
   be16 ether_type = load_be16(position + 12);
-  position += kEthernetSize;
-  uint32_t l3_offset = kEthernetSize;
+  position += kEthernetHeaderSize;
+  uint32_t l3_offset = kEthernetHeaderSize;
   for (int i = 0; i <= kMaxVlanTags; i++) {
     if (SLUICE_LIKELY(ether_type != host_to_be16(kEtherTypeVlan) &&
                       ether_type != host_to_be16(kEtherTypeQinq))) {

@@ -15,10 +15,10 @@
 SLUICE_NAMESPACE_BEGIN
 
 enum TooBigSizes {
-  kQuotedSize = 256,                                // bytes of the packet; RFC 792 asks for 28 at least
-  kTooBigIcmpSize = kQuotedSize + 8,                // with the ICMP header
-  kTooBigIpv4Growth = kIpv4Size + kIcmpHeaderSize,  // bytes in front of the packet
-  kTooBigIpv6Growth = kIpv6Size + kIcmpHeaderSize
+  kQuotedSize = 256,                                      // bytes of the packet; RFC 792 asks for 28 at least
+  kTooBigIcmpSize = kQuotedSize + 8,                      // with the ICMP header
+  kTooBigIpv4Growth = kIpv4HeaderSize + kIcmpHeaderSize,  // bytes in front of the packet
+  kTooBigIpv6Growth = kIpv6HeaderSize + kIcmpHeaderSize
 };
 
 // Whether a packet that is too big is answered or only dropped. Never answered: what may be fragmented
@@ -51,24 +51,24 @@ SLUICE_INLINE uint32_t sum_words(const uint8_t *bytes, uint32_t size) {
 SLUICE_INLINE void write_link_header_back(uint8_t *start, const uint8_t *from, uint32_t size) {
   __builtin_memcpy(start, from + 6, 6);
   __builtin_memcpy(start + 6, from, 6);
-  for (uint32_t i = 12; i < kEthernetSize + kMaxVlanTags * kVlanTagSize; i += 2) {
+  for (uint32_t i = 12; i < kEthernetHeaderSize + (int)kMaxVlanTags * kVlanTagSize; i += 2) {
     if (i >= size) break;
     __builtin_memcpy(start + i, from + i, 2);
   }
 }
 
 SLUICE_INLINE void write_too_big_ipv4(uint8_t *l3, const struct Packet *packet, uint16_t mtu) {
-  const uint16_t length = host_to_be16((uint16_t)kIpv4Size + (uint16_t)kTooBigIcmpSize);
-  const uint8_t header[kIpv4Size] = {0x45, 0xc0, 0, 0,  0,
-                                     0,    0x40, 0, 64, kProtocolIcmp};  // DF, CS6 as routers do
+  const uint16_t length = host_to_be16((uint16_t)kIpv4HeaderSize + (uint16_t)kTooBigIcmpSize);
+  const uint8_t header[kIpv4HeaderSize] = {0x45, 0xc0, 0, 0,  0,
+                                           0,    0x40, 0, 64, kProtocolIcmp};  // DF, CS6 as routers do
   __builtin_memcpy(l3, header, sizeof(header));
   __builtin_memcpy(l3 + 2, &length, sizeof(length));
   __builtin_memcpy(l3 + 12, &packet->vip.word[3], 4);
   __builtin_memcpy(l3 + 16, &packet->client.word[3], 4);
-  uint16_t checksum = fold_checksum(sum_words(l3, kIpv4Size));
+  uint16_t checksum = fold_checksum(sum_words(l3, kIpv4HeaderSize));
   __builtin_memcpy(l3 + 10, &checksum, sizeof(checksum));
 
-  uint8_t *icmp = l3 + kIpv4Size;
+  uint8_t *icmp = l3 + kIpv4HeaderSize;
   const uint8_t icmp_header[kIcmpHeaderSize] = {3, 4};
   be16 mtu_field = host_to_be16(mtu);
   __builtin_memcpy(icmp, icmp_header, sizeof(icmp_header));
@@ -86,7 +86,7 @@ SLUICE_INLINE void write_too_big_ipv6(uint8_t *l3, const struct Packet *packet, 
   __builtin_memcpy(l3 + 8, &packet->vip, 16);
   __builtin_memcpy(l3 + 24, &packet->client, 16);
 
-  uint8_t *icmp = l3 + kIpv6Size;
+  uint8_t *icmp = l3 + kIpv6HeaderSize;
   const uint8_t icmp_header[kIcmpHeaderSize] = {2, 0};
   be16 mtu_field = host_to_be16(mtu);
   __builtin_memcpy(icmp, icmp_header, sizeof(icmp_header));

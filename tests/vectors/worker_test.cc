@@ -1,6 +1,7 @@
 // The same vectors through the DPDK worker's burst: real mbufs, prefetching stages, encapsulation in
 // place. Without a port; tests/dpdk has whole workers.
 #include <algorithm>
+#include <filesystem>
 
 #include <gtest/gtest.h>
 #include <rte_eal.h>
@@ -27,6 +28,8 @@ rte_mempool *mbuf_pool() {
       std::fprintf(stderr, "the EAL did not start: %s\n", rte_strerror(rte_errno));
       std::abort();
     }
+    // Nothing else will attach to this process: leave nothing behind.
+    std::filesystem::remove_all(rte_eal_get_runtime_dir());
     rte_mempool *made =
         rte_pktmbuf_pool_create("vectors", 512, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
     if (!made) std::abort();
