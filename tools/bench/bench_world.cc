@@ -178,13 +178,13 @@ FlowTraffic::FlowTraffic(const WorldShape &shape)
     template_[12] = 0x08;
     const uint8_t header[] = {0x45, 0, 0, 46, 0, 1, 0x40, 0, 64, kProtocolTcp};
     std::memcpy(l3, header, sizeof(header));
-    l4 = l3 + kIpv4Size;
+    l4 = l3 + kIpv4HeaderSize;
   } else {
     template_[12] = 0x86;
     template_[13] = 0xdd;
     const uint8_t header[] = {0x60, 0, 0, 0, 0, 24, kProtocolTcp, 64};
     std::memcpy(l3, header, sizeof(header));
-    l4 = l3 + kIpv6Size;
+    l4 = l3 + kIpv6HeaderSize;
   }
   l4[3] = 80;
   l4[12] = 0x50;
@@ -202,11 +202,11 @@ void FlowTraffic::write(uint8_t *frame, uint64_t flow, uint8_t tcp_flags) const 
   if (family_ == kFamilyIpv4) {
     std::memcpy(l3 + 12, &source.word[3], 4);
     std::memcpy(l3 + 16, &destination.word[3], 4);
-    l4 = l3 + kIpv4Size;
+    l4 = l3 + kIpv4HeaderSize;
   } else {
     std::memcpy(l3 + 8, &source, 16);
     std::memcpy(l3 + 24, &destination, 16);
-    l4 = l3 + kIpv6Size;
+    l4 = l3 + kIpv6HeaderSize;
   }
   std::memcpy(l4, &port, 2);
   l4[13] = tcp_flags;

@@ -7,33 +7,20 @@
 #include <CLI/CLI.hpp>
 #include <rte_config.h>
 #include <rte_cycles.h>
-#include <sched.h>
 
+#include "dataplane/dpdk/eal.h"
 #include "tools/bench/benches.h"
-#include "tools/bench/ring_port.h"
 
 namespace {
 
 using sluice::bench::BenchOptions;
 using sluice::bench::Report;
 
-/// The last CPU that this process may use: interrupts and daemons tend to the first.
-int last_cpu() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 0;
-  int last = 0;
-  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-    if (CPU_ISSET(cpu, &set)) last = cpu;
-  }
-  return last;
-}
-
 struct Arguments {
   std::string json_path;
   std::vector<std::string> only;
   std::string engine = "dpdk";
-  int core = last_cpu();
+  int core = sluice::allowed_cores().back();  // interrupts and daemons tend to the first
   BenchOptions options;
 };
 
@@ -71,7 +58,8 @@ bool chosen(const Arguments &arguments, const char *name) {
 }
 
 void run(Arguments *arguments) {
-  sluice::bench::start_eal("sluice-bench", arguments->core);
+  auto eal = sluice::Eal::start({.worker_cores = {arguments->core}, .main_cores = {arguments->core}});
+  if (!eal.ok()) throw std::runtime_error(eal.error().message);
   arguments->options.tsc_hz = static_cast<double>(rte_get_tsc_hz());
   const bool quiet = arguments->json_path == "-";
   Report report(quiet ? Report::Audience::kMachine : Report::Audience::kPeople);

@@ -3,12 +3,10 @@
 #include <stdexcept>
 #include <string>
 
-#include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_eth_ring.h>
 #include <rte_ethdev.h>
 #include <rte_malloc.h>
-#include <unistd.h>
 
 namespace sluice::bench {
 
@@ -22,19 +20,6 @@ void require(bool condition, const std::string &what) {
 }
 
 }  // namespace
-
-void start_eal(const char *program, int core) {
-  const std::string prefix = "--file-prefix=sluice-bench-" + std::to_string(getpid());
-  std::vector<std::string> texts = {
-      program, "--no-pci",       "--no-huge",         "-m",
-      "256",   "--no-telemetry", "--log-level=error", "--lcores=0@" + std::to_string(core),
-      prefix};
-  std::vector<char *> arguments;
-  for (std::string &text : texts) arguments.push_back(text.data());
-  if (rte_eal_init(static_cast<int>(arguments.size()), arguments.data()) < 0) {
-    throw std::runtime_error(std::string("the EAL does not start: ") + rte_strerror(rte_errno));
-  }
-}
 
 RingPort::RingPort() : frames_(kFramesInFlight) {
   pool_ = rte_pktmbuf_pool_create("bench", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);

@@ -16,9 +16,6 @@ namespace sluice::bench {
 
 constexpr uint32_t kFramesInFlight = 256;
 
-/// Starts the EAL without hugepages and without PCI, on CPU `core`. Throws std::runtime_error.
-void start_eal(const char *program, int core);
-
 /// The port, and the frames that circulate. What the port transmits comes back through `take_back`.
 class RingPort {
  public:
