@@ -174,9 +174,9 @@ class Testbed:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """One program at a time changes this prefix's testbed."""
+        """One program at a time changes a testbed, of whatever prefix."""
         STATE_ROOT.mkdir(parents=True, exist_ok=True)
-        with open(STATE_ROOT / f"{self.prefix}.lock", "w", encoding="ascii") as lock:
+        with open(STATE_ROOT / "lock", "w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
