@@ -41,11 +41,11 @@ def introspect(directory: pathlib.Path, what: str) -> list[dict]:
 
 
 def test_targets(directory: pathlib.Path, suite: str) -> list[str]:
-    """The files that the tests of a suite run, as ninja names them."""
-    files = {pathlib.Path(part) for test in introspect(directory, "tests") if _in_suite(test, suite)
-             for part in test["cmd"]}
-    targets = {pathlib.Path(file) for target in introspect(directory, "targets") for file in target["filename"]}
-    return sorted(str(file.relative_to(directory)) for file in files & targets)
+    """The files that the tests of a suite need, as ninja names them."""
+    needed = {target for test in introspect(directory, "tests") if _in_suite(test, suite)
+              for target in test["depends"]}
+    return sorted(str(pathlib.Path(file).relative_to(directory)) for target in introspect(directory, "targets")
+                  if target["id"] in needed for file in target["filename"])
 
 
 def _in_suite(test: dict, suite: str) -> bool:
