@@ -189,6 +189,7 @@ Tables DpdkEngine::worker_tables(uint16_t index) {
   tables.peer_count = static_cast<uint32_t>(peers_[index].size());
   tables.worker = &counters_->worker(index);
   tables.backend_counters = counters_->backends(index).data();
+  tables.counted_backends = counters_->header().backend_capacity;
   tables.service_counters = counters_->services(index).data();
   if (options_.workers > 1) tables.others_active = others_active_[index].data();
   recount_active_connections(tables, counters_->backends(index));
@@ -277,7 +278,8 @@ std::vector<EnginePort> DpdkEngine::ports() const {
 }
 
 void DpdkEngine::install(std::shared_ptr<const ForwardingTables> tables) {
-  auto generation = std::make_unique<const Generation>(make_generation(std::move(tables)));
+  auto generation = std::make_unique<const Generation>(
+      make_generation(std::move(tables), generation_ ? generation_->serial + 1 : 1));
   current_generation_.store(generation.get(), std::memory_order_release);
   // Workers that poll pass by within a burst; those that sleep are offline and look before they work.
   rte_rcu_qsbr_synchronize(readers_.get(), RTE_QSBR_THRID_INVALID);

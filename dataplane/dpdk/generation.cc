@@ -6,8 +6,9 @@
 
 namespace sluice {
 
-Generation make_generation(std::shared_ptr<const ForwardingTables> tables) {
+Generation make_generation(std::shared_ptr<const ForwardingTables> tables, uint64_t serial) {
   Generation generation;
+  generation.serial = serial;
   const MappedSnapshot &snapshot = *tables->snapshot;
   Tables &view = generation.view;
   view.flow_hash_key = &snapshot.header().flow_hash_key;

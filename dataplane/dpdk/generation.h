@@ -11,12 +11,13 @@ namespace sluice {
 
 /// One generation. Workers read it only between taking the pointer and reporting a quiescent state.
 struct Generation {
+  uint64_t serial = 0;  // counts up from 1: the next generation often gets the last one's address
   std::shared_ptr<const ForwardingTables> tables;  // keeps what the rest points into
   Tables view;  // the snapshot's and egress' fields; the worker's own fields are empty
 };
 
 /// The fields of `Tables` that belong to a generation, pointing into `tables`.
-Generation make_generation(std::shared_ptr<const ForwardingTables> tables);
+Generation make_generation(std::shared_ptr<const ForwardingTables> tables, uint64_t serial);
 
 /// Copies a generation's fields, and leaves the worker's own.
 inline void take_generation(const Generation &generation, Tables *tables) {

@@ -44,7 +44,8 @@ struct Tables {
 
   // Counters: this worker's part of the shared region.
   WorkerCounters *worker = nullptr;
-  BackendCounters *backend_counters = nullptr;  // [backend_count]
+  BackendCounters *backend_counters = nullptr;  // [counted_backends]
+  uint32_t counted_backends = 0;  // at least the backend_count of any generation
   TrafficCounters *service_counters = nullptr;  // [service_count]
   // Active connections per backend of all other workers, as last merged; null with one worker.
   const uint32_t *others_active = nullptr;
@@ -105,12 +106,12 @@ SLUICE_INLINE uint32_t tables_active_connections(const Tables *tables, uint16_t 
   return others + tables->backend_counters[backend].active_connections;
 }
 SLUICE_INLINE void tables_connection_opened(const Tables *tables, uint16_t backend) {
-  if (backend >= tables->backend_count) return;
+  if (backend >= tables->counted_backends) return;
   tables->backend_counters[backend].active_connections++;
   tables->backend_counters[backend].opened_connections++;
 }
 SLUICE_INLINE void tables_connection_closed(const Tables *tables, uint16_t backend) {
-  if (backend >= tables->backend_count) return;
+  if (backend >= tables->counted_backends) return;
   uint32_t &active = tables->backend_counters[backend].active_connections;
   if (active > 0) active--;
 }

@@ -123,14 +123,14 @@ uint32_t Worker::iterate(uint64_t now_tsc) {
 
 void Worker::take_current_generation() {
   const Generation *current = setup_.generation->load(std::memory_order_acquire);
-  if (likely(current == generation_)) return;
-  generation_ = current;
+  if (unlikely(current == nullptr) || likely(current->serial == generation_serial_)) return;
+  generation_serial_ = current->serial;
   take_generation(*current, &tables_);
 }
 
 uint32_t Worker::poll_port(uint16_t port) {
   const WorkerPort &from = setup_.ports[port];
-  bool steered = from.steered && generation_ != nullptr;
+  bool steered = from.steered && generation_serial_ != 0;
   uint32_t found = 0;
   for (const DeviceQueue &queue : from.receive) {
     rte_mbuf *frames[kBurstSize];
@@ -190,7 +190,7 @@ void Worker::hand_over(uint32_t owner) {
 
 void Worker::process(rte_mbuf **frames, uint32_t count) {
   FrameResult results[kBurstSize];
-  if (likely(generation_ != nullptr)) {
+  if (likely(generation_serial_ != 0)) {
     run_burst(tables_, frames, count, now_s_, results);
   } else {
     for (uint32_t i = 0; i < count; i++) {
@@ -326,7 +326,7 @@ void Worker::tick(uint64_t now_tsc) {
   adoption_budget_ = kAdoptionLookupsPerTick;
   displacement_budget_ = kDisplacementStepsPerTick;
   icmp_reply_budget_ = std::min(icmp_reply_budget_ + 1, kIcmpReplyBurst);
-  if (generation_ != nullptr) sweep_buckets(tables_, &sweep_cursor_, sweep_count_, now_s_);
+  if (generation_serial_ != 0) sweep_buckets(tables_, &sweep_cursor_, sweep_count_, now_s_);
 }
 
 /// Sleeps once nothing has come for a while: shortly at first, so that a pause between bursts costs

@@ -90,8 +90,8 @@ class alignas(64) Worker {
 
   WorkerSetup setup_;
   Tables tables_;
-  const Generation *generation_ = nullptr;  // what tables_ was last filled from
-  uint32_t now_s_ = 0;                      // CLOCK_BOOTTIME
+  uint64_t generation_serial_ = 0;  // what tables_ was last filled from; 0: nothing yet
+  uint32_t now_s_ = 0;              // CLOCK_BOOTTIME
   uint32_t adoption_budget_ = 0;
   uint32_t icmp_reply_budget_ = 0;
   uint32_t displacement_budget_ = 0;

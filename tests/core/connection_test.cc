@@ -321,6 +321,18 @@ TEST(Sweep, empties_what_has_expired_and_nothing_else) {
     EXPECT_EQ(entry_of(tables.tables(), {.client = client}) != 0, client <= 6);
 }
 
+TEST(Sweep, counts_a_connection_out_whose_backend_is_past_the_snapshots_end) {
+  SnapshotBuilder larger = standard_snapshot();
+  const uint32_t b3 = larger.add_backend("pool", "b3", "10.1.0.13");
+  TestTables tables(larger);
+  ASSERT_TRUE(enter(tables.tables(), kTcpFlow, kEstablished, static_cast<uint16_t>(b3), 1000));
+  ASSERT_EQ(tables.counters(b3).active_connections, 1u);
+  tables.use_snapshot(standard_snapshot());
+  for (uint32_t index = 0; index < 16; index++) sweep_bucket(&tables.tables(), kFamilyIpv4, index, 1000);
+  EXPECT_EQ(tables.entries(), 0u);
+  EXPECT_EQ(tables.counters(b3).active_connections, 0u);
+}
+
 TEST(Sweep, leaves_whole_words_of_zeros_behind) {
   TestTables tables(standard_snapshot());
   ASSERT_TRUE(enter(tables.tables(), kTcp6Flow, kEmbryonic, 1, 1000));

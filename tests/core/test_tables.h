@@ -92,6 +92,7 @@ class TestTables {
     counters_.resize(std::max<size_t>(counters_.size(), tables_.backend_count));
     services_.resize(std::max<size_t>(services_.size(), tables_.service_count));
     tables_.backend_counters = counters_.data();
+    tables_.counted_backends = static_cast<uint32_t>(counters_.size());
     tables_.service_counters = services_.data();
     egress_.assign(tables_.backend_count, Egress{});
     for (uint32_t i = 1; i < tables_.backend_count; i++) egress_[i] = egress_of(tables_.backends[i]);

@@ -219,21 +219,22 @@ TEST(Engine, steering_keeps_every_flow_on_one_worker) {
   EXPECT_EQ(regions.counters().worker(1).received_packets, 0u);
 }
 
+/// Even generations know one backend, 10.1.0.11, odd ones another, 10.1.0.12: never both.
+std::shared_ptr<const ForwardingTables> tables_of_generation(uint32_t generation) {
+  SnapshotBuilder builder;
+  builder.revision = generation + 1;
+  uint32_t backend = builder.add_backend("web", "b", generation % 2 == 0 ? "10.1.0.11" : "10.1.0.12");
+  builder.add_vip("198.51.100.10", {{80, 80, builder.add_service("web", builder.add_pool({backend}))}});
+  return make_tables(builder);
+}
+
 TEST(Engine, generations_change_whole_under_load_and_old_ones_go) {
-  constexpr int kGenerations = 300;
+  constexpr uint32_t kGenerations = 300;
   Regions regions(2);
   RingDevice device("r_rcu", {});
   auto engine = make_engine(ring_port("r_rcu"), 2, &regions);
   ASSERT_TRUE(engine);
-  // Even generations know one backend, odd ones another: never both.
-  auto tables_of = [](int generation) {
-    SnapshotBuilder builder;
-    builder.revision = static_cast<uint64_t>(generation) + 1;
-    uint32_t backend = builder.add_backend("web", "b", generation % 2 == 0 ? "10.1.0.11" : "10.1.0.12");
-    builder.add_vip("198.51.100.10", {{80, 80, builder.add_service("web", builder.add_pool({backend}))}});
-    return make_tables(builder);
-  };
-  auto tables = tables_of(0);
+  auto tables = tables_of_generation(0);
   engine->install(tables);
   ASSERT_TRUE(engine->start().ok());
 
@@ -246,9 +247,9 @@ TEST(Engine, generations_change_whole_under_load_and_old_ones_go) {
       for (const FrameBytes &frame : device.take_transmitted()) destinations[outer_destination(frame)]++;
     }
   });
-  for (int generation = 1; generation < kGenerations; generation++) {
+  for (uint32_t generation = 1; generation < kGenerations; generation++) {
     std::weak_ptr<const ForwardingTables> old = tables;
-    tables = tables_of(generation);
+    tables = tables_of_generation(generation);
     engine->install(tables);
     ASSERT_TRUE(old.expired()) << "generation " << generation - 1 << " is still held";
     // Both must have been seen, so let some packets through each.
@@ -261,6 +262,27 @@ TEST(Engine, generations_change_whole_under_load_and_old_ones_go) {
   EXPECT_EQ(destinations.size(), 2u);
   EXPECT_EQ(destinations.count(0x0a01000b), 1u);
   EXPECT_EQ(destinations.count(0x0a01000c), 1u);
+}
+
+// The generation after the next often has the address of the last one, which is freed in between.
+TEST(Engine, worker_that_slept_through_two_generations_takes_the_second) {
+  Regions regions(1);
+  RingDevice device("r_sleep", {});
+  auto engine = make_engine(ring_port("r_sleep"), 1, &regions);
+  ASSERT_TRUE(engine && engine->start().ok());
+  std::vector<std::shared_ptr<const ForwardingTables>> kept;  // what is wrongly used is not freed memory
+  for (uint32_t round = 0; round < 50; round++) {
+    for (uint32_t generation : {round, round + 1}) {
+      kept.push_back(tables_of_generation(generation));
+      engine->install(kept.back());
+    }
+    device.send(tcp_frame(from_client(round)));
+    ASSERT_TRUE(eventually([&] { return all_verdicts(regions.counters()) == round + 1; }));
+    std::vector<FrameBytes> out = device.take_transmitted();
+    ASSERT_EQ(out.size(), 1u);
+    EXPECT_EQ(outer_destination(out[0]), (round + 1) % 2 == 0 ? 0x0a01000bu : 0x0a01000cu);
+    std::this_thread::sleep_for(std::chrono::milliseconds(3));  // the worker falls asleep
+  }
 }
 
 TEST(Engine, connections_outlive_the_process_and_are_counted_again) {

@@ -118,6 +118,7 @@ World::World(const WorldShape &shape)
   tables_.adoption_budget = &adoption_budget_;
   tables_.worker = &worker_;
   tables_.backend_counters = backend_counters_.data();
+  tables_.counted_backends = static_cast<uint32_t>(backend_counters_.size());
   tables_.service_counters = service_counters_.data();
 }
 

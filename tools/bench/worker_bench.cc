@@ -40,6 +40,7 @@ class WorkerLoop {
  public:
   WorkerLoop(const WorldShape &shape, uint64_t flows, uint64_t seed)
       : world_(shape), traffic_(shape), flows_(flows), order_(seed), readers_(make_readers()) {
+    generation_.serial = 1;
     generation_.view = world_.tables();
     published_ = &generation_;
     WorkerSetup setup;
