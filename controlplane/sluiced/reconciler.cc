@@ -132,9 +132,11 @@ void Reconciler::adopt(std::shared_ptr<const HeldSnapshot> theirs) {
 // A new connection to the dataplane: which snapshot does it have? The higher revision knows the
 // identifiers that connections name.
 void Reconciler::sync_with_dataplane() {
+  noted_ = true;
   Result<std::optional<SnapshotBytes>> answer = link_.snapshot();
   if (!answer.ok()) {
     spdlog::error("dataplane: cannot read its snapshot: {}", answer.error().message);
+    observed_ = carry_over(desired_);
     return;
   }
   std::shared_ptr<const HeldSnapshot> theirs;
@@ -147,15 +149,11 @@ void Reconciler::sync_with_dataplane() {
       highest_revision_ = std::max(highest_revision_, link_.hello().revision);
     }
   }
-  if (theirs == nullptr) {
-    in_force_.reset();
-  } else if (theirs->revision() >= highest_revision_) {
-    adopt(std::move(theirs));
-    observed_ = carry_over(desired_);
-  } else {
-    in_force_ = std::move(theirs);
-  }
-  noted_ = true;
+  const bool believed = theirs != nullptr && theirs->revision() >= highest_revision_;
+  if (believed) adopt(theirs);
+  // Before ours makes way for an older one or none: a sluiced that starts knows health from nowhere else.
+  observed_ = carry_over(desired_);
+  if (!believed) in_force_ = std::move(theirs);
 }
 
 // The observed state for `next`: of each backend that it shares with what was before (at the same

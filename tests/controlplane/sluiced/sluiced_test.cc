@@ -172,6 +172,58 @@ TEST_F(Sluiced, started_without_a_dataplane_it_goes_on_from_its_own_copy) {
   EXPECT_EQ(revision_in_force(), before);
 }
 
+// Where sluiced starts beside a dataplane whose snapshot tells less than sluiced's own copy.
+class SluicedRestart : public Sluiced {
+ protected:
+  // Ends both daemons when the last snapshot has b1 up; `older_` is one that has it down. From then on no
+  // check comes to an end: health is what was carried over, and stays it.
+  void run_until_b1_is_up() {
+    web_.answer_with(503);
+    configure(config_text(kOneMember, http_check(web_.l4_port())));
+    start_dataplane();
+    start_sluiced();
+    older_ = read_text(path("snapshot"));
+    web_.answer_with(200);
+    ASSERT_TRUE(eventually([this] { return backend("b1")["slots"] == 251; }));
+    EXPECT_EQ(stop_sluiced(), 0);
+    stop_dataplane();
+    configure(config_text(kOneMember, "{type: tcp, port: " + std::to_string(silent_.l4_port()) +
+                                          ", interval: 1h, timeout: 1h}"));
+  }
+
+  void expect_b1_is_up() {
+    start_dataplane();
+    start_sluiced();
+    ASSERT_TRUE(dataplane_connected());
+    EXPECT_EQ(state_of("b1"), "up") << sluiced_log();
+    EXPECT_EQ(backend("b1")["slots"], 251);
+    EXPECT_FALSE(query({"status"})["pending"]);
+  }
+
+  static constexpr const char *kOneMember = "[{name: b1, address: 127.0.0.1}]";
+  WebServer web_;
+  SilentPort silent_{Family::kIpv4};
+  std::string older_;
+};
+
+TEST_F(SluicedRestart, beside_a_dataplane_with_an_older_snapshot_takes_no_backend_down) {
+  run_until_b1_is_up();
+  write_text(path("snapshot"), older_);
+  expect_b1_is_up();
+}
+
+TEST_F(SluicedRestart, beside_a_dataplane_without_a_snapshot_takes_no_backend_down) {
+  run_until_b1_is_up();
+  std::filesystem::remove(path("snapshot"));
+  expect_b1_is_up();
+}
+
+TEST_F(SluicedRestart, beside_a_dataplane_with_a_damaged_snapshot_takes_no_backend_down) {
+  run_until_b1_is_up();
+  write_text(path("snapshot"), "damaged");
+  expect_b1_is_up();
+}
+
 TEST_F(Sluiced, follows_health) {
   WebServer web;
   configure(config_text("[{name: b1, address: 127.0.0.1}]", http_check(web.l4_port())));
