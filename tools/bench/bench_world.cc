@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "controlplane/compile/maglev.h"
+#include "controlplane/compile/vip_table.h"
 #include "dataplane/core/forward.h"
 
 namespace sluice::bench {
@@ -143,9 +144,7 @@ void World::add_backends() {
 }
 
 void World::add_services() {
-  uint32_t size = 16;
-  while (size < shape_.services * 16) size *= 2;
-  vips_.resize(size);
+  std::vector<Vip> vips;
   for (uint32_t i = 0; i < shape_.services; i++) {
     Service service = {};
     service.slot_count = kSlots;
@@ -156,11 +155,9 @@ void World::add_services() {
     services_.push_back(service);
     const auto first = static_cast<uint32_t>(ranges_.size());
     ranges_.push_back({80, 80, i});
-    const Vip vip = {vip_address(shape_.family, i), i + 1, first, first + 1, first + 1};
-    uint32_t index = vip_hash(&key_, &vip.address);
-    while (vips_[index & (size - 1)].number != 0) index++;
-    vips_[index & (size - 1)] = vip;
+    vips.push_back({vip_address(shape_.family, i), i + 1, first, first + 1, first + 1});
   }
+  vips_ = build_vip_table(vips, key_).value();
 }
 
 void World::clear_connections() {
