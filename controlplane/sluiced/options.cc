@@ -26,8 +26,6 @@ std::variant<Options, int> parse_options(int argc, const char *const *argv) {
       ->capture_default_str();
   app.add_option("--check-config", check_config,
                  "check this file, print every error, and exit: 0 when it is valid, 5 when it is not");
-  const std::string foreground_help = "stay in the foreground: it always does, and logs to standard error";
-  app.add_flag("--foreground", foreground_help);
   app.footer("Exit codes: 0 ended as asked, 1 failure, 2 wrong usage, 5 invalid configuration.");
   try {
     app.parse(argc, argv);

@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include "controlplane/config/config_loader.h"
+#include "controlplane/sluiced/carry_over.h"
 
 namespace sluice {
 
@@ -21,62 +22,7 @@ uint64_t unix_ns() {
 
 std::string key_text(const model::BackendKey &key) { return key.pool + "/" + key.name; }
 
-CheckSpec check_spec(const model::HealthSpec &health, const Address &address) {
-  CheckSpec spec;
-  spec.type = health.type == model::HealthType::kHttp ? CheckType::kHttp : CheckType::kTcp;
-  spec.address = address;
-  spec.l4_port = health.port;
-  spec.path = health.path;
-  spec.host = health.host;
-  spec.first_status = health.status_first;
-  spec.last_status = health.status_last;
-  spec.interval = health.interval;
-  spec.timeout = health.timeout;
-  spec.rise = health.rise;
-  spec.fall = health.fall;
-  return spec;
-}
-
-// Every backend of a configuration, by key.
-std::unordered_map<model::BackendKey, Address> addresses_of(const model::DesiredState &desired) {
-  std::unordered_map<model::BackendKey, Address> addresses;
-  for (const model::Pool &pool : desired.pools) {
-    for (const model::BackendSpec &backend : pool.backends) {
-      addresses.emplace(model::BackendKey{pool.name, backend.name}, backend.address);
-    }
-  }
-  return addresses;
-}
-
-// The backends of a snapshot that are still configured, by key.
-std::unordered_map<model::BackendKey, Address> addresses_of(const SnapshotView &view) {
-  std::unordered_map<model::BackendKey, Address> addresses;
-  for (const Backend &backend : view.backends()) {
-    if (backend.state == kBackendUnused || backend.removed != 0) continue;
-    addresses.emplace(
-        model::BackendKey{std::string(view.text(backend.pool)), std::string(view.text(backend.name))},
-        backend.address);
-  }
-  return addresses;
-}
-
 }  // namespace
-
-std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
-                                       const model::ObservedState &observed) {
-  std::vector<CheckTarget> targets;
-  for (const model::Pool &pool : desired.pools) {
-    if (pool.health.type == model::HealthType::kNone) continue;
-    for (const model::BackendSpec &backend : pool.backends) {
-      CheckTarget target;
-      target.key = {pool.name, backend.name};
-      target.spec = check_spec(pool.health, backend.address);
-      target.initial = observed.health_of(target.key);
-      targets.push_back(std::move(target));
-    }
-  }
-  return targets;
-}
 
 Reconciler::Reconciler(Parts parts)
     : config_path_(std::move(parts.config_path)),
@@ -98,7 +44,7 @@ Status Reconciler::start(HealthMonitor *monitor) {
   if (link_.connect_when_due(Clock::now())) {
     sync_with_dataplane();
   } else {
-    observed_ = carry_over(desired_);
+    observed_ = known_of(desired_);
   }
   const api::ChangeResult applied = apply(desired_, observed_);
   if (applied.outcome == Outcome::kRefused && !link_.connected()) return Error{applied.message};
@@ -136,7 +82,7 @@ void Reconciler::sync_with_dataplane() {
   Result<std::optional<SnapshotBytes>> answer = link_.snapshot();
   if (!answer.ok()) {
     spdlog::error("dataplane: cannot read its snapshot: {}", answer.error().message);
-    observed_ = carry_over(desired_);
+    observed_ = known_of(desired_);
     return;
   }
   std::shared_ptr<const HeldSnapshot> theirs;
@@ -152,34 +98,12 @@ void Reconciler::sync_with_dataplane() {
   const bool believed = theirs != nullptr && theirs->revision() >= highest_revision_;
   if (believed) adopt(theirs);
   // Before ours makes way for an older one or none: a sluiced that starts knows health from nowhere else.
-  observed_ = carry_over(desired_);
+  observed_ = known_of(desired_);
   if (!believed) in_force_ = std::move(theirs);
 }
 
-// The observed state for `next`: of each backend that it shares with what was before (at the same
-// address) the health stays; what only the snapshot in force knows comes from there; the rest is new.
-model::ObservedState Reconciler::carry_over(const model::DesiredState &next) const {
-  model::ObservedState carried;
-  model::ObservedState recovered;
-  std::unordered_map<model::BackendKey, Address> in_force;
-  if (in_force_ != nullptr) {
-    recovered = model::recover_observed_state(in_force_->view());
-    in_force = addresses_of(in_force_->view());
-  }
-  const auto before = addresses_of(desired_);
-  for (const auto &[key, address] : addresses_of(next)) {
-    if (observed_.drained.contains(key)) carried.drained.insert(key);
-    model::Health health = model::Health::kUnknown;
-    if (const auto known = before.find(key); known != before.end() && known->second == address) {
-      health = observed_.health_of(key);
-    }
-    const auto forwarded = in_force.find(key);
-    if (health == model::Health::kUnknown && forwarded != in_force.end() && forwarded->second == address) {
-      health = recovered.health_of(key);
-    }
-    if (health != model::Health::kUnknown) carried.health[key] = health;
-  }
-  return carried;
+model::ObservedState Reconciler::known_of(const model::DesiredState &next) const {
+  return carry_over(desired_, observed_, in_force_ == nullptr ? nullptr : &in_force_->view(), next);
 }
 
 void Reconciler::set_targets() { monitor_->set_targets(check_targets(desired_, observed_)); }
@@ -295,7 +219,7 @@ api::ChangeResult Reconciler::reload() {
                                    config_path_.native(), loaded.errors.size()),
             .errors = std::move(loaded.errors)};
   }
-  const model::ObservedState carried = carry_over(*loaded.state);
+  const model::ObservedState carried = known_of(*loaded.state);
   api::ChangeResult applied = apply(*loaded.state, carried);
   if (applied.outcome == Outcome::kRefused) {
     config_problem_ = applied.message;

@@ -85,7 +85,7 @@ class Reconciler {
   Status recover_from_store();
   void sync_with_dataplane();
   void adopt(std::shared_ptr<const HeldSnapshot> theirs);
-  model::ObservedState carry_over(const model::DesiredState &next) const;
+  model::ObservedState known_of(const model::DesiredState &next) const;
   void set_targets();
   api::ChangeResult set_drained(const model::BackendKey &key, std::set<model::BackendKey> drained);
   const model::BackendSpec *find_backend(const model::BackendKey &key) const;
@@ -114,10 +114,6 @@ class Reconciler {
   Clock::time_point next_store_{};
   Clock::time_point next_review_{};  // of removed backends, and of what was refused
 };
-
-/// The checks that a configuration asks for, each with the health that `observed` knows.
-std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
-                                       const model::ObservedState &observed);
 
 }  // namespace sluice
 

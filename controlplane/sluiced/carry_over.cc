@@ -1,0 +1,99 @@
+#include "controlplane/sluiced/carry_over.h"
+
+#include <string>
+#include <unordered_map>
+
+#include "controlplane/model/identifiers.h"
+
+namespace sluice {
+
+namespace {
+
+using Addresses = std::unordered_map<model::BackendKey, Address>;
+
+CheckSpec check_spec(const model::HealthSpec &health, const Address &address) {
+  CheckSpec spec;
+  spec.type = health.type == model::HealthType::kHttp ? CheckType::kHttp : CheckType::kTcp;
+  spec.address = address;
+  spec.l4_port = health.port;
+  spec.path = health.path;
+  spec.host = health.host;
+  spec.first_status = health.status_first;
+  spec.last_status = health.status_last;
+  spec.interval = health.interval;
+  spec.timeout = health.timeout;
+  spec.rise = health.rise;
+  spec.fall = health.fall;
+  return spec;
+}
+
+// Every backend of a configuration, by key.
+Addresses addresses_of(const model::DesiredState &desired) {
+  Addresses addresses;
+  for (const model::Pool &pool : desired.pools) {
+    for (const model::BackendSpec &backend : pool.backends) {
+      addresses.emplace(model::BackendKey{pool.name, backend.name}, backend.address);
+    }
+  }
+  return addresses;
+}
+
+// The backends of a snapshot that are still configured, by key.
+Addresses addresses_of(const SnapshotView &view) {
+  Addresses addresses;
+  for (const Backend &backend : view.backends()) {
+    if (backend.state == kBackendUnused || backend.removed != 0) continue;
+    addresses.emplace(
+        model::BackendKey{std::string(view.text(backend.pool)), std::string(view.text(backend.name))},
+        backend.address);
+  }
+  return addresses;
+}
+
+bool has(const Addresses &addresses, const model::BackendKey &key, const Address &address) {
+  const auto found = addresses.find(key);
+  return found != addresses.end() && found->second == address;
+}
+
+}  // namespace
+
+model::ObservedState carry_over(const model::DesiredState &before, const model::ObservedState &observed,
+                                const SnapshotView *in_force, const model::DesiredState &next) {
+  const Addresses known = addresses_of(before);
+  const Addresses forwarded = in_force == nullptr ? Addresses() : addresses_of(*in_force);
+  const model::ObservedState recovered =
+      in_force == nullptr ? model::ObservedState() : model::recover_observed_state(*in_force);
+  model::ObservedState carried;
+  for (const model::Pool &pool : next.pools) {
+    for (const model::BackendSpec &backend : pool.backends) {
+      const model::BackendKey key{pool.name, backend.name};
+      if (observed.drained.contains(key)) carried.drained.insert(key);
+      if (pool.health.type == model::HealthType::kNone) continue;
+      model::Health health = model::Health::kUnknown;
+      if (has(known, key, backend.address)) health = observed.health_of(key);
+      if (health == model::Health::kUnknown && has(forwarded, key, backend.address)) {
+        health = recovered.health_of(key);
+      }
+      if (health != model::Health::kUnknown) carried.health[key] = health;
+    }
+  }
+  return carried;
+}
+
+std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
+                                       const model::ObservedState &observed) {
+  std::vector<CheckTarget> targets;
+  for (const model::Pool &pool : desired.pools) {
+    if (pool.health.type == model::HealthType::kNone) continue;
+    for (const model::BackendSpec &backend : pool.backends) {
+      CheckTarget target;
+      target.key = {pool.name, backend.name};
+      target.spec = check_spec(pool.health, backend.address);
+      target.initial = observed.health_of(target.key);
+      targets.push_back(std::move(target));
+    }
+  }
+  return targets;
+}
+
+}  // namespace sluice

@@ -1,0 +1,27 @@
+// What is known of the backends of one configuration, for another one; and what is to be checked of them.
+#ifndef SLUICE_CONTROLPLANE_SLUICED_CARRY_OVER_H
+#define SLUICE_CONTROLPLANE_SLUICED_CARRY_OVER_H
+
+#include <vector>
+
+#include "controlplane/health/monitor.h"
+#include "controlplane/model/desired_state.h"
+#include "controlplane/model/observed_state.h"
+#include "controlplane/model/snapshot_view.h"
+
+namespace sluice {
+
+/// The observed state for `next`: of each backend that it shares with `before` (at the same address) the
+/// health in `observed` stays; what only `in_force` knows comes from there; the rest is unknown. Drains
+/// of backends that `next` does not have are left out, and so is the health of pools that are not checked:
+/// nobody keeps it true. `in_force` may be nullptr.
+model::ObservedState carry_over(const model::DesiredState &before, const model::ObservedState &observed,
+                                const SnapshotView *in_force, const model::DesiredState &next);
+
+/// The checks that a configuration asks for, each with the health that `observed` knows.
+std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
+                                       const model::ObservedState &observed);
+
+}  // namespace sluice
+
+#endif

@@ -1,0 +1,82 @@
+#include "controlplane/sluiced/carry_over.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/server/snapshot_builder.h"
+
+namespace sluice {
+namespace {
+
+using model::Health;
+using model::HealthType;
+
+const model::BackendKey kB1{"web", "b1"};
+
+// Pool "web" with backend b1 at `address`.
+model::DesiredState one_backend(const std::string &address, HealthType type = HealthType::kTcp) {
+  model::DesiredState desired;
+  model::Pool &pool = desired.pools.emplace_back();
+  pool.name = "web";
+  pool.health.type = type;
+  pool.backends.push_back({.name = "b1", .address = parse_address(address), .weight = 100, .drain = false});
+  return desired;
+}
+
+model::ObservedState with_health(Health health) {
+  model::ObservedState observed;
+  observed.health[kB1] = health;
+  return observed;
+}
+
+class CarryOver : public testing::Test {
+ protected:
+  CarryOver() {
+    builder_.add_backend("web", "b1", "10.0.0.1");
+    const AlignedBytes bytes = builder_.build();
+    bytes_.assign(bytes.begin(), bytes.end());
+  }
+  // Has b1 at 10.0.0.1, up.
+  SnapshotView snapshot() const { return SnapshotView::open(bytes_).value(); }
+
+  SnapshotBuilder builder_;
+  SnapshotBytes bytes_;
+};
+
+TEST_F(CarryOver, keeps_health_at_the_same_address) {
+  const auto state = one_backend("10.0.0.1");
+  EXPECT_EQ(carry_over(state, with_health(Health::kDown), nullptr, state).health_of(kB1), Health::kDown);
+}
+
+TEST_F(CarryOver, what_checks_found_counts_more_than_what_is_forwarded) {
+  const auto state = one_backend("10.0.0.1");
+  const SnapshotView view = snapshot();
+  EXPECT_EQ(carry_over(state, with_health(Health::kDown), &view, state).health_of(kB1), Health::kDown);
+  EXPECT_EQ(carry_over(state, {}, &view, state).health_of(kB1), Health::kUp);
+}
+
+TEST_F(CarryOver, another_address_is_another_backend) {
+  const SnapshotView view = snapshot();
+  const auto carried =
+      carry_over(one_backend("10.0.0.1"), with_health(Health::kUp), &view, one_backend("10.0.0.2"));
+  EXPECT_EQ(carried.health_of(kB1), Health::kUnknown);
+}
+
+TEST_F(CarryOver, health_is_forgotten_while_nobody_checks_it) {
+  const auto checked = one_backend("10.0.0.1");
+  const auto unchecked = one_backend("10.0.0.1", HealthType::kNone);
+  const SnapshotView view = snapshot();
+  const auto meanwhile = carry_over(checked, with_health(Health::kDown), &view, unchecked);
+  EXPECT_EQ(meanwhile.health_of(kB1), Health::kUnknown);
+  // Checked again, it is what was forwarded without checks: up.
+  EXPECT_EQ(carry_over(unchecked, meanwhile, &view, checked).health_of(kB1), Health::kUp);
+}
+
+TEST_F(CarryOver, drains_go_with_their_backends) {
+  model::ObservedState observed;
+  observed.drained = {kB1, {"web", "gone"}};
+  const auto carried = carry_over(one_backend("10.0.0.1"), observed, nullptr, one_backend("10.0.0.2"));
+  EXPECT_EQ(carried.drained, std::set<model::BackendKey>{kB1});
+}
+
+}  // namespace
+}  // namespace sluice
