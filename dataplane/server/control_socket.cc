@@ -23,6 +23,7 @@ constexpr int kListenBacklog = 16;
 constexpr int kEventsPerTurn = 16;
 constexpr int kAcceptsPerTurn = 16;
 constexpr size_t kMaxReceivedDescriptors = 8;  // the kernel closes what does not fit
+constexpr int kDeepestNesting = 16;            // of a message's arrays and objects, itself included
 
 std::string errno_text() { return std::strerror(errno); }  // NOLINT(concurrency-mt-unsafe)
 
@@ -35,12 +36,33 @@ std::string refusal(uint64_t id, std::string_view error) {
   return to_text({{"protocol", +kControlProtocolVersion}, {"id", id}, {"ok", false}, {"error", error}});
 }
 
-/// A field's value for an error message, kept short.
+/// A field's value for an error message, kept short: of an array or object only that it is one, since
+/// writing it out would recurse as deep as whoever sent it likes.
 std::string shown(const Json &value) {
   constexpr size_t kLongest = 60;
-  std::string text = to_text(value);
-  if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
-  return text;
+  if (value.is_structured()) return fmt::format("an {}", value.type_name());
+  if (!value.is_string()) return to_text(value);
+  const auto &text = value.get_ref<const std::string &>();
+  return to_text(text.substr(0, kLongest)) + (text.size() > kLongest ? "..." : "");
+}
+
+/// A message as JSON, with what is nested deeper than kDeepestNesting left out.
+struct ParsedMessage {
+  Json json;
+  enum class Depth { kGood, kTooDeep } depth = Depth::kGood;
+};
+
+ParsedMessage parse_message(std::string_view message) {
+  ParsedMessage parsed;
+  const auto keep = [&parsed](int depth, Json::parse_event_t event, const Json & /*value*/) {
+    const bool opens =
+        event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start;
+    if (!opens || depth < kDeepestNesting) return true;
+    parsed.depth = ParsedMessage::Depth::kTooDeep;
+    return false;
+  };
+  parsed.json = Json::parse(message, keep, false);
+  return parsed;
 }
 
 Result<sockaddr_un> socket_address(const std::filesystem::path &path) {
@@ -127,13 +149,17 @@ struct ControlSocket::Client {
 };
 
 std::variant<ControlRequest, ControlMessageError> parse_control_request(std::string_view message) {
-  const Json json = Json::parse(message, nullptr, false);
+  const ParsedMessage parsed = parse_message(message);
+  const Json &json = parsed.json;
   if (json.is_discarded()) return ControlMessageError{0, "the message is not JSON"};
   if (!json.is_object()) return ControlMessageError{0, "the message is not a JSON object"};
   ControlRequest request;
   const auto id = json.find("id");
   const bool has_id = id != json.end() && id->is_number_unsigned();
   if (has_id) request.id = id->get<uint64_t>();
+  if (parsed.depth == ParsedMessage::Depth::kTooDeep)
+    return ControlMessageError{request.id,
+                               fmt::format("the message is nested deeper than {} levels", kDeepestNesting)};
   const auto protocol = json.find("protocol");
   if (protocol == json.end()) return ControlMessageError{request.id, "protocol: is missing"};
   if (*protocol != +kControlProtocolVersion)

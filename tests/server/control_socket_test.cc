@@ -233,7 +233,10 @@ TEST_F(ControlSocketTest, answers_garbage_with_an_error_and_goes_on) {
       {R"({"protocol":1,"id":-1,"request":"echo"})", "id: is missing or no unsigned number"},
       {R"({"protocol":1,"id":1.5,"request":"echo"})", "id: is missing or no unsigned number"},
       {R"({"protocol":1,"id":1})", "request: is missing"},
-      {R"({"protocol":1,"id":1,"request":{"a":[1]}})", "request: {\"a\":[1]} is no string"},
+      {R"({"protocol":1,"id":1,"request":{"a":[1]}})", "request: an object is no string"},
+      {R"({"protocol":[1],"id":1,"request":"echo"})", "protocol: an array, this dataplane speaks 1"},
+      {R"({"protocol":")" + std::string(1000, 'x') + R"(","id":1})",
+       "protocol: \"" + std::string(60, 'x') + "\"..., this"},
       {R"({"protocol":1,"id":1e999,"request":"echo"})", "not JSON"},
       {std::string(100'000, '['), "not JSON"}};
   for (const auto &[message, error] : messages) {
@@ -241,6 +244,27 @@ TEST_F(ControlSocketTest, answers_garbage_with_an_error_and_goes_on) {
     EXPECT_FALSE(reply.json.value("ok", true)) << message.substr(0, 60);
     EXPECT_THAT(reply.json.value("error", ""), HasSubstr(error)) << message.substr(0, 60);
   }
+  EXPECT_TRUE(client.ask(request("echo")).json["ok"]);
+}
+
+TEST_F(ControlSocketTest, refuses_a_message_nested_too_deep_and_goes_on) {
+  const ServedSocket served(options());
+  const TestClient client(path());
+  const auto nested = [](const std::string &field, size_t levels) {
+    return R"({"id":6,")" + field + R"(":)" + std::string(levels, '[') + std::string(levels, ']') + "}";
+  };
+  for (const std::string field : {"protocol", "request", "other"}) {
+    for (const size_t levels : {size_t{16}, size_t{1000}, size_t{131'000}}) {
+      const Reply reply = client.ask(nested(field, levels));
+      EXPECT_THAT(reply.json.value("error", ""), HasSubstr("nested deeper than 16 levels")) << field;
+      EXPECT_EQ(reply.json.value("id", 0), 6);
+    }
+  }
+  std::string objects = R"({"id":6)";
+  for (int level = 0; level < 20'000; level++) objects += R"(,"p":{"id":1)";
+  objects += std::string(20'001, '}');
+  EXPECT_THAT(client.ask(objects).json.value("error", ""), HasSubstr("nested deeper than 16 levels"));
+  EXPECT_THAT(client.ask(nested("protocol", 15)).json.value("error", ""), HasSubstr("protocol: an array"));
   EXPECT_TRUE(client.ask(request("echo")).json["ok"]);
 }
 
