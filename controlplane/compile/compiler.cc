@@ -35,6 +35,7 @@ class Compilation {
     header.revision = input_.revision;
     header.created_unix_ns = input_.created_unix_ns;
     header.next_vip_number = input_.identifiers.next_vip_number();
+    header.next_backend_identifier = input_.identifiers.next_backend_id();
     header.flow_hash_key = input_.flow_hash_key;
     auto bytes = write_snapshot(header, parts_);
     if (!bytes.ok()) return bytes.error();

@@ -62,13 +62,16 @@ Identifiers Identifiers::recover(const SnapshotView &snapshot) {
   }
   const auto backends = snapshot.backends();
   const uint64_t created_unix_s = snapshot.header().created_unix_ns / 1'000'000'000;
-  for (uint32_t id = kFirstBackendId; id < backends.size(); ++id) {
-    const sluice::Backend &backend = backends[id];
-    if (backend.state == kBackendUnused) {
+  const auto given = static_cast<uint32_t>(
+      std::clamp<size_t>(snapshot.header().next_backend_identifier, backends.size(), kMaxBackends));
+  recovered.next_backend_id_ = std::max(given, kFirstBackendId);
+  for (uint32_t id = kFirstBackendId; id < given; ++id) {
+    if (id >= backends.size() || backends[id].state == kBackendUnused) {
       // Perhaps freed by this very snapshot.
       recovered.resting_.emplace(static_cast<uint16_t>(id), created_unix_s + kIdentifierRestS);
       continue;
     }
+    const sluice::Backend &backend = backends[id];
     BackendKey key{std::string(snapshot.text(backend.pool)), std::string(snapshot.text(backend.name))};
     const auto short_id = static_cast<uint16_t>(id);
     if (backend.removed != 0) {
@@ -87,6 +90,16 @@ Identifiers Identifiers::recover(const SnapshotView &snapshot) {
   }
   recovered.next_vip_number_ = std::max(snapshot.header().next_vip_number, highest_number + 1);
   return recovered;
+}
+
+void Identifiers::keep_memory_of(const Identifiers &before) {
+  next_vip_number_ = std::max(next_vip_number_, before.next_vip_number_);
+  next_backend_id_ = std::max(next_backend_id_, before.next_backend_id_);
+  // One that has an owner now does not rest, whatever was known of it: assign_backends sees to that.
+  for (const auto &[id, until_unix_s] : before.resting_) {
+    uint64_t &known_until_unix_s = resting_[id];
+    known_until_unix_s = std::max(known_until_unix_s, until_unix_s);
+  }
 }
 
 Status Identifiers::assign(const DesiredState &desired, uint64_t now_unix_s) {
@@ -183,6 +196,7 @@ Status Identifiers::assign_backends(const DesiredState &desired, uint64_t now_un
   for (auto &[key, address] : unnamed) {
     const auto id = static_cast<uint16_t>(free.lowest().value());
     backends_.emplace(std::move(key), LiveBackend{address, id, {}});
+    next_backend_id_ = std::max(next_backend_id_, uint32_t{id} + 1);
   }
   return Done{};
 }

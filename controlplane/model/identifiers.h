@@ -29,8 +29,13 @@ struct RemovedBackend {
 /// Who has which identifier. A value: assign to a copy, publish, and keep the copy if that worked.
 class Identifiers {
  public:
-  /// Takes names, identifiers, removed backends and the next VIP number from a snapshot in force.
+  /// Takes names, identifiers, removed backends and what was given last from a snapshot in force. Every
+  /// identifier that was given once and is free rests: it may be this very snapshot that freed it.
   static Identifiers recover(const SnapshotView &snapshot);
+
+  /// Keeps what `before` knows beyond the snapshot that these were recovered from: how long freed
+  /// identifiers rest, and what was given last.
+  void keep_memory_of(const Identifiers &before);
 
   /// Makes every service, backend and VIP of `desired` have an identifier and frees what is over:
   /// - what has an identifier keeps it; new ones get the lowest free one that has been free for
@@ -49,6 +54,8 @@ class Identifiers {
 
   const std::map<uint16_t, RemovedBackend> &removed_backends() const { return removed_; }
   uint32_t next_vip_number() const { return next_vip_number_; }
+  /// More than every backend identifier that was ever given.
+  uint32_t next_backend_id() const { return next_backend_id_; }
 
  private:
   struct LiveBackend {
@@ -70,6 +77,7 @@ class Identifiers {
   std::map<uint16_t, uint64_t> resting_;        // freed identifiers: not to be given before, Unix seconds
   std::map<Address, uint32_t> vips_;
   uint32_t next_vip_number_ = 1;
+  uint32_t next_backend_id_ = 1;
 };
 
 /// The health that a snapshot in force tells of: up, down, or unknown where it cannot tell (draining).

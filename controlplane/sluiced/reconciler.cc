@@ -68,7 +68,9 @@ Status Reconciler::recover_from_store() {
 
 // Takes `theirs` as what is in force: identifiers from it, and health where nothing else is known.
 void Reconciler::adopt(std::shared_ptr<const HeldSnapshot> theirs) {
-  identifiers_ = std::make_shared<model::Identifiers>(model::Identifiers::recover(theirs->view()));
+  auto recovered = std::make_shared<model::Identifiers>(model::Identifiers::recover(theirs->view()));
+  recovered->keep_memory_of(*identifiers_);
+  identifiers_ = std::move(recovered);
   latest_identifiers_ = identifiers_;
   highest_revision_ = std::max(highest_revision_, theirs->revision());
   in_force_ = std::move(theirs);

@@ -13,7 +13,7 @@
 SLUICE_NAMESPACE_BEGIN
 
 #define SLUICE_SNAPSHOT_MAGIC 0x50414e5345434c53ull  // "SLCESNAP"
-#define SLUICE_SNAPSHOT_VERSION 1u
+#define SLUICE_SNAPSHOT_VERSION 2u
 
 enum SnapshotLimits {
   kMaxServices = 65536,
@@ -47,6 +47,10 @@ struct SnapshotHeader {
   uint64_t created_unix_ns;
   uint32_t next_vip_number;  // the next unused Vip::number: numbers are never given twice
   uint32_t vip_mask;         // entries in the VIP hash table - 1; a power of two
+  // Every backend identifier that was ever given is below it, 1 to kMaxBackends: those below it that
+  // nobody has now were freed, and connection entries may still name them for a while.
+  uint32_t next_backend_identifier;
+  uint32_t reserved;
   struct FlowHashKey flow_hash_key;
   struct Section services;
   struct Section vips;
@@ -128,7 +132,7 @@ struct Backend {
   struct StringRef name;
 };
 
-SLUICE_STATIC_ASSERT(sizeof(struct SnapshotHeader) == 200, "layout is part of the ABI");
+SLUICE_STATIC_ASSERT(sizeof(struct SnapshotHeader) == 208, "layout is part of the ABI");
 SLUICE_STATIC_ASSERT(sizeof(struct Service) == 32, "layout is part of the ABI");
 SLUICE_STATIC_ASSERT(sizeof(struct Vip) == 32, "layout is part of the ABI");
 SLUICE_STATIC_ASSERT(sizeof(struct PortRange) == 8, "layout is part of the ABI");

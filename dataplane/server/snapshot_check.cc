@@ -176,6 +176,12 @@ Status Checker::check_string(std::string_view section, size_t index, std::string
 
 Status Checker::check_backends() {
   const auto backends = records<Backend>(header().backends);
+  if (header().next_backend_identifier > kMaxBackends)
+    return failure(fmt::format("header.next_backend_identifier: {} is more than {}",
+                               header().next_backend_identifier, +kMaxBackends));
+  if (header().next_backend_identifier < backends.size())
+    return failure(fmt::format("header.next_backend_identifier: {}, but there are {} backends",
+                               header().next_backend_identifier, backends.size()));
   for (size_t i = 0; i < backends.size(); i++) {
     const Backend &backend = backends[i];
     const auto wrong = [i](std::string_view field, auto value, std::string_view what) {

@@ -156,6 +156,7 @@ class SnapshotBuilder {
     header.revision = revision;
     header.created_unix_ns = created_unix_ns;
     header.next_vip_number = static_cast<uint32_t>(vips_.size() + 1);
+    header.next_backend_identifier = static_cast<uint32_t>(backends_.size());
     header.vip_mask = static_cast<uint32_t>(table.size() - 1);
     header.flow_hash_key = flow_hash_key;
     AlignedBytes bytes(sizeof(SnapshotHeader));

@@ -115,6 +115,7 @@ TEST(Compiler, header_says_what_the_input_said) {
   EXPECT_EQ(header.revision, 5u);
   EXPECT_EQ(header.created_unix_ns, 6u);
   EXPECT_EQ(header.next_vip_number, 2u);
+  EXPECT_EQ(header.next_backend_identifier, compiled.view.backends().size());
   EXPECT_EQ(header.flow_hash_key.word[11], 12u);
 }
 

@@ -213,10 +213,13 @@ TEST(Identifiers, vip_numbers_are_never_given_twice) {
 }
 
 SnapshotBytes compiled(const DesiredState &desired, const ObservedState &observed,
-                       const Identifiers &identifiers) {
+                       const Identifiers &identifiers, uint64_t created_unix_s = 0) {
   Compiler compiler;
-  auto snapshot =
-      compiler.compile({.desired = desired, .observed = observed, .identifiers = identifiers, .revision = 1});
+  auto snapshot = compiler.compile({.desired = desired,
+                                    .observed = observed,
+                                    .identifiers = identifiers,
+                                    .revision = 1,
+                                    .created_unix_ns = created_unix_s * 1'000'000'000});
   EXPECT_TRUE(snapshot.ok()) << snapshot.error().message;
   return std::move(snapshot).value().bytes;
 }
@@ -248,6 +251,55 @@ TEST(Identifiers, recovered_from_a_snapshot_go_on_as_if_nothing_happened) {
   EXPECT_EQ(after.removed_backends().at(1).removed_unix_s, 60u);
   EXPECT_EQ(after.removed_backends().at(1).timeouts.established, 5000s);
   EXPECT_EQ(compiled(desired, {}, after), bytes);
+}
+
+// Backend "b" has identifier 3, the highest, until it is freed at 1100 s.
+class FreedHighestIdentifier : public testing::Test {
+ protected:
+  FreedHighestIdentifier() {
+    assign(&identifiers_, with_backends({kept_[0], kept_[1], backend("b", "10.0.0.3")}), 1000);
+    assign(&identifiers_, with_backends(kept_), 1000);
+    assign(&identifiers_, with_backends(kept_), 1100);  // the grace time is over
+    without_it_ = compiled(with_backends(kept_), {}, identifiers_, 1100);
+  }
+
+  // Which identifier a new backend gets.
+  uint32_t given_to_a_new_one(Identifiers *identifiers, uint64_t now_unix_s) {
+    assign(identifiers, with_backends({kept_[0], kept_[1], backend("new", "10.0.0.9")}), now_unix_s);
+    return backend_id(*identifiers, "new");
+  }
+
+  const std::vector<BackendSpec> kept_ = {backend("a", "10.0.0.1"), backend("c", "10.0.0.2")};
+  Identifiers identifiers_;
+  SnapshotBytes without_it_;
+};
+
+TEST_F(FreedHighestIdentifier, rests_after_a_restart_too) {
+  const Identifiers recovered = Identifiers::recover(SnapshotView::open(without_it_).value());
+  Identifiers early = recovered;
+  EXPECT_EQ(given_to_a_new_one(&early, 1399), 4u);
+  Identifiers late = recovered;
+  EXPECT_EQ(given_to_a_new_one(&late, 1400), 3u);
+}
+
+TEST_F(FreedHighestIdentifier, is_known_after_two_restarts_in_a_row) {
+  Identifiers recovered = Identifiers::recover(SnapshotView::open(without_it_).value());
+  assign(&recovered, with_backends(kept_), 1101);
+  const SnapshotBytes again = compiled(with_backends(kept_), {}, recovered, 1100);
+  EXPECT_EQ(again, without_it_);
+  Identifiers twice = Identifiers::recover(SnapshotView::open(again).value());
+  EXPECT_EQ(given_to_a_new_one(&twice, 1102), 4u);
+}
+
+TEST_F(FreedHighestIdentifier, rests_as_long_as_was_known_before_a_reconnection) {
+  const SnapshotBytes bytes = compiled(with_backends(kept_), {}, identifiers_, 900);  // by a clock set back
+  Identifiers recovered = Identifiers::recover(SnapshotView::open(bytes).value());
+  recovered.keep_memory_of(identifiers_);
+  EXPECT_EQ(given_to_a_new_one(&recovered, 1399), 4u);
+  Identifiers fresh;
+  fresh.keep_memory_of(identifiers_);
+  EXPECT_EQ(fresh.next_backend_id(), 4u);
+  EXPECT_EQ(fresh.next_vip_number(), identifiers_.next_vip_number());
 }
 
 TEST(Identifiers, recovered_remember_the_number_of_a_vip_that_is_gone) {

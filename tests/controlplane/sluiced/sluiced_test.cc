@@ -224,6 +224,30 @@ TEST_F(SluicedRestart, beside_a_dataplane_with_a_damaged_snapshot_takes_no_backe
   expect_b1_is_up();
 }
 
+TEST_F(Sluiced, an_identifier_freed_before_a_restart_is_not_given_to_another_backend) {
+  const auto configure_members = [this](const std::string &last) {
+    configure("removed_backend_grace: 1s\n" + config_text("[{name: b1, address: 10.1.0.1}" + last + "]"));
+  };
+  configure_members(", {name: b2, address: 10.1.0.2}");
+  start_dataplane();
+  start_sluiced();
+  const json freed = backend("d1")["id"];  // of the last pool: the highest
+  configure("removed_backend_grace: 1s\nversion: 1\nservices: []\npools: []\n");
+  EXPECT_EQ(ctl({"reload"}).exit_code, 0);
+  ASSERT_TRUE(eventually([this] {
+    query({"reload"});
+    return query({"backends"})["backends"].empty();
+  }));
+  EXPECT_EQ(stop_sluiced(), 0);
+  stop_dataplane();
+  start_dataplane();
+  start_sluiced();
+  configure_members("");
+  EXPECT_EQ(ctl({"reload"}).exit_code, 0);
+  EXPECT_GT(backend("b1")["id"], freed);
+  EXPECT_GT(backend("d1")["id"], freed);
+}
+
 TEST_F(Sluiced, follows_health) {
   WebServer web;
   configure(config_text("[{name: b1, address: 127.0.0.1}]", http_check(web.l4_port())));
