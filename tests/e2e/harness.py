@@ -8,7 +8,7 @@ import time
 import unittest
 from collections.abc import Iterator
 
-from testbed import processes
+from testbed import processes, topology
 from testbed.appliance import Appliance, DataplaneOptions, client_argv
 from testbed.builder import Testbed
 from testbed.commands import enter, run
@@ -41,6 +41,8 @@ class BalancedTestbed(unittest.TestCase):
 
     backend_count = 4
     queues = 1
+    fabric_mtu = topology.FABRIC_MTU
+    huge_pages = 0  # reserved for the testbed
     options = DataplaneOptions()
     testbed: Testbed
     appliance: Appliance
@@ -48,9 +50,8 @@ class BalancedTestbed(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         cls.testbed = Testbed(_settings.prefix)
-        cls.testbed.up(cls.backend_count, cls.queues)
-        cls.testbed.claim()
         try:
+            cls.testbed.up(cls.backend_count, cls.queues, fabric_mtu=cls.fabric_mtu, huge_pages=cls.huge_pages)
             cls.appliance = Appliance(cls.testbed, _settings.build)
             cls.appliance.start_dataplane(cls.options)
             cls.appliance.write_config(members_of(cls.testbed.backends()))
@@ -58,8 +59,9 @@ class BalancedTestbed(unittest.TestCase):
             cls.appliance.wait_for_states(cls.all_up())
         except BaseException:
             with uninterrupted():
-                cls._show_logs()
-                cls.testbed.down()
+                if cls.testbed.is_mine():
+                    cls._show_logs()
+                    cls.testbed.down()
             raise
 
     @classmethod
@@ -73,7 +75,7 @@ class BalancedTestbed(unittest.TestCase):
 
     @classmethod
     def _show_logs(cls) -> None:
-        for log in (cls.appliance.dataplane_log, cls.appliance.sluiced_log):
+        for log in (cls.testbed.directory / "sluice").glob("*.log"):
             print(f"the end of {log.name}:\n{processes.log_tail(log)}")
 
     def tearDown(self) -> None:

@@ -1,13 +1,8 @@
 """The same traffic through other ports: several devices and workers, net_af_packet, huge pages."""
 
-import pathlib
-
 from harness import VIP_URLS, BalancedTestbed
 from testbed.appliance import DataplaneOptions
 from testbed.load import Load
-
-_HUGE_PAGES = pathlib.Path("/proc/sys/vm/nr_hugepages")
-_HUGE_PAGE_COUNT = 256  # of 2 MB
 
 
 class PortTests:
@@ -63,14 +58,4 @@ class AfPacket(PortTests, BalancedTestbed):
 
 class HugePages(PortTests, BalancedTestbed):
     options = DataplaneOptions(huge_pages="on")
-    _pages_before = ""
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls._pages_before = _HUGE_PAGES.read_text(encoding="ascii")
-        wanted = int(cls._pages_before) + _HUGE_PAGE_COUNT
-        cls.addClassCleanup(lambda: _HUGE_PAGES.write_text(cls._pages_before, encoding="ascii"))
-        _HUGE_PAGES.write_text(str(wanted), encoding="ascii")
-        if int(_HUGE_PAGES.read_text(encoding="ascii")) < wanted:
-            raise AssertionError(f"the kernel did not find {_HUGE_PAGE_COUNT} huge pages of 2 MB")
-        super().setUpClass()
+    huge_pages = 256  # of 2 MB

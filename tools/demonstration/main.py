@@ -48,7 +48,6 @@ def show(testbed: Testbed, requests: int) -> acts.Score:
     """Everything from the testbed on; the testbed is up afterwards."""
     screen.title("The testbed: network namespaces, a real nginx in each backend")
     testbed.up(_BACKENDS)
-    testbed.claim()
     appliance = Appliance(testbed, ROOT / "build")
     stage = acts.Stage(testbed, appliance)
     stage.start()

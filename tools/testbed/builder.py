@@ -14,6 +14,7 @@ from testbed import processes, topology
 from testbed.bpf import Programs
 from testbed.commands import need_root
 from testbed.errors import TestbedError
+from testbed.huge_pages import HugePages
 from testbed.network import Network
 from testbed.servers import BackendServers
 from testbed.signals import uninterrupted
@@ -35,36 +36,38 @@ class Testbed:
         self.directory = STATE_ROOT / prefix
         self._record = self.directory / "testbed.json"
         self._owner = self.directory / "owner.process"
+        self._huge_pages = HugePages(self.directory / "huge-pages.json")
 
-    def up(self, backends: int = 4, queues: int = 1) -> None:
+    def up(self, backends: int = 4, queues: int = 1, *, fabric_mtu: int = topology.FABRIC_MTU,
+           huge_pages: int = 0) -> None:
         """Builds it, after taking away what a run that was killed left behind. On an error or a signal
-        nothing stays. TestbedError if the program that built the present one still runs."""
+        nothing stays. TestbedError if the program that built the present one still runs. It is this
+        process's until release(): while it runs, nobody else's `up` takes the testbed away."""
         need_root()
         topology.backend_of_number(backends)
         if not 1 <= queues <= topology.MAX_QUEUES:
             raise TestbedError(f'"{queues}" queues: allowed are 1 to {topology.MAX_QUEUES}')
+        topology.check_fabric_mtu(fabric_mtu)
         with self._locked():
-            self._refuse_if_owned()
+            self.refuse_if_owned()
             self._remove()
             try:
-                self._build(backends, queues)
+                self.directory.mkdir(parents=True, mode=0o755)
+                self._claim()
+                if huge_pages:
+                    self._huge_pages.reserve(huge_pages)
+                self._build(backends, queues, fabric_mtu)
             except BaseException:
                 with uninterrupted():
                     self._remove()
                 raise
 
-    def claim(self) -> None:
-        """Says that this testbed is this process's: until it ends, nobody else's `up` takes it away."""
-        record = processes.record_of(os.getpid())
-        assert record is not None
-        processes.write_record(self._owner, record)
-
     def release(self) -> None:
-        """Undoes claim(): the testbed outlives this process."""
+        """The testbed outlives this process."""
         self._owner.unlink(missing_ok=True)
 
     def is_mine(self) -> bool:
-        """Whether this process has claimed it."""
+        """Whether this process has built it and not released it."""
         owner = processes.read_record(self._owner)
         return owner is not None and owner == processes.record_of(os.getpid())
 
@@ -87,7 +90,7 @@ class Testbed:
                 raise TestbedError(f'backend "b{number}" is there already')
             backend = topology.backend_of_number(number)
             self._write({**record, "backends": sorted([*numbers, number])})
-            self.network.add_backend(backend, self._programs)
+            self.network.add_backend(backend, self._programs, record["fabric_mtu"])
             self.servers(backend).start()
             return backend
 
@@ -130,18 +133,22 @@ class Testbed:
     def _programs(self) -> Programs:
         return Programs(self.directory)
 
-    def _build(self, backends: int, queues: int) -> None:
-        self.directory.mkdir(parents=True, mode=0o755)
+    def _claim(self) -> None:
+        record = processes.record_of(os.getpid())
+        assert record is not None
+        processes.write_record(self._owner, record)
+
+    def _build(self, backends: int, queues: int, fabric_mtu: int) -> None:
         self._programs.compile()
         self._www.mkdir()
         digest = write_random_file(self._www / "big", BIG_FILE_BYTES)
         write_random_file(self._www / "small", _SMALL_FILE_BYTES)
-        record = {"backends": list(range(1, backends + 1)), "queues": queues, "big_file_sha256": digest}
-        self._write(record)
-        self.network.build(queues, self._programs)
-        for number in record["backends"]:
+        numbers = list(range(1, backends + 1))
+        self._write({"backends": numbers, "queues": queues, "fabric_mtu": fabric_mtu, "big_file_sha256": digest})
+        self.network.build(queues, self._programs, fabric_mtu)
+        for number in numbers:
             backend = topology.backend_of_number(number)
-            self.network.add_backend(backend, self._programs)
+            self.network.add_backend(backend, self._programs, fabric_mtu)
             self.servers(backend).start()
 
     def _remove(self) -> None:
@@ -152,9 +159,11 @@ class Testbed:
                 processes.stop(record)
         for netns in self.network.existing():
             self.network.remove_namespace(netns)
+        self._huge_pages.give_back()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _refuse_if_owned(self) -> None:
+    def refuse_if_owned(self) -> None:
+        """TestbedError if the program that built it still runs and is another."""
         owner = processes.read_record(self._owner)
         if owner is not None and owner.pid != os.getpid() and processes.is_alive(owner):
             raise TestbedError(f'the testbed "{self.prefix}" belongs to process {owner.pid}, which still runs; '

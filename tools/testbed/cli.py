@@ -18,6 +18,7 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="build it; what an earlier run left behind is taken away first")
     up.add_argument("--backends", type=int, default=4, help="how many (default: 4)")
     up.add_argument("--queues", type=int, default=1, help="queues of the balancer's interface (default: 1)")
+    up.add_argument("--mtu", type=int, default=topology.FABRIC_MTU, help=f"of the fabric (default: {topology.FABRIC_MTU})")
     commands.add_parser("down", help="take everything down again")
     commands.add_parser("status", help="say what is there")
     commands.add_parser("add-backend", help="one more backend, with the next number")
@@ -42,7 +43,8 @@ def _status(testbed: Testbed) -> int:
 
 
 def _up(testbed: Testbed, arguments: argparse.Namespace) -> int:
-    testbed.up(arguments.backends, arguments.queues)
+    testbed.up(arguments.backends, arguments.queues, fabric_mtu=arguments.mtu)
+    testbed.release()
     _status(testbed)
     print(f"A shell in the client's place: sudo nsenter --net=/run/netns/{testbed.network.client} "
           f"(its interface is {HOST_INTERFACE})")

@@ -1,5 +1,6 @@
 """Namespaces, the bridge between them, veth pairs, addresses and routes."""
 
+import contextlib
 import os
 import signal
 
@@ -37,24 +38,24 @@ class Network:
             return []
         return sorted(name for name in names if name.startswith(self._prefix + "-"))
 
-    def build(self, queues: int, programs: Programs) -> None:
+    def build(self, queues: int, programs: Programs, fabric_mtu: int) -> None:
         """Makes the fabric, the client and the balancer's port with `queues` queues."""
         _add_namespace(self.fabric)
         _sysctl(self.fabric, {"net/ipv6/conf/default/disable_ipv6": "1"})
         _ip(self.fabric, [f"link add {_BRIDGE} type bridge stp_state 0 mcast_snooping 0 forward_delay 0",
-                          f"link set {_BRIDGE} mtu {topology.FABRIC_MTU} up"])
-        self._build_balancer(queues, programs)
-        self._build_client()
+                          f"link set {_BRIDGE} mtu {fabric_mtu} up"])
+        self._build_balancer(queues, programs, fabric_mtu)
+        self._build_client(fabric_mtu)
 
-    def _build_balancer(self, queues: int, programs: Programs) -> None:
+    def _build_balancer(self, queues: int, programs: Programs, fabric_mtu: int) -> None:
         _add_namespace(self.balancer)
         # The kernel has the VIPs as an appliance would (for ping), but no address on DPDK's interface.
         _ip(self.balancer, ["link set lo up",
                             f"addr add {topology.VIP_IPV4}/32 dev lo",
                             f"addr add {topology.VIP_IPV6}/128 dev lo nodad"])
         _sysctl(self.balancer, {"net/ipv6/conf/default/disable_ipv6": "1"})
-        self._attach(self.balancer, BALANCER_INTERFACE, BALANCER_FABRIC_PORT, topology.mac_of(2), topology.FABRIC_MTU,
-                     queues)
+        self._attach(self.balancer, BALANCER_INTERFACE, BALANCER_FABRIC_PORT, topology.mac_of(2),
+                     (fabric_mtu, fabric_mtu), queues)
         # Interfaces of later (the port's tap) speak IPv6.
         _sysctl(self.balancer, {"net/ipv6/conf/default/disable_ipv6": "0",
                                 "net/ipv6/conf/default/accept_dad": "0",
@@ -64,10 +65,10 @@ class Network:
         run(enter(self.balancer, ["tc", "filter", "add", "dev", BALANCER_INTERFACE, "ingress", "bpf", "da",
                                   "obj", str(programs.silence), "sec", "tc"]))
 
-    def _build_client(self) -> None:
+    def _build_client(self, fabric_mtu: int) -> None:
         _add_namespace(self.client)
         _sysctl(self.client, {"net/ipv4/ip_local_port_range": "2048 65000", "net/ipv4/tcp_tw_reuse": "1"})
-        self._attach(self.client, HOST_INTERFACE, "client", topology.mac_of(1), topology.CLIENT_MTU, 1)
+        self._attach(self.client, HOST_INTERFACE, "client", topology.mac_of(1), (topology.CLIENT_MTU, fabric_mtu), 1)
         _ip(self.client, [
             "link set lo up",
             f"addr add {topology.CLIENT_IPV4}/{topology.IPV4_PREFIX_LENGTH} dev {HOST_INTERFACE}",
@@ -75,7 +76,7 @@ class Network:
             f"route add {topology.VIP_IPV4}/32 via {topology.BALANCER_IPV4}",
             f"route add {topology.VIP_IPV6}/128 via {topology.BALANCER_IPV6}"])
 
-    def add_backend(self, backend: topology.Backend, programs: Programs) -> None:
+    def add_backend(self, backend: topology.Backend, programs: Programs, fabric_mtu: int) -> None:
         """A backend's namespace, with the VIPs on its lo and the XDP program that decapsulates."""
         netns = self.of_backend(backend)
         _add_namespace(netns)
@@ -83,7 +84,7 @@ class Network:
                         "net/ipv4/conf/all/arp_ignore": "1", "net/ipv4/conf/all/arp_announce": "2",
                         "net/ipv6/conf/default/accept_ra": "0"})
         self._attach(netns, HOST_INTERFACE, backend.name, topology.mac_of(10 + backend.number),
-                     topology.FABRIC_MTU, 1)
+                     (fabric_mtu, fabric_mtu), 1)
         # Replies go to the client directly, over a path that has the client's MTU.
         mtu = f"mtu {topology.CLIENT_MTU}"
         _ip(netns, [
@@ -102,15 +103,18 @@ class Network:
         for pid in _pids_inside(netns):
             record = record_of(pid)
             if record is not None:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it may be ending by itself
+                    os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not _pids_inside(netns), 10, f"end of the processes in {netns}")
         run(["ip", "netns", "delete", netns])
 
-    def _attach(self, netns: str, interface: str, fabric_port: str, mac: str, mtu: int, queues: int) -> None:
-        """A veth pair from the namespace to the bridge, without the offloads that break checksums."""
+    def _attach(self, netns: str, interface: str, fabric_port: str, mac: str, mtus: tuple[int, int],
+                queues: int) -> None:
+        """A veth pair from the namespace to the bridge (`mtus`: at either end), without the offloads that
+        break checksums."""
         queue_counts = f"numtxqueues {queues} numrxqueues {queues}"
-        _ip(netns, [f"link add {interface} address {mac} mtu {mtu} {queue_counts} type veth "
-                    f"peer name {fabric_port} mtu {topology.FABRIC_MTU} {queue_counts} netns {self.fabric}"])
+        _ip(netns, [f"link add {interface} address {mac} mtu {mtus[0]} {queue_counts} type veth "
+                    f"peer name {fabric_port} mtu {mtus[1]} {queue_counts} netns {self.fabric}"])
         _ip(self.fabric, [f"link set {fabric_port} master {_BRIDGE} up"])
         # A frame that XDP reads needs its checksum filled in; frames that XDP sends need the peer's NAPI.
         run(enter(netns, ["ethtool", "-K", interface, "tx", "off"]))

@@ -25,9 +25,10 @@ IPV4_PREFIX_LENGTH = 24
 IPV6_PREFIX_LENGTH = 64
 
 # Client's side: what the Internet has. Fabric: room for an outer IPv6 header on top (1500 + 40), and
-# below 1,778: a net_af_xdp device with buffers of 2 KB loses larger packets.
+# at most 1,777: a net_af_xdp device with buffers of 2 KB loses larger packets.
 CLIENT_MTU = 1500
 FABRIC_MTU = 1600
+MAX_FABRIC_MTU = 1777
 
 HTTP_PORT = 80
 HTTP_LEAST_CONNECTION_PORT = 8080
@@ -72,6 +73,12 @@ def check_prefix(prefix: str) -> str:
         raise TestbedError(
             f'--prefix "{prefix}" is not usable; allowed: a lower-case letter, then up to 9 letters or digits')
     return prefix
+
+
+def check_fabric_mtu(mtu: int) -> None:
+    """TestbedError unless the client's packets, or net_af_xdp, get along with it."""
+    if not CLIENT_MTU <= mtu <= MAX_FABRIC_MTU:
+        raise TestbedError(f'MTU "{mtu}" of the fabric is out of range; allowed: {CLIENT_MTU} to {MAX_FABRIC_MTU}')
 
 
 def mac_of(host: int) -> str:
