@@ -9,6 +9,7 @@ from runner import Runner
 from tally import Tally
 
 _RAN = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
+_NO_CASES = re.compile(r"^\[=+\] Running 0 tests ", re.MULTILINE)
 _GOOD_RESULTS = {"OK", "EXPECTEDFAIL"}
 _TIMEOUT_MULTIPLIER = "3"
 
@@ -54,11 +55,14 @@ def _in_suite(test: dict, suite: str) -> bool:
 
 def run_tests(runner: Runner, directory: pathlib.Path, suite: str, text: str, processes: int,
               environment: dict[str, str]) -> Tally:
-    """Runs the suite's tests whose names contain `text`, and counts their cases."""
+    """Runs the suite's tests whose names contain `text`, and counts their cases. Not one test is a failure,
+    unless it was `text` that left none."""
     names = [test["name"] for test in introspect(directory, "tests")
              if _in_suite(test, suite) and text in test["name"]]
     tally = Tally()
     if not names:
+        if not text:
+            tally.fails(f"{suite}: {directory} has no such tests")
         return tally
     logs = directory / "meson-logs"
     for stale in (logs / "testlog.json", logs / "testlog.junit.xml"):
@@ -85,13 +89,22 @@ def count(logs: pathlib.Path) -> Tally:
         good = test["result"] in _GOOD_RESULTS
         tally.add(of_test)
         if test["result"] == "SKIP":
-            tally.skips()
+            tally.skips(test["name"])
         elif not good and of_test.failed == 0:
             tally.fails(f"{test['name']}: {test['result']}")  # crashed, or failed after its last case
         elif good and of_test.passed + of_test.skipped == 0:
-            ran = _RAN.search(output)
-            tally.passes(int(ran.group(1)) if ran else 1)
+            _count_whole(test["name"], output, tally)
     return tally
+
+
+def _count_whole(name: str, output: str, tally: Tally) -> None:
+    """A program that ended well and is not in the list of GoogleTest's cases."""
+    ran = _RAN.search(output)
+    cases = int(ran.group(1)) if ran else 0 if _NO_CASES.search(output) else 1
+    if cases:
+        tally.passes(cases)
+    else:
+        tally.fails(f"{name}: has no test cases")
 
 
 def _gtest_cases(junit: pathlib.Path) -> dict[str, Tally]:
@@ -105,10 +118,11 @@ def _gtest_cases(junit: pathlib.Path) -> dict[str, Tally]:
             continue  # the suite of programs that are no GoogleTest
         tally = tallies.setdefault(rest.rpartition(".")[0], Tally())
         for case in suite.iter("testcase"):
+            name = f"{rest.rpartition('.')[0]}: {case.get('classname')}.{case.get('name')}"
             if case.find("failure") is not None or case.find("error") is not None:
-                tally.fails(f"{rest.rpartition('.')[0]}: {case.get('classname')}.{case.get('name')}")
+                tally.fails(name)
             elif case.find("skipped") is not None or case.get("status") == "notrun":
-                tally.skips()
+                tally.skips(name)
             else:
                 tally.passes()
     return tallies

@@ -85,7 +85,8 @@ def end_to_end(check: Check) -> Tally:
             return tally
         counted = json.loads(result.read_text(encoding="utf-8"))
     tally.passes(counted["passed"])
-    tally.skips(counted["skipped"])
+    for name in counted["skipped"]:
+        tally.skips(f"e2e: {name}")
     for name in counted["failures"]:
         tally.fails(f"e2e: {name} (log: {check.runner.log('e2e')})")
     return tally
@@ -119,6 +120,8 @@ def fuzz(check: Check) -> Tally:
     targets = fuzz_targets(check)
     names = [str(path.relative_to(check.fuzzing)) for path in targets]
     tally = meson_steps.build(check.runner, "build-fuzz", check.fuzzing, options, names, environment)
+    if not targets:
+        tally.fails("fuzz: no targets are built")
     if not tally.failed:
         for target in targets:
             if check.text in target.name:
@@ -194,7 +197,7 @@ STEPS = (
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="check", description="Builds Sluice and runs every test. Needs root. The last line is "
-        '"N passed, N failed, N skipped"; the status is 0 only if nothing failed.')
+        '"N passed, N failed, N skipped"; the status is 0 only if nothing failed and nothing was skipped.')
     parser.add_argument("--quick", action="store_true",
                         help="without the builds under sanitizers and for fuzzing, and without clang-tidy")
     parser.add_argument("--full", action="store_true", help="clang-tidy over everything, not the packet path alone")
