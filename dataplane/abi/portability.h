@@ -38,12 +38,14 @@
     *(volatile uint64_t *)(pointer) = (value); \
   } while (0)
 #define SLUICE_LOAD_ACQUIRE(pointer) (*(const volatile uint64_t *)(pointer))
+#define SLUICE_RELEASE_FENCE() __asm__ __volatile__("" ::: "memory")
 // 1 if the 64-bit value is 0, else 0, without a branch: BPF has no conditional set or move.
 #define SLUICE_IS_ZERO(value) ((int)((((value) | (0 - (value))) >> 63) ^ 1))
 #else
 #define SLUICE_IS_ZERO(value) ((int)((value) == 0))
 #define SLUICE_STORE_RELEASE(pointer, value) __atomic_store_n((pointer), (value), __ATOMIC_RELEASE)
 #define SLUICE_LOAD_ACQUIRE(pointer) __atomic_load_n((pointer), __ATOMIC_ACQUIRE)
+#define SLUICE_RELEASE_FENCE() __atomic_thread_fence(__ATOMIC_RELEASE)
 #endif
 
 SLUICE_STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,

@@ -158,6 +158,12 @@ SLUICE_INLINE uint32_t timeout_of(uint64_t word, uint16_t embryonic_s, uint16_t 
   return is_udp(word) ? udp_s : established_s;
 }
 
+// Whether the entry has not been seen for longer than the service's timeout for its state.
+SLUICE_INLINE bool timed_out(uint64_t word, const struct Service *service, uint32_t now_s) {
+  return age_of(word, now_s) > timeout_of(word, service->embryonic_timeout_s, service->established_timeout_s,
+                                          service->closing_timeout_s, service->udp_timeout_s);
+}
+
 // Whether the entry's backend is still the one for this packet. A packet within a TCP connection stays
 // whatever the backend's state, as long as the backend is known: breaking is for the endpoints. What
 // begins something new (a SYN, or UDP after a pause or towards a dead backend) is scheduled anew.
@@ -172,8 +178,7 @@ SLUICE_INLINE bool connection_holds(const struct Egress *egress, uint64_t word, 
     if (state_of(word) == kConnectionClosing) return false;
     if (state_of(word) == kConnectionEmbryonic && (egress->flags & kEgressTakesNew) == 0) return false;
   }
-  return age_of(word, now_s) <= timeout_of(word, service->embryonic_timeout_s, service->established_timeout_s,
-                                           service->closing_timeout_s, service->udp_timeout_s);
+  return !timed_out(word, service, now_s);
 }
 
 // Whether an entry may go, whoever's it is: its backend is gone, or it has timed out by the longest
@@ -197,6 +202,7 @@ SLUICE_INLINE void entry_clear(const struct Tables *tables, union ConnectionBuck
   uint64_t word = *entry_word(bucket, state, 0);
   if (state_of(word) != kConnectionClosing) tables_connection_closed(tables, backend_of(word));
   SLUICE_STORE_RELEASE(entry_word(bucket, state, 0), 0);
+  SLUICE_RELEASE_FENCE();  // no reader sees the next flow's words with this one's state
   for (uint32_t i = 1; i < width; i++) *entry_word(bucket, state, i) = 0;
 }
 
@@ -237,6 +243,7 @@ SLUICE_INLINE void entry_move(union ConnectionBucket *to, uint32_t to_state, uni
   for (uint32_t i = 1; i < width; i++) *entry_word(to, to_state, i) = *entry_word(from, from_state, i);
   SLUICE_STORE_RELEASE(entry_word(to, to_state, 0), *entry_word(from, from_state, 0));
   SLUICE_STORE_RELEASE(entry_word(from, from_state, 0), 0);
+  SLUICE_RELEASE_FENCE();
   for (uint32_t i = 1; i < width; i++) *entry_word(from, from_state, i) = 0;
 }
 

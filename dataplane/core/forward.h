@@ -36,6 +36,18 @@ SLUICE_INLINE void hash_flow(const struct Tables *tables, struct Packet *packet)
                            packet->vip_port, packet->protocol);
 }
 
+// Looks for the flow in the other workers' tables, within the rate limit. 0 if it is not there; `asked`
+// says whether there was a look.
+SLUICE_INLINE uint64_t look_in_peers(const struct Tables *tables, const struct ConnectionKey *key,
+                                     enum AdoptionLimit limit, bool *asked) {
+  *asked = tables_take_adoption_lookup(tables, limit);
+  if (!*asked) return 0;
+  tables_count_event(tables, kEventAdoptionLookup);
+  uint64_t state = connection_find_in_peers(tables, key);
+  if (state != 0) tables_return_adoption_lookup(tables, limit);
+  return state;
+}
+
 // An ICMP error follows its connection, and changes nothing of it.
 SLUICE_SUBPROGRAM enum Verdict choose_backend_of_quoted(const struct Tables *tables,
                                                         const struct ConnectionKey *key,
@@ -44,13 +56,13 @@ SLUICE_SUBPROGRAM enum Verdict choose_backend_of_quoted(const struct Tables *tab
   if (!key || !service || !backend) return kVerdictDropInternal;
   uint64_t *entry = connection_find(tables, key);
   uint64_t state = entry ? *entry : 0;
-  if (state == 0 && tables_peer_count(tables) > 0 && tables_take_adoption_lookup(tables)) {
-    tables_count_event(tables, kEventAdoptionLookup);
-    state = connection_find_in_peers(tables, key);
+  bool asked = false;
+  if (state == 0 && tables_peer_count(tables) > 0) {
+    state = look_in_peers(tables, key, kAdoptionOfOthers, &asked);
   }
   const struct Egress *egress = tables_egress(tables, backend_of(state));
   bool known = state != 0 && egress && (egress->flags & kEgressKnown) != 0;
-  *backend = known ? backend_of(state) : schedule(tables, service, hash);
+  *backend = known ? backend_of(state) : backend_of_hash(tables, service, hash);
   return *backend != 0 ? kVerdictForwardIcmpError : kVerdictDropNoBackend;
 }
 
@@ -64,20 +76,50 @@ struct Miss {
 
 enum PeerAnswer { kPeerNothing, kPeerFound, kPeerNotAsked };
 
-// Looks for the flow in the other workers' tables, within the rate limit. kPeerFound: `state` is the
-// flow's state word there, with this packet noted in it.
+// Asks the other workers for the flow. kPeerFound: `state` is the flow's state word there, with this
+// packet noted in it.
 SLUICE_INLINE enum PeerAnswer ask_peers(const struct Tables *tables, const struct ConnectionKey *key,
                                         const struct Miss *miss, uint64_t *state) {
   if (tables_peer_count(tables) == 0 || opens_connection(miss->packet)) return kPeerNothing;
-  if (!tables_take_adoption_lookup(tables)) return kPeerNotAsked;
-  tables_count_event(tables, kEventAdoptionLookup);
-  uint64_t found = connection_find_in_peers(tables, key);
+  bool tcp = miss->packet->protocol == kProtocolTcp;
+  bool asked = false;
+  uint64_t found = look_in_peers(tables, key, tcp ? kAdoptionOfTcp : kAdoptionOfOthers, &asked);
+  if (!asked) return kPeerNotAsked;
   if (found == 0) return kPeerNothing;
   const struct Egress *egress = tables_egress(tables, backend_of(found));
   if (!connection_holds(egress, found, miss->packet, miss->service, miss->now_s)) return kPeerNothing;
+  // Nobody sweeps the table of a worker that is no more.
+  if (timed_out(found, miss->service, miss->now_s)) return kPeerNothing;
   *state =
       make_state(found, next_state(state_of(found), miss->packet->tcp_flags), miss->now_s, backend_of(found));
   return kPeerFound;
+}
+
+// A backend for a flow that no worker knows. One that opens (TCP by its SYN; any datagram) goes where the
+// scheduler says, if it can be entered. Everything else goes where its hash says, so that all packets of
+// a flow without an entry go the same way.
+SLUICE_INLINE enum Verdict schedule_anew(const struct Tables *tables, const struct ConnectionKey *key,
+                                         const struct Miss *miss, enum PeerAnswer peers, uint16_t *backend) {
+  const struct Packet *packet = miss->packet;
+  bool tcp = packet->protocol == kProtocolTcp;
+  // A connection that another worker may know is not entered as something else before it was asked.
+  bool unasked = tcp && peers == kPeerNotAsked;
+  if (unasked && miss->service->scheduler == kSchedulerLeastConnection) return kVerdictDropAdoptionLimit;
+  uint16_t of_hash = backend_of_hash(tables, miss->service, packet->hash);
+  *backend = of_hash;
+  if (of_hash == 0) return kVerdictDropNoBackend;
+  bool ends = (packet->tcp_flags & (kTcpFin | kTcpRst)) != 0;  // and needs no entry
+  if (!miss->entry && (ends || unasked)) return kVerdictForwardUntracked;
+
+  if (!tcp || opens_connection(packet)) *backend = schedule(tables, miss->service, packet->hash);
+  uint64_t state = make_state(key->word[(key->width - 1) & 3], kConnectionEmbryonic, miss->now_s, *backend);
+  if (miss->entry) {
+    connection_replace(tables, miss->entry, state);
+    return kVerdictForwardNew;
+  }
+  if (connection_insert(tables, key, state, miss->now_s)) return kVerdictForwardNew;
+  *backend = of_hash;
+  return kVerdictForwardUntracked;
 }
 
 // The backend for a flow that this worker's table does not have, or has with an entry that no longer
@@ -85,29 +127,12 @@ SLUICE_INLINE enum PeerAnswer ask_peers(const struct Tables *tables, const struc
 SLUICE_NOINLINE enum Verdict choose_backend_anew(const struct Tables *tables, const struct ConnectionKey *key,
                                                  const struct Miss *miss, uint16_t *backend) {
   enum PeerAnswer peers = kPeerNothing;
-  if (!miss->entry) {
-    uint64_t state = 0;
-    peers = ask_peers(tables, key, miss, &state);
-    if (peers == kPeerFound) {
-      *backend = backend_of(state);
-      return connection_insert(tables, key, state, miss->now_s) ? kVerdictForwardAdopted
-                                                                : kVerdictForwardUntracked;
-    }
-  }
-  *backend = schedule(tables, miss->service, miss->packet->hash);
-  if (*backend == 0) return kVerdictDropNoBackend;
-
-  uint64_t state = make_state(key->word[(key->width - 1) & 3], kConnectionEmbryonic, miss->now_s, *backend);
-  if (miss->entry) {
-    connection_replace(tables, miss->entry, state);
-    return kVerdictForwardNew;
-  }
-  // A connection that another worker may know is not entered as something else before it was asked;
-  // one that only ends needs no entry.
-  bool tcp = miss->packet->protocol == kProtocolTcp;
-  bool ends = (miss->packet->tcp_flags & (kTcpFin | kTcpRst)) != 0;
-  if (ends || (tcp && peers == kPeerNotAsked)) return kVerdictForwardUntracked;
-  return connection_insert(tables, key, state, miss->now_s) ? kVerdictForwardNew : kVerdictForwardUntracked;
+  uint64_t state = 0;
+  if (!miss->entry) peers = ask_peers(tables, key, miss, &state);
+  if (peers != kPeerFound) return schedule_anew(tables, key, miss, peers, backend);
+  *backend = backend_of(state);
+  return connection_insert(tables, key, state, miss->now_s) ? kVerdictForwardAdopted
+                                                            : kVerdictForwardUntracked;
 }
 
 // Stage 3 and 4: the backend of the packet's connection, or of a new one. Fills decision->backend and

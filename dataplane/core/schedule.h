@@ -22,13 +22,21 @@ SLUICE_INLINE uint32_t slot_of_hash(const struct Service *service, uint64_t hash
   return hash_to_range((uint32_t)(hash >> 32), service->slot_count);
 }
 
+// The backend that the flow's hash names, whatever the load: the same for each packet of a flow that
+// cannot be entered. 0 if the service has no backend that takes new connections.
+SLUICE_INLINE uint16_t backend_of_hash(const struct Tables *tables, const struct Service *service,
+                                       uint64_t hash) {
+  if (service->slot_count == 0) return 0;
+  return tables_slot(tables, service->first_slot + slot_of_hash(service, hash));
+}
+
+// The backend for a new connection, which is then to be entered.
 // Maglev (Eisenbud et al., NSDI 2016, section 3.4): the slot that the flow's hash names.
 // Least connection: the less loaded of two slots (power of two choices: Mitzenmacher, IEEE TPDS 2001).
 // Answers a backend identifier; 0 if the service has no backend that takes new connections.
 SLUICE_INLINE uint16_t schedule(const struct Tables *tables, const struct Service *service, uint64_t hash) {
-  if (service->slot_count == 0) return 0;
-  uint16_t backend = tables_slot(tables, service->first_slot + slot_of_hash(service, hash));
-  if (service->scheduler != kSchedulerLeastConnection) return backend;
+  uint16_t backend = backend_of_hash(tables, service, hash);
+  if (backend == 0 || service->scheduler != kSchedulerLeastConnection) return backend;
   uint32_t other_slot = hash_to_range((uint32_t)hash, service->slot_count);
   uint16_t other = tables_slot(tables, service->first_slot + other_slot);
   return less_loaded(tables, backend, other) ? backend : other;

@@ -18,6 +18,9 @@ enum TableEvent {
   kEventAdoptionLookup,  // a miss looked into the other workers' tables
 };
 
+// Two limits, so that datagrams, each of whose new flows looks, cannot use up what TCP needs.
+enum AdoptionLimit { kAdoptionOfTcp, kAdoptionOfOthers, kAdoptionLimitCount };
+
 // The snapshot.
 SLUICE_INLINE const struct FlowHashKey *tables_flow_hash_key(const struct Tables *tables);
 SLUICE_INLINE uint32_t tables_vip_mask(const struct Tables *tables);
@@ -36,7 +39,9 @@ SLUICE_INLINE uint32_t tables_peer_count(const struct Tables *tables);
 SLUICE_INLINE const union ConnectionBucket *tables_peer_bucket(const struct Tables *tables, uint32_t peer,
                                                                uint8_t family, uint32_t index);
 // Whether a look into the peers' tables is within the worker's rate limit now; takes one if so.
-SLUICE_INLINE bool tables_take_adoption_lookup(const struct Tables *tables);
+SLUICE_INLINE bool tables_take_adoption_lookup(const struct Tables *tables, enum AdoptionLimit limit);
+// Gives one back: a look that found the flow, which happens once per flow, is not what the limit is for.
+SLUICE_INLINE void tables_return_adoption_lookup(const struct Tables *tables, enum AdoptionLimit limit);
 // The same for one more step of a walk for room in this worker's table, which reads up to five cache lines:
 // a full table must not cost each new flow hundreds of them.
 SLUICE_INLINE bool tables_take_displacement_step(const struct Tables *tables);

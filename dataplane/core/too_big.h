@@ -21,9 +21,22 @@ enum TooBigSizes {
   kTooBigIpv6Growth = kIpv6HeaderSize + kIcmpHeaderSize
 };
 
+// Whether the address is one host's: not unspecified, loopback, multicast, broadcast or reserved.
+SLUICE_INLINE bool is_one_host(const struct Address *address) {
+  if (address_is_ipv4(address)) {
+    uint8_t network = (uint8_t)address->word[3];
+    return network != 0 && network != 127 && network < 224;
+  }
+  if ((uint8_t)address->word[0] == 0xff) return false;
+  bool zeros = address_half(address, 0) == 0 && address->word[2] == 0;
+  return !zeros || (address->word[3] & ~host_to_be32(1)) != 0;
+}
+
 // Whether a packet that is too big is answered or only dropped. Never answered: what may be fragmented
-// on its way (RFC 1191), ICMP errors (RFC 1122 section 3.2.2), and more than the rate limit allows.
+// on its way (RFC 1191), ICMP errors and what has no single sender (RFC 1122 section 3.2.2, RFC 4443 section
+// 2.4 e), and more than the rate limit allows.
 SLUICE_INLINE enum Verdict too_big_verdict(const struct Tables *tables, const struct Packet *packet) {
+  if (!is_one_host(&packet->client)) return kVerdictDropTooBig;
   if ((packet->flags & kPacketDontFragment) == 0 || (packet->flags & kPacketIcmpError) != 0)
     return kVerdictDropTooBig;
   if (packet->l3_length < kQuotedSize) return kVerdictDropTooBig;

@@ -37,7 +37,7 @@ struct Tables {
   ConnectionTable own;
   const ConnectionTable *peers = nullptr;
   uint32_t peer_count = 0;
-  uint32_t *adoption_budget = nullptr;      // looks into peers' tables left in this interval
+  uint32_t *adoption_budgets = nullptr;  // looks into peers' tables left in this interval, by AdoptionLimit
   uint32_t *displacement_budget = nullptr;  // steps of walks for room left in this interval; null: no limit
 
   uint32_t *icmp_reply_budget = nullptr;  // ICMP answers left in this interval
@@ -45,7 +45,7 @@ struct Tables {
   // Counters: this worker's part of the shared region.
   WorkerCounters *worker = nullptr;
   BackendCounters *backend_counters = nullptr;  // [counted_backends]
-  uint32_t counted_backends = 0;  // at least the backend_count of any generation
+  uint32_t counted_backends = 0;                // at least the backend_count of any generation
   TrafficCounters *service_counters = nullptr;  // [service_count]
   // Active connections per backend of all other workers, as last merged; null with one worker.
   const uint32_t *others_active = nullptr;
@@ -82,10 +82,13 @@ SLUICE_INLINE const ConnectionBucket *tables_peer_bucket(const Tables *tables, u
   const ConnectionTable &table = tables->peers[peer];
   return family == kFamilyIpv4 ? &table.ipv4[index] : &table.ipv6[index];
 }
-SLUICE_INLINE bool tables_take_adoption_lookup(const Tables *tables) {
-  if (*tables->adoption_budget == 0) return false;
-  --*tables->adoption_budget;
+SLUICE_INLINE bool tables_take_adoption_lookup(const Tables *tables, AdoptionLimit limit) {
+  if (tables->adoption_budgets[limit] == 0) return false;
+  --tables->adoption_budgets[limit];
   return true;
+}
+SLUICE_INLINE void tables_return_adoption_lookup(const Tables *tables, AdoptionLimit limit) {
+  ++tables->adoption_budgets[limit];
 }
 
 SLUICE_INLINE bool tables_take_displacement_step(const Tables *tables) {

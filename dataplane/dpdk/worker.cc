@@ -15,7 +15,8 @@ namespace {
 
 constexpr uint32_t kTicksPerSecond = 1000;
 constexpr uint32_t kSweepTicks = 60 * kTicksPerSecond;  // ticks for one pass over the table
-// Looks into other workers' tables per tick: a few cache misses each, so at most some percent of a core.
+// Looks into other workers' tables per tick that find nothing, for TCP and for the rest each: a few cache
+// misses, so at most some percent of a core.
 constexpr uint32_t kAdoptionLookupsPerTick = 64;
 // Steps of walks for room in a crowded table: 0.2 to 1.2 us each, so at most a third of a full one's core.
 constexpr uint32_t kDisplacementStepsPerTick = 256;
@@ -71,7 +72,7 @@ Worker::Worker(WorkerSetup setup)
       sleep_ns_(kShortestSleepNs),
       transmit_batches_(setup_.ports.size()),
       steer_batches_(setup_.inboxes.size()) {
-  tables_.adoption_budget = &adoption_budget_;
+  tables_.adoption_budgets = adoption_budgets_;
   tables_.icmp_reply_budget = &icmp_reply_budget_;
   tables_.displacement_budget = &displacement_budget_;
   uint32_t largest = std::max(tables_.ipv4_bucket_mask, tables_.ipv6_bucket_mask);
@@ -323,7 +324,7 @@ uint32_t Worker::transmit(const TransmitQueue &to, rte_mbuf **frames, uint32_t c
 void Worker::tick(uint64_t now_tsc) {
   next_tick_tsc_ = now_tsc + tick_cycles_;
   now_s_ = boottime_s();
-  adoption_budget_ = kAdoptionLookupsPerTick;
+  for (uint32_t &budget : adoption_budgets_) budget = kAdoptionLookupsPerTick;
   displacement_budget_ = kDisplacementStepsPerTick;
   icmp_reply_budget_ = std::min(icmp_reply_budget_ + 1, kIcmpReplyBurst);
   if (generation_serial_ != 0) sweep_buckets(tables_, &sweep_cursor_, sweep_count_, now_s_);

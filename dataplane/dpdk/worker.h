@@ -92,7 +92,7 @@ class alignas(64) Worker {
   Tables tables_;
   uint64_t generation_serial_ = 0;  // what tables_ was last filled from; 0: nothing yet
   uint32_t now_s_ = 0;              // CLOCK_BOOTTIME
-  uint32_t adoption_budget_ = 0;
+  uint32_t adoption_budgets_[kAdoptionLimitCount] = {};
   uint32_t icmp_reply_budget_ = 0;
   uint32_t displacement_budget_ = 0;
   uint32_t sweep_cursor_ = 0;

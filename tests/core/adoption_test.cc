@@ -86,18 +86,64 @@ TEST_P(Adoption, not_of_datagrams_after_a_pause) {
   EXPECT_NE(decided.decision.backend, backend);
 }
 
-TEST_P(Adoption, over_the_limit_tcp_is_scheduled_and_not_entered) {
+TEST_P(Adoption, over_the_limit_tcp_goes_where_its_hash_says_and_is_not_entered) {
   ASSERT_TRUE(enter(owner_.tables(), tcp_flow(), kConnectionEstablished, another_backend(tcp_flow()), kNow));
-  mine_.adoption_budget = 0;
+  mine_.adoption_budgets[kAdoptionOfTcp] = 0;
   EXPECT_EQ(send(mine_.tables(), tcp_flow(), kTcpAck, kNow).verdict(), kVerdictForwardUntracked);
   EXPECT_EQ(mine_.entries(), 0u);
-  mine_.adoption_budget = 1;
+  mine_.adoption_budgets[kAdoptionOfTcp] = 1;
   EXPECT_EQ(send(mine_.tables(), tcp_flow(), kTcpAck, kNow).verdict(), kVerdictForwardAdopted);
-  EXPECT_EQ(mine_.adoption_budget, 0u);
+}
+
+TEST_P(Adoption, over_the_limit_least_connection_tcp_is_dropped_and_not_sent_astray) {
+  TestTables mine(standard_snapshot(kSchedulerLeastConnection));
+  mine.set_peers({&owner_});
+  ASSERT_TRUE(enter(owner_.tables(), tcp_flow(), kConnectionEstablished, 1, kNow));
+  mine.adoption_budgets[kAdoptionOfTcp] = 0;
+  const Decided decided = send(mine.tables(), tcp_flow(), kTcpAck, kNow);
+  EXPECT_EQ(decided.verdict(), kVerdictDropAdoptionLimit);
+  EXPECT_EQ(decided.decision.egress, nullptr);
+  EXPECT_EQ(mine.entries(), 0u);
+  EXPECT_EQ(send(mine.tables(), tcp_flow(), kTcpSyn, kNow).verdict(), kVerdictForwardNew);
+}
+
+TEST_P(Adoption, what_is_found_does_not_count_against_the_limit) {
+  mine_.adoption_budgets[kAdoptionOfTcp] = 2;
+  for (uint32_t client = 1; client <= 20; client++) {
+    const TestFlow flow = {.family = GetParam(), .client = client};
+    ASSERT_TRUE(enter(owner_.tables(), flow, kConnectionEstablished, another_backend(flow), kNow));
+    const Decided decided = send(mine_.tables(), flow, kTcpAck, kNow);
+    EXPECT_EQ(decided.verdict(), kVerdictForwardAdopted);
+    EXPECT_EQ(decided.decision.backend, another_backend(flow));
+  }
+  EXPECT_EQ(mine_.adoption_budgets[kAdoptionOfTcp], 2u);
+  EXPECT_EQ(send(mine_.tables(), {.family = GetParam(), .client = 99}, kTcpAck, kNow).verdict(),
+            kVerdictForwardNew);
+  EXPECT_EQ(mine_.adoption_budgets[kAdoptionOfTcp], 1u);
+}
+
+TEST_P(Adoption, datagrams_and_icmp_errors_do_not_use_up_what_tcp_needs) {
+  mine_.adoption_budgets[kAdoptionOfOthers] = 1;
+  const uint32_t before = mine_.adoption_budgets[kAdoptionOfTcp];
+  for (uint32_t client = 1; client <= 4; client++) {
+    const TestFlow flow = {.family = GetParam(), .protocol = kProtocolUdp, .client = client};
+    EXPECT_EQ(send(mine_.tables(), flow, 0, kNow).verdict(), kVerdictForwardNew);
+  }
+  EXPECT_EQ(mine_.adoption_budgets[kAdoptionOfOthers], 0u);
+  EXPECT_EQ(mine_.adoption_budgets[kAdoptionOfTcp], before);
+  EXPECT_EQ(mine_.worker.adoption_lookups, 1u);
+}
+
+TEST_P(Adoption, not_of_what_timed_out_in_a_table_that_nobody_sweeps) {
+  const uint16_t backend = another_backend(tcp_flow());
+  ASSERT_TRUE(enter(owner_.tables(), tcp_flow(), kConnectionEstablished, backend, kNow));
+  const Decided decided = send(mine_.tables(), tcp_flow(), kTcpAck, kNow + 901);
+  EXPECT_EQ(decided.verdict(), kVerdictForwardNew);
+  EXPECT_NE(decided.decision.backend, backend);
 }
 
 TEST_P(Adoption, over_the_limit_datagrams_are_entered) {
-  mine_.adoption_budget = 0;
+  mine_.adoption_budgets[kAdoptionOfOthers] = 0;
   EXPECT_EQ(send(mine_.tables(), udp_flow(), 0, kNow).verdict(), kVerdictForwardNew);
 }
 

@@ -22,7 +22,7 @@ enum SeamSizes {
 struct SeamState {
   struct FlowHashKey flow_hash_key;
   uint32_t vip_mask;
-  uint32_t adoption_budget;
+  uint32_t adoption_budgets[kAdoptionLimitCount];
   uint32_t icmp_reply_budget;
   uint32_t now_s;
   uint32_t peer_count;
@@ -121,9 +121,13 @@ SLUICE_INLINE bool seam_take(uint32_t *budget) {
   *budget -= 1;
   return true;
 }
-SLUICE_INLINE bool tables_take_adoption_lookup(const struct Tables *tables) {
+SLUICE_INLINE bool tables_take_adoption_lookup(const struct Tables *tables, enum AdoptionLimit limit) {
   (void)tables;
-  return seam_take(&seam_state.adoption_budget);
+  return seam_take(&seam_state.adoption_budgets[limit == kAdoptionOfTcp ? 0 : 1]);
+}
+SLUICE_INLINE void tables_return_adoption_lookup(const struct Tables *tables, enum AdoptionLimit limit) {
+  (void)tables;
+  seam_state.adoption_budgets[limit == kAdoptionOfTcp ? 0 : 1] += 1;
 }
 // Never: the walk for room is left out here. It compiles, but its path and the frames before it are more
 // than the 512 bytes of stack, and its loops more than a million steps of the verifier.

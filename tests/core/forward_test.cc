@@ -17,6 +17,8 @@ constexpr uint32_t kNow = 1000;
 SnapshotBuilder wide_snapshot() {
   SnapshotBuilder builder = standard_snapshot();
   builder.add_vip("198.51.100.20", {{80, 80, builder.add_service("empty", builder.add_pool({}))}});
+  const uint32_t least = builder.add_service("least", builder.add_pool({1, 2}), kSchedulerLeastConnection);
+  builder.add_vip("198.51.100.30", {{80, 80, least}});
   return builder;
 }
 
@@ -83,6 +85,12 @@ std::vector<VerdictCase> cases() {
       {kVerdictReplyTooBig, ethernet_ipv4(ipv4({}, tcp({.payload = Bytes(1460)}))), nothing},
       {kVerdictDropTooBig, ethernet_ipv4(ipv4({.fragment = 0}, tcp({.payload = Bytes(1460)}))), nothing},
       {kVerdictDropNoBackend, ethernet_ipv4(ipv4({.destination = "198.51.100.20"}, tcp())), nothing},
+      {kVerdictDropAdoptionLimit,
+       ethernet_ipv4(ipv4({.destination = "198.51.100.30"}, tcp({.flags = kTcpAck}))),
+       [](TestTables &tables) {
+         tables.set_peers({&peer});
+         tables.adoption_budgets[kAdoptionOfTcp] = 0;
+       }},
       {kVerdictDropNoNextHop, good, not_ready},
   };
 }
@@ -171,6 +179,45 @@ TEST(Decide, new_connections_of_one_flow_get_the_same_backend_while_nothing_chan
   for (uint32_t client = 0; client < 200; client++)
     EXPECT_EQ(send(one.tables(), {.client = client}, kTcpSyn, kNow).decision.backend,
               send(other.tables(), {.client = client}, kTcpSyn, kNow + 5).decision.backend);
+}
+
+// Scheduled by load, each packet of a flow without an entry could go another way.
+TEST(Decide, flow_without_room_for_an_entry_stays_while_the_load_shifts) {
+  for (uint8_t family : {kFamilyIpv4, kFamilyIpv6}) {
+    TestTables tables(standard_snapshot(kSchedulerLeastConnection), 2);
+    for (uint32_t client = 1000; client < 1100; client++)
+      enter(tables.tables(), {.family = family, .client = client}, kConnectionEstablished, 1, kNow);
+    std::set<uint16_t> used;
+    for (uint32_t client = 1; client <= 50; client++) {
+      const TestFlow flow = {.family = family, .client = client};
+      tables.counters(1).active_connections = 10;
+      tables.counters(2).active_connections = 20;
+      const Decided syn = send(tables.tables(), flow, kTcpSyn, kNow);
+      ASSERT_EQ(syn.verdict(), kVerdictForwardUntracked);
+      tables.counters(1).active_connections = 30;
+      for (uint8_t flags : {kTcpAck, kTcpFin}) {
+        const Decided later = send(tables.tables(), flow, flags, kNow);
+        ASSERT_EQ(later.verdict(), kVerdictForwardUntracked);
+        EXPECT_EQ(later.decision.backend, syn.decision.backend);
+      }
+      used.insert(syn.decision.backend);
+    }
+    EXPECT_EQ(used.size(), 2u);
+  }
+}
+
+// What was not entered at first gets its entry once there is room, and must stay where it was.
+TEST(Decide, flow_found_in_its_middle_is_entered_where_its_hash_says) {
+  TestTables tables(standard_snapshot(kSchedulerLeastConnection));
+  for (uint32_t client = 1; client <= 50; client++) {
+    const TestFlow flow = {.client = client};
+    const uint16_t of_hash =
+        backend_of_hash(&tables.tables(), &tables->services[0], packet_of(tables.tables(), flow).hash);
+    tables.counters(of_hash).active_connections = 1000;
+    tables.counters(3 - of_hash).active_connections = 0;
+    EXPECT_EQ(send(tables.tables(), flow, kTcpAck, kNow).decision.backend, of_hash);
+    EXPECT_EQ(backend_of(entry_of(tables.tables(), flow)), of_hash);
+  }
 }
 
 TEST(Decide, icmp_error_follows_its_connection_and_changes_nothing) {

@@ -68,7 +68,7 @@ class TestTables {
     tables_.ipv4_bucket_mask = buckets - 1;
     tables_.ipv6_bucket_mask = buckets - 1;
     tables_.own = {ipv4_.data(), ipv6_.data()};
-    tables_.adoption_budget = &adoption_budget;
+    tables_.adoption_budgets = adoption_budgets;
     tables_.icmp_reply_budget = &icmp_reply_budget;
     tables_.worker = &worker;
     use_snapshot(builder);
@@ -120,7 +120,7 @@ class TestTables {
   }
 
   WorkerCounters worker = {};
-  uint32_t adoption_budget = 1000;
+  uint32_t adoption_budgets[kAdoptionLimitCount] = {1000, 1000};
   uint32_t icmp_reply_budget = 1000;
 
   /// Entries of a table that are in use, over both families.

@@ -98,6 +98,22 @@ TEST_F(TooBig, an_icmp_error_is_never_answered) {
   EXPECT_EQ(verdict_of(ethernet_ipv4(ipv4({}, icmp(3, 1, from_vip)))), kVerdictDropTooBig);
 }
 
+TEST_F(TooBig, what_has_no_single_sender_is_never_answered) {
+  for (const char *source :
+       {"0.0.0.0", "127.0.0.1", "224.0.0.1", "239.1.2.3", "240.0.0.1", "255.255.255.255"})
+    EXPECT_EQ(verdict_of(ethernet_ipv4(ipv4({.source = source}, large_tcp(1460)))), kVerdictDropTooBig)
+        << source;
+  for (const char *source : {"::", "::1", "ff02::1", "ff0e::1234"})
+    EXPECT_EQ(verdict_of(ethernet_ipv6(ipv6({.source = source}, large_tcp(1440)))), kVerdictDropTooBig)
+        << source;
+  for (const char *source : {"1.0.0.0", "126.255.255.255", "128.0.0.1", "223.255.255.255"})
+    EXPECT_EQ(verdict_of(ethernet_ipv4(ipv4({.source = source}, large_tcp(1460)))), kVerdictReplyTooBig)
+        << source;
+  for (const char *source : {"::2", "fe80::1", "2001:db8::"})
+    EXPECT_EQ(verdict_of(ethernet_ipv6(ipv6({.source = source}, large_tcp(1440)))), kVerdictReplyTooBig)
+        << source;
+}
+
 TEST_F(TooBig, answers_stop_at_the_rate_limit) {
   tables_.icmp_reply_budget = 2;
   const Bytes frame = ethernet_ipv4(ipv4({}, large_tcp(1460)));

@@ -85,7 +85,7 @@ class World {
         peer_(snapshot_of(0x55), static_cast<uint32_t>(own_.ipv4_buckets().size())),
         settings_(input->byte()) {
     if (settings_ & 1) own_.set_peers({&peer_});
-    own_.adoption_budget = settings_ & 2 ? 1000 : 2;
+    for (uint32_t &budget : own_.adoption_budgets) budget = settings_ & 2 ? 1000 : 2;
     if (settings_ & 4) set_mtus(1280);
   }
 

@@ -116,7 +116,7 @@ World::World(const WorldShape &shape)
   tables_.ipv4_bucket_mask = ipv4 ? mask : 0;
   tables_.ipv6_bucket_mask = ipv4 ? 0 : mask;
   tables_.own = {ipv4 ? buckets_.data() : &spare_bucket_, ipv4 ? &spare_bucket_ : buckets_.data()};
-  tables_.adoption_budget = &adoption_budget_;
+  tables_.adoption_budgets = adoption_budgets_;
   tables_.worker = &worker_;
   tables_.backend_counters = backend_counters_.data();
   tables_.counted_backends = static_cast<uint32_t>(backend_counters_.size());

@@ -64,7 +64,7 @@ class World {
   std::vector<uint16_t> slots_;
   BigArray<ConnectionBucket> buckets_;
   ConnectionBucket spare_bucket_{};  // the other family's table
-  uint32_t adoption_budget_ = 0;
+  uint32_t adoption_budgets_[kAdoptionLimitCount] = {};
   WorkerCounters worker_{};
   std::vector<BackendCounters> backend_counters_;
   std::vector<TrafficCounters> service_counters_;
