@@ -2,7 +2,10 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import pathlib
+import random
+import socket
 import subprocess
 import time
 import unittest
@@ -11,12 +14,15 @@ from collections.abc import Iterator
 from testbed import processes, topology
 from testbed.appliance import Appliance, DataplaneOptions, client_argv
 from testbed.builder import Testbed
-from testbed.commands import enter, run
+from testbed.commands import enter, run, socket_in
 from testbed.configuration import members_of
 from testbed.signals import uninterrupted
 
-VIP_URLS = ("http://198.51.100.10", "http://[2001:db8::10]")
+FAMILIES = ((socket.AF_INET, topology.VIP_IPV4), (socket.AF_INET6, topology.VIP_IPV6))
+VIP_URLS = (f"http://{topology.VIP_IPV4}", f"http://[{topology.VIP_IPV6}]")
 _CURL_TIMEOUT_S = 60
+_DOWNLOAD_TIMEOUT_S = 120
+_UPLOAD_BYTES = 20_000_000
 
 
 @dataclasses.dataclass
@@ -95,6 +101,26 @@ class BalancedTestbed(unittest.TestCase):
     def curl(self, url: str, *options: str) -> str:
         return self.in_client("curl", "--silent", "--show-error", "--globoff", "--fail", "--max-time", "20",
                               *options, url)
+
+    def assert_big_file_arrives(self, url: str) -> None:
+        """A download of 100 MB from a VIP, checked by its SHA-256."""
+        sums = self.in_client("bash", "-c", "set -o pipefail; curl --silent --show-error --fail --globoff "
+                              f"--max-time {_DOWNLOAD_TIMEOUT_S} '{url}/big' | sha256sum",
+                              timeout_s=_DOWNLOAD_TIMEOUT_S + 10)
+        self.assertEqual(sums.split()[0], self.testbed.big_file_sha256, url)
+
+    def assert_upload_arrives(self, family: socket.AddressFamily, vip: str) -> str:
+        """20 MB to a VIP in packets as large as the path lets them be, checked by their SHA-256; returns the
+        backend."""
+        content = random.Random(1).randbytes(_UPLOAD_BYTES)
+        with socket_in(self.testbed.network.client, family, socket.SOCK_STREAM) as connection:
+            connection.settimeout(60)
+            connection.connect((vip, topology.TCP_DIGEST_PORT))
+            connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            backend, size, digest = connection.makefile().readline().split()
+        self.assertEqual((int(size), digest), (_UPLOAD_BYTES, hashlib.sha256(content).hexdigest()), vip)
+        return backend
 
     @contextlib.contextmanager
     def config_restored(self) -> Iterator[None]:

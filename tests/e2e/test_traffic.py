@@ -1,16 +1,12 @@
 """Real traffic through one DPDK worker on net_af_xdp: every service, both families."""
 
-import hashlib
-import random
 import socket
 
-from harness import VIP_URLS, BalancedTestbed
+from harness import FAMILIES, VIP_URLS, BalancedTestbed
 from testbed import topology
 from testbed.commands import socket_in
 from testbed.load import Load, http_targets
 
-_FAMILIES = ((socket.AF_INET, topology.VIP_IPV4), (socket.AF_INET6, topology.VIP_IPV6))
-_UPLOAD_BYTES = 20_000_000
 _UDP_FLOWS = 40
 _HELD = 400
 
@@ -56,26 +52,17 @@ class Traffic(BalancedTestbed):
         self.assertLessEqual(max(counts.values()), 1.15 * _HELD / len(counts), counts)
 
     def test_upload_of_full_packets_arrives_whole(self) -> None:
-        content = random.Random(1).randbytes(_UPLOAD_BYTES)
-        expected = hashlib.sha256(content).hexdigest()
-        for family, vip in _FAMILIES:
-            with socket_in(self.testbed.network.client, family, socket.SOCK_STREAM) as connection:
-                connection.settimeout(60)
-                connection.connect((vip, topology.TCP_DIGEST_PORT))
-                connection.sendall(content)
-                connection.shutdown(socket.SHUT_WR)
-                _, size, digest = connection.makefile().readline().split()
-            self.assertEqual((int(size), digest), (_UPLOAD_BYTES, expected), vip)
+        for family, vip in FAMILIES:
+            self.assert_upload_arrives(family, vip)
         self.assert_no_checksum_errors()
 
     def test_download_of_100_mb_arrives_whole(self) -> None:
         for url in VIP_URLS:
-            sums = self.in_client("sh", "-c", f"curl --silent --fail --globoff --max-time 50 '{url}/big' | sha256sum")
-            self.assertEqual(sums.split()[0], self.testbed.big_file_sha256, url)
+            self.assert_big_file_arrives(url)
         self.assert_no_checksum_errors()
 
     def test_udp_flow_stays_on_its_backend_and_flows_spread(self) -> None:
-        for family, vip in _FAMILIES:
+        for family, vip in FAMILIES:
             backends = set()
             for _ in range(_UDP_FLOWS):
                 with socket_in(self.testbed.network.client, family, socket.SOCK_DGRAM) as flow:
