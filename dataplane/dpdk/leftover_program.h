@@ -9,11 +9,11 @@
 
 namespace sluice {
 
-/// Detaches the XDP program on `interface` if it is AF_XDP's default program (libxdp's xsk_def_prog or
-/// its dispatcher) and no process holds it any more. Answers with what was done, "" when there is no
-/// program.
-/// Errors: the interface does not exist; a program of another kind, or one in use by a living process:
-/// the message says which, and how to remove it.
+/// Detaches the XDP program on `interface` if it is AF_XDP's default program, alone (xsk_def_prog) or as
+/// the only kind of program under libxdp's dispatcher, and no process holds it any more. Answers with
+/// what was done, "" when there is no program.
+/// Errors: the interface does not exist; any other program or a dispatcher with one, or one in use by a
+/// living process: the message says which, and how to remove it.
 Result<std::string> remove_leftover_program(const std::string &interface);
 
 }  // namespace sluice
