@@ -22,10 +22,12 @@ B4, B6, NO_NEXT_HOP, FIRST, SECOND = 1, 2, 3, 4, 5
 POOLS = {'b4': [B4], 'b6': [B6], 'lost': [NO_NEXT_HOP], 'pair': [FIRST, SECOND], 'none': []}
 SLOTS = 7
 PORTS = {  # of both VIPs: [first, last, service]
-    'tcp': [[80, 80, 'web4'], [81, 81, 'empty'], [82, 82, 'lost'], [443, 443, 'web6'], [8000, 8999, 'pair']],
+    'tcp': [[80, 80, 'web4'], [81, 81, 'empty'], [82, 82, 'lost'], [443, 443, 'web6'], [8000, 8999, 'pair'],
+            [9500, 9500, 'least']],
     'udp': [[0, 442, 'dns4'], [443, 443, 'quic6'], [444, 65535, 'dns4']],
 }
-SERVICES = {'web4': 'b4', 'web6': 'b6', 'dns4': 'b4', 'quic6': 'b6', 'empty': 'none', 'lost': 'lost', 'pair': 'pair'}
+SERVICES = {'web4': 'b4', 'web6': 'b6', 'dns4': 'b4', 'quic6': 'b6', 'empty': 'none', 'lost': 'lost', 'pair': 'pair',
+            'least': 'pair'}
 
 
 def tables():
@@ -35,7 +37,8 @@ def tables():
         'backends': [{'address': a, 'next_hop': i + 1 != NO_NEXT_HOP} for i, a in enumerate(BACKENDS)],
         'slots_per_pool': SLOTS,
         'pools': POOLS,
-        'services': SERVICES,
+        'services': {name: {'pool': pool, 'scheduler': 'least-connection' if name == 'least' else 'maglev'}
+                     for name, pool in SERVICES.items()},
         'vips': [{'address': VIP[4], **PORTS}, {'address': VIP[6], **PORTS}],
     }
 
@@ -56,8 +59,13 @@ def step(layers, verdict, out=None, backend=None, now=NOW, worker=0):
 
 
 def change(backend, state):
-    """Not a packet: a new snapshot, in which a backend is up, draining or down."""
+    """Not a packet: a new snapshot, in which a backend is up, draining, down or gone."""
     return {'change': {'backend': backend, 'state': state}}
+
+
+def limit(adoption_lookups):
+    """Not a packet: how many looks into the other worker's table are left."""
+    return {'change': {'adoption_lookups': adoption_lookups}}
 
 
 def packet(family, protocol, segment, **fields):
@@ -82,6 +90,12 @@ def slots(members):
 
 def scheduled(hash_value, members):
     return slots(members)[(hash_value >> 32) * SLOTS >> 32]
+
+
+def less_loaded(hash_value, active):
+    """Of the two slots that the hash names, the one whose backend has fewer of the `active` connections."""
+    one, other = (slots([FIRST, SECOND])[part * SLOTS >> 32] for part in (hash_value >> 32, hash_value & 0xffffffff))
+    return one if active[one] <= active[other] else other
 
 
 def tcp_packet(family, port, flags, client_port=40000, **fields):
@@ -169,6 +183,7 @@ def connections():
             forward(query, B4, 'forward_new', hu, now=8190), forward(query, B4, established, hu, now=8195),
             forward(query, B4, established, hu, now=8225), forward(query, B4, 'forward_new', hu, now=8256)]))
         result += moved(family)
+        result += least_connection(family)
     return result
 
 
@@ -187,6 +202,9 @@ def moved(family):
         result.append((v + 'syn_again_while_its_backend_is_%s' % state, 'goes elsewhere', [
             forward(syn, mine, 'forward_new', h), change(mine, state), forward(syn, other, 'forward_new', h),
             change(mine, 'up'), forward(ack, other, 'forward_established', h)]))
+    result.append((v + 'connection_of_a_backend_that_is_gone', 'is given to another', [
+        forward(syn, mine, 'forward_new', h), forward(ack, mine, 'forward_established', h), change(mine, 'gone'),
+        forward(ack, other, 'forward_new', h), forward(ack, other, 'forward_established', h)]))
     result.append((v + 'other_worker_adopts', 'a packet of a connection that began on another worker', [
         forward(syn, mine, 'forward_new', h), forward(ack, mine, 'forward_established', h), change(mine, 'draining'),
         forward(ack, mine, 'forward_adopted', h, worker=1), forward(ack, mine, 'forward_established', h, worker=1)]))
@@ -194,6 +212,34 @@ def moved(family):
         forward(tcp_packet(family, 8080, SYN, port), scheduled(hash_of(family, TCP, 8080, port), [FIRST, SECOND]),
                 'forward_new', hash_of(family, TCP, 8080, port)) for port in range(50000, 50008)]))
     return result
+
+
+def least_connection(family):
+    """By the connections that each backend has, which end with their FIN."""
+    v = 'ipv%d_least_connection_' % family
+    active = {FIRST: 0, SECOND: 0}
+    steps = []
+    for port in range(50000, 50012):
+        h = hash_of(family, TCP, 9500, port)
+        backend = less_loaded(h, active)
+        active[backend] += 1
+        steps.append(forward(tcp_packet(family, 9500, SYN, port), backend, 'forward_new', h))
+        if port % 3 == 0:
+            active[backend] -= 1
+            steps.append(forward(tcp_packet(family, 9500, FIN | ACK, port), backend, 'forward_established', h))
+    middle = []
+    for port in range(51000, 51006):
+        h = hash_of(family, TCP, 9500, port)
+        middle.append(forward(tcp_packet(family, 9500, ACK, port), scheduled(h, [FIRST, SECOND]), 'forward_new', h))
+    ack = tcp_packet(family, 9500, ACK, 52000)
+    h = hash_of(family, TCP, 9500, 52000)
+    backend = less_loaded(h, {FIRST: 0, SECOND: 0})
+    unasked = [forward(tcp_packet(family, 9500, SYN, 52000), backend, 'forward_new', h), limit(0),
+               step(frame(ack), 'drop_adoption_limit', worker=1), limit(1),
+               forward(ack, backend, 'forward_adopted', h, worker=1)]
+    return [(v + 'over_the_limit', 'waits for the client to send again', unasked),
+            (v + 'balances', 'goes to the backend with fewer connections, of two that the hash names', steps),
+            (v + 'found_in_its_middle', 'goes by the hash alone, whatever the load', middle)]
 
 
 def quoted(family, protocol, port, size=None, **fields):

@@ -28,7 +28,7 @@ TEST_P(HostVector, gives_the_verdict_and_the_bytes) {
   for (const VectorStep &step : GetParam().steps) {
     SCOPED_TRACE("step " + std::to_string(++number));
     if (step.frame.empty()) {
-      tables.change(step.changed_backend, step.changed_state);
+      tables.change(step);
       continue;
     }
     const Decided decided = decide_frame(tables.worker(step.worker), step.frame, step.now_s);

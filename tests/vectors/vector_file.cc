@@ -30,8 +30,9 @@ Bytes frame_bytes(const Json &layers) {
 VectorStep read_step(const Json &json) {
   VectorStep step;
   if (json.contains("change")) {
-    step.changed_backend = json["change"]["backend"];
-    step.changed_state = json["change"]["state"];
+    step.changed_backend = json["change"].value("backend", 0u);
+    step.changed_state = json["change"].value("state", "");
+    step.changed_adoption_lookups = json["change"].value("adoption_lookups", 0u);
     return step;
   }
   step.now_s = json["now"];
@@ -109,10 +110,15 @@ VectorTables::VectorTables() : description_(std::make_unique<Json>(read_json("ta
 
 VectorTables::~VectorTables() = default;
 
-void VectorTables::change(uint32_t backend, const std::string &state) {
+void VectorTables::change(const VectorStep &step) {
+  if (step.changed_backend == 0) {
+    for (auto &worker : workers_)
+      for (uint32_t &budget : worker->adoption_budgets) budget = step.changed_adoption_lookups;
+    return;
+  }
   const std::map<std::string, BackendState> names = {
-      {"up", kBackendUp}, {"draining", kBackendDraining}, {"down", kBackendDown}};
-  states_[backend] = names.at(state);
+      {"up", kBackendUp}, {"draining", kBackendDraining}, {"down", kBackendDown}, {"gone", kBackendUnused}};
+  states_[step.changed_backend] = names.at(step.changed_state);
   for (auto &worker : workers_) worker->use_snapshot(snapshot());
   apply_egress();
 }
@@ -127,8 +133,11 @@ SnapshotBuilder VectorTables::snapshot() const {
   std::map<std::string, uint32_t> pools, services;
   for (const auto &[name, members] : json["pools"].items())
     pools[name] = builder.add_pool(members.get<std::vector<uint32_t>>(), json["slots_per_pool"]);
-  for (const auto &[name, pool] : json["services"].items())
-    services[name] = builder.add_service(name, pools.at(pool));
+  const std::map<std::string, Scheduler> schedulers = {{"maglev", kSchedulerMaglev},
+                                                       {"least-connection", kSchedulerLeastConnection}};
+  for (const auto &[name, service] : json["services"].items())
+    services[name] =
+        builder.add_service(name, pools.at(service["pool"]), schedulers.at(service["scheduler"]));
   for (const Json &vip : json["vips"])
     builder.add_vip(vip["address"], read_ranges(vip["tcp"], services), read_ranges(vip["udp"], services));
   return builder;

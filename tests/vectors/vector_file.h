@@ -14,16 +14,17 @@
 
 namespace sluice {
 
-/// One frame and what is expected of it, or, when `frame` is empty, a change of a backend's state.
+/// One frame and what is expected of it, or, when `frame` is empty, a change of what it meets.
 struct VectorStep {
   uint32_t now_s = 0;
   uint32_t worker = 0;
   Bytes frame;
-  std::string verdict;   // metric name
-  uint32_t backend = 0;  // identifier; 0: none
-  Bytes out;             // empty: nothing leaves
-  uint32_t changed_backend = 0;
-  std::string changed_state;
+  std::string verdict;                    // metric name
+  uint32_t backend = 0;                   // identifier; 0: none
+  Bytes out;                              // empty: nothing leaves
+  uint32_t changed_backend = 0;           // 0: the change is of the limit
+  std::string changed_state;              // "up", "draining", "down" or "gone"
+  uint32_t changed_adoption_lookups = 0;  // left for each worker
 };
 
 struct Vector {
@@ -40,8 +41,8 @@ class VectorTables {
   VectorTables();
   ~VectorTables();
 
-  /// Publishes a snapshot in which this backend is "up", "draining" or "down".
-  void change(uint32_t backend, const std::string &state);
+  /// What a step without a frame says: a snapshot in which a backend has another state, or another limit.
+  void change(const VectorStep &step);
 
   const Tables &worker(uint32_t index) const { return workers_[index]->tables(); }
 

@@ -93,7 +93,7 @@ TEST_P(WorkerVector, gives_the_verdict_and_the_bytes) {
   VectorTables tables;
   for (const std::vector<VectorStep> &burst : bursts_of(GetParam())) {
     if (burst[0].frame.empty()) {
-      tables.change(burst[0].changed_backend, burst[0].changed_state);
+      tables.change(burst[0]);
       continue;
     }
     rte_mbuf *mbufs[kBurstSize];
