@@ -26,6 +26,7 @@ using namespace std::chrono_literals;
 
 constexpr size_t kRoutesPerTurn = 256;  // questions in one call of process()
 constexpr size_t kNeighboursPerSweep = 1024;
+constexpr uint32_t kAddressBits = 128;
 constexpr size_t kMaxChangedPrefixes = 16;  // more are taken as "every route"
 constexpr auto kTick = 100ms;
 constexpr auto kRoundGap = 100ms;  // between two rounds of asking for routes that may have changed
@@ -92,6 +93,17 @@ bool within(const Address &address, const Address &prefix, uint32_t bits) {
   return true;
 }
 
+/// What a dump tells, kept until it is known to be whole.
+struct Listing : public KernelEvents {
+  void on_link(const KernelLink &link) override { links.push_back(link); }
+  void on_neighbour(const KernelNeighbour &neighbour) override { neighbours.push_back(neighbour); }
+  void on_route(const Address & /*prefix*/, uint32_t /*prefix_bits*/) override {}
+  void on_all_routes() override {}
+
+  std::vector<KernelLink> links;
+  std::vector<KernelNeighbour> neighbours;
+};
+
 }  // namespace
 
 class Neighbours::Impl : public KernelEvents {
@@ -145,6 +157,8 @@ class Neighbours::Impl : public KernelEvents {
   std::vector<Address> new_addresses_;  // of backends that are up, first named by the last set_backends
   uint64_t generation_ = 0;
 
+  // Whether every event was heard; retrying: not, and reading everything anew has failed so far.
+  enum class Sync { kKept, kLost, kRetrying } sync_ = Sync::kKept;
   std::vector<HopKey> failed_;  // in the events of this call
   std::deque<Address> queue_;   // destinations whose route is to be asked for
   std::vector<std::pair<Address, uint32_t>> changed_prefixes_;
@@ -252,8 +266,19 @@ void Neighbours::Impl::on_route(const Address &prefix, uint32_t prefix_bits) {
   if (changed_prefixes_.size() > kMaxChangedPrefixes) every_route_changed_ = true;
 }
 
+/// Reads everything anew, when the kernel says that it dropped events. Until that has worked, what was
+/// known before stays in use.
 void Neighbours::Impl::resync() {
-  spdlog::warn("neighbours: the kernel dropped events; links, neighbours and routes are read anew");
+  Listing listing;
+  const Status dumped = netlink_->dump(&listing);
+  if (!dumped.ok()) {
+    if (sync_ == Sync::kLost)
+      spdlog::error("{}; what was known stays in use meanwhile", dumped.error().message);
+    sync_ = Sync::kRetrying;
+    return;
+  }
+  if (sync_ == Sync::kRetrying) spdlog::info("neighbours: links, neighbours and routes are known again");
+  sync_ = Sync::kKept;
   links_.clear();
   const auto before = std::exchange(hops_, {});
   std::unordered_map<const Hop *, HopKey> key_of;
@@ -266,8 +291,9 @@ void Neighbours::Impl::resync() {
   }
   for (auto &[address, destination] : destinations_)
     if (destination.hop != nullptr) destination.hop = &hops_[key_of[destination.hop]];
-  const Status dumped = netlink_->dump(this);
-  if (!dumped.ok()) spdlog::error("{}", dumped.error().message);
+  for (const KernelLink &link : listing.links) on_link(link);
+  for (const KernelNeighbour &neighbour : listing.neighbours) on_neighbour(neighbour);
+  egress_changed_ = true;
   every_route_changed_ = true;
   next_sweep_ = Clock::time_point::min();
 }
@@ -308,7 +334,11 @@ void Neighbours::Impl::enqueue(const Address &address, Destination *destination)
 Neighbours::Change Neighbours::Impl::process(Clock::time_point now) {
   uint64_t expirations = 0;
   while (::read(timer_.get(), &expirations, sizeof(expirations)) > 0) continue;
-  if (netlink_->read_events(this) == Netlink::Heard::kOverrun) resync();
+  if (netlink_->read_events(this) == Netlink::Heard::kOverrun) {
+    spdlog::warn("neighbours: the kernel dropped events; links, neighbours and routes are read anew");
+    sync_ = Sync::kLost;
+  }
+  if (sync_ != Sync::kKept) resync();
   give_up_failed();
   if (now >= next_refresh_) {
     every_route_changed_ = true;
@@ -355,7 +385,11 @@ void Neighbours::Impl::ask_for_routes(Clock::time_point now) {
 
 void Neighbours::Impl::ask_for_route(const Address &address, Destination *destination,
                                      Clock::time_point now) {
-  KernelRoute route = netlink_->route_to(address);
+  const KernelRoute route = netlink_->route_to(address);
+  if (route.kind == KernelRoute::Kind::kUnknown) {
+    on_route(address, kAddressBits);  // asked again in the next round
+    return;
+  }
   if (destination->route && *destination->route == route) return;
   egress_changed_ = true;
   release(destination);

@@ -310,12 +310,16 @@ KernelRoute Netlink::route_to(const Address &destination) {
   header.rtm_dst_len = ipv4 ? 32 : 128;
   if (!message || nlmsg_append(message.get(), &header, sizeof(header), NLMSG_ALIGNTO) < 0 ||
       put_address(message.get(), RTA_DST, destination) < 0) {
+    question.answer.kind = KernelRoute::Kind::kUnknown;
     question.answer.error_number = ENOMEM;
     return question.answer;
   }
   const int error = ask(questions_, message.get(), answer_route, &question);
   if (error != 0) {
     question.answer = KernelRoute{};
+    // Anything else is what a lookup without a way ends with: ENETUNREACH, EACCES for prohibit, ...
+    const bool is_answer = error != EIO && error != ENOMEM && error != ENOBUFS && error != EAGAIN;
+    question.answer.kind = is_answer ? KernelRoute::Kind::kNone : KernelRoute::Kind::kUnknown;
     question.answer.error_number = error;
   }
   return question.answer;

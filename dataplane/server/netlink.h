@@ -42,9 +42,9 @@ struct KernelNeighbour {
 
 /// Where the kernel would send a packet.
 struct KernelRoute {
-  enum class Kind { kUnicast, kLocal, kNone };
+  enum class Kind { kUnicast, kLocal, kNone, kUnknown };  // unknown: the kernel could not be asked
   Kind kind = Kind::kNone;
-  int error_number = 0;  // errno, with kNone
+  int error_number = 0;  // errno, with kNone and kUnknown
   uint32_t ifindex = 0;
   Address next_hop = {};          // the gateway, or the destination itself
   std::optional<Address> source;  // that the route prefers

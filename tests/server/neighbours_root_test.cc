@@ -1,10 +1,15 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include "dataplane/server/neighbours.h"
 #include "tests/server/network_namespaces.h"
@@ -370,6 +375,47 @@ TEST_F(NeighboursTest, survives_more_events_than_the_kernel_keeps_for_it) {
       "ip -batch - && ip route flush 172.16.0.0/16 && ip route del 10.1.0.0/16");
   EXPECT_TRUE(until_state("no route to 10.1.0.11")) << state();
   run("ip route add 10.1.0.0/16 via 10.0.0.2");
+  EXPECT_TRUE(until_ready()) << state();
+}
+
+/// The kernel refuses to take messages from the calling thread from here on.
+void forbid_sending() {
+  std::array<sock_filter, 4> code = {{BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                                      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_sendmsg, 0, 1),
+                                      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOBUFS),
+                                      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)}};
+  const sock_fprog filter = {code.size(), code.data()};
+  ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+  ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0) << std::strerror(errno);
+}
+
+TEST_F(NeighboursTest, keeps_what_it_knew_while_the_kernel_cannot_be_asked_and_asks_again) {
+  run("ip route add 10.1.0.0/16 via 10.0.0.2");
+  follow("10.1.0.11");
+  ASSERT_TRUE(until_ready()) << state();
+  // Some 60,000 routes come and go while nobody listens; what changes then is not told any more.
+  run("for a in $(seq 0 239); do for b in $(seq 0 249); do echo route add 172.16.$a.$b via 10.0.0.2; done; "
+      "done | ip -batch - && ip route flush 172.16.0.0/16");
+  run("ip neigh replace 10.0.0.2 lladdr 02:00:00:00:00:99 dev port0 nud permanent");
+  std::thread([this] {
+    forbid_sending();
+    for (int i = 0; i < 10; i++) {
+      neighbours_->process(Clock::now());
+      ASSERT_TRUE(is_ready(egress())) << state();
+      ASSERT_EQ(next_hop_mac(egress()), namespaces_.kPeerMac);
+      std::this_thread::sleep_for(50ms);  // rounds of questions are as far apart
+    }
+  }).join();
+  EXPECT_TRUE(until([this] { return next_hop_mac(egress()) == "02:00:00:00:00:99"; })) << state();
+}
+
+TEST_F(NeighboursTest, waits_for_a_route_while_the_kernel_cannot_be_asked) {
+  follow("10.0.0.2");
+  std::thread([this] {
+    forbid_sending();
+    neighbours_->process(Clock::now());
+  }).join();
+  EXPECT_EQ(state(), "the route is being asked for");
   EXPECT_TRUE(until_ready()) << state();
 }
 
