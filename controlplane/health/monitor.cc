@@ -40,6 +40,7 @@ struct Due {
 
 struct Change {
   model::BackendKey key;
+  Address address;
   model::Health health;
   std::string reason;
 };
@@ -138,7 +139,7 @@ void HealthMonitor::Impl::on_done(uint64_t serial, const CheckResult &result) {
   entry.checks++;
   schedule.push({std::max(entry.started + spec.interval - early, entry.ended), serial});
   if (entry.state.health != before) {
-    changes.push_back({entry.target.key, entry.state.health, result.text});
+    changes.push_back({entry.target.key, spec.address, entry.state.health, result.text});
   }
 }
 
@@ -153,7 +154,7 @@ void HealthMonitor::Impl::run() {
       if (!schedule.empty()) next = std::min(next, schedule.top().at);
       to_tell.swap(changes);
     }
-    for (const Change &change : to_tell) on_change(change.key, change.health, change.reason);
+    for (const Change &change : to_tell) on_change(change.key, change.address, change.health, change.reason);
     prober->serve_until(to_tell.empty() ? next : Clock::now());
   }
 }

@@ -53,9 +53,10 @@ struct MonitorOptions {
 /// interval exactly: so that checks that began together do not stay together.
 class HealthMonitor {
  public:
-  /// Called on the monitor's thread, outside of its lock, when a backend's health has changed.
-  using OnChange =
-      std::function<void(const model::BackendKey &key, model::Health health, const std::string &reason)>;
+  /// Called on the monitor's thread, outside of its lock, when a backend's health has changed. `address`
+  /// is the one that was checked: by the time the change is heard of, the key may have another.
+  using OnChange = std::function<void(const model::BackendKey &key, const Address &address,
+                                      model::Health health, const std::string &reason)>;
 
   /// Starts the thread. Fails when the host gives no event queue.
   static Result<std::unique_ptr<HealthMonitor>> start(MonitorOptions options, OnChange on_change);

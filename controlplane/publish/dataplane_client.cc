@@ -110,6 +110,11 @@ Result<SnapshotBytes> copy_file(const FileDescriptor &file) {
 
 }  // namespace
 
+std::string storage_problem(const json &answer) {
+  if (answer.value("stored", json()) != false || number_field(answer, "revision").value_or(0) == 0) return "";
+  return text_field(answer, "warning").value_or("it does not say why");
+}
+
 Result<DataplaneClient> DataplaneClient::connect(const std::filesystem::path &socket_path,
                                                  milliseconds timeout) {
   sockaddr_un address{};
@@ -153,14 +158,15 @@ Status DataplaneClient::say_hello() {
   return Done{};
 }
 
-Result<uint64_t> DataplaneClient::publish(std::span<const std::byte> snapshot) {
+Result<Publication> DataplaneClient::publish(std::span<const std::byte> snapshot) {
   const auto memfd = make_sealed_memfd(snapshot);
   if (!memfd.ok()) return memfd.error();
   const auto answer = request("publish", &memfd.value());
   if (!answer.ok()) return answer.error();
-  const auto revision = number_field(answer.value().body, "revision");
+  const json &body = answer.value().body;
+  const auto revision = number_field(body, "revision");
   if (!revision) return Error{"publish: the answer names no revision"};
-  return *revision;
+  return Publication{*revision, storage_problem(body)};
 }
 
 Result<std::optional<SnapshotBytes>> DataplaneClient::snapshot() {

@@ -26,6 +26,16 @@ struct DataplaneHello {
   uint64_t revision = 0;  // of the snapshot in force; 0: none
 };
 
+/// What became of a snapshot that the dataplane took.
+struct Publication {
+  uint64_t revision = 0;        // in force now
+  std::string storage_problem;  // why it is not on the dataplane's disk; empty: it is
+};
+
+/// Why the snapshot in force is not on the dataplane's disk, out of an answer to `publish` or `status`;
+/// empty: it is, or there is none.
+std::string storage_problem(const nlohmann::json &answer);
+
 /// One connection to the control socket. Calls block for at most `timeout`. After an error of the
 /// connection itself (closed, late, not understood) `connected()` is false and every call fails:
 /// connecting anew, and when, is the caller's policy. A refusal by the dataplane leaves it connected.
@@ -41,9 +51,10 @@ class DataplaneClient {
   /// To poll between requests: readable means that the dataplane has closed the connection.
   int descriptor() const { return socket_.get(); }
 
-  /// Passes a snapshot in a sealed memfd. Returns the revision that is in force then; an error means
-  /// that the snapshot of before stays.
-  Result<uint64_t> publish(std::span<const std::byte> snapshot);
+  /// Passes a snapshot in a sealed memfd. An error means that the snapshot of before stays. One that the
+  /// dataplane could not store is in force, but a dataplane that starts anew would not have it: publish it
+  /// again.
+  Result<Publication> publish(std::span<const std::byte> snapshot);
 
   /// The snapshot in force, copied; nothing when the dataplane has none. Not yet checked: SnapshotView.
   Result<std::optional<SnapshotBytes>> snapshot();

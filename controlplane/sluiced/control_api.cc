@@ -138,7 +138,10 @@ std::vector<api::BackendView> BackendSources::of_pool(const model::Pool &pool) c
 
 std::string dataplane_state(const Reconciler &reconciler, const DataplaneLink &link) {
   if (!link.connected()) return link.state();
-  return reconciler.refusal().empty() ? link.state() : reconciler.refusal();
+  if (!reconciler.refusal().empty()) return reconciler.refusal();
+  if (reconciler.storage_problem().empty()) return link.state();
+  return link.state() + ", but its snapshot is not stored and its next start would lack it (trying again): " +
+         reconciler.storage_problem();
 }
 
 }  // namespace

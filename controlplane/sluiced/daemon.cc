@@ -76,15 +76,17 @@ class Daemon {
 std::optional<int> Daemon::start(const Options &options) {
   const size_t max_concurrent = concurrent_check_limit(raise_descriptor_limit());
   std::random_device seed;
-  Result<std::unique_ptr<HealthMonitor>> monitor = HealthMonitor::start(
-      {.max_concurrent = max_concurrent, .seed = seed()},
-      [this](const model::BackendKey &key, model::Health health, const std::string &reason) {
-        // Several changes in a row are noted before the first of their posts applies them all.
-        asio::post(io_, [this, key, health, reason] {
-          reconciler_.note_health(key, health, reason);
-          asio::post(io_, [this] { reconciler_.apply_pending(); });
-        });
-      });
+  Result<std::unique_ptr<HealthMonitor>> monitor =
+      HealthMonitor::start({.max_concurrent = max_concurrent, .seed = seed()},
+                           [this](const model::BackendKey &key, const Address &address, model::Health health,
+                                  const std::string &reason) {
+                             // Several changes in a row are noted before the first of their posts applies
+                             // them all.
+                             asio::post(io_, [this, key, address, health, reason] {
+                               reconciler_.note_health(key, address, health, reason);
+                               asio::post(io_, [this] { reconciler_.apply_pending(); });
+                             });
+                           });
   if (!monitor.ok()) return fail(monitor.error().message);
   monitor_ = std::move(monitor).value();
   spdlog::info("health: at most {} checks at once", max_concurrent);

@@ -39,10 +39,6 @@ bool DataplaneLink::connect_when_due(Clock::time_point now) {
 
 bool DataplaneLink::notice_loss() {
   if (!client_.has_value()) return false;
-  if (!client_->connected()) {
-    drop("the connection was lost");
-    return true;
-  }
   // Nothing is awaited between requests: what can be read is the end.
   pollfd waiting{client_->descriptor(), POLLIN, 0};
   if (poll(&waiting, 1, 0) <= 0) return false;
@@ -63,28 +59,37 @@ std::string DataplaneLink::state() const {
 }
 
 Error DataplaneLink::unreachable() const {
-  return Error{state() + "; start sluice-dataplane, or give its socket with --dataplane-socket"};
+  return Error{state() +
+               "; start sluice-dataplane, or start sluiced with the path of its socket (sluiced "
+               "--dataplane-socket PATH)"};
 }
 
-Result<uint64_t> DataplaneLink::publish(const SnapshotBytes &snapshot) {
+// A request that lost the connection says best why: it is what state() tells from then on.
+template <typename Value>
+Result<Value> DataplaneLink::noticing_loss(Result<Value> answer) {
+  if (!answer.ok() && !client_->connected()) drop(answer.error().message);
+  return answer;
+}
+
+Result<Publication> DataplaneLink::publish(const SnapshotBytes &snapshot) {
   if (!connected()) return unreachable();
-  return client_->publish(snapshot);
+  return noticing_loss(client_->publish(snapshot));
 }
 
 Result<std::optional<SnapshotBytes>> DataplaneLink::snapshot() {
   if (!connected()) return unreachable();
-  return client_->snapshot();
+  return noticing_loss(client_->snapshot());
 }
 
 Result<nlohmann::json> DataplaneLink::status() {
   if (!connected()) return unreachable();
-  return client_->status();
+  return noticing_loss(client_->status());
 }
 
 Result<const CounterView *> DataplaneLink::counters() {
   if (!connected()) return unreachable();
   if (!counters_.has_value()) {
-    Result<CounterView> region = client_->counters();
+    Result<CounterView> region = noticing_loss(client_->counters());
     if (!region.ok()) return region.error();
     counters_.emplace(std::move(region).value());
   }
@@ -94,7 +99,7 @@ Result<const CounterView *> DataplaneLink::counters() {
 Result<const ConnectionView *> DataplaneLink::connections() {
   if (!connected()) return unreachable();
   if (!connections_.has_value()) {
-    Result<ConnectionView> region = client_->connections();
+    Result<ConnectionView> region = noticing_loss(client_->connections());
     if (!region.ok()) return region.error();
     connections_.emplace(std::move(region).value());
   }

@@ -22,7 +22,7 @@ class DataplaneLink {
   /// a new connection.
   bool connect_when_due(Clock::time_point now);
 
-  /// Notices a dataplane that went away. True when the connection was lost.
+  /// Notices between requests that the dataplane went away. True when the connection was lost.
   bool notice_loss();
 
   bool connected() const { return client_.has_value() && client_->connected(); }
@@ -33,7 +33,7 @@ class DataplaneLink {
   const DataplaneHello &hello() const { return hello_; }
 
   /// As DataplaneClient's. When not connected, an error that says so.
-  Result<uint64_t> publish(const SnapshotBytes &snapshot);
+  Result<Publication> publish(const SnapshotBytes &snapshot);
   Result<std::optional<SnapshotBytes>> snapshot();
   Result<nlohmann::json> status();
 
@@ -43,6 +43,8 @@ class DataplaneLink {
 
  private:
   Error unreachable() const;
+  template <typename Value>
+  Result<Value> noticing_loss(Result<Value> answer);
   void drop(const std::string &why);
 
   std::filesystem::path path_;

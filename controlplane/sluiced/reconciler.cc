@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::chrono::seconds kStoreDelay{1};  // several changes in a second are stored once
 constexpr std::chrono::seconds kReviewInterval{10};
+constexpr std::chrono::seconds kFirstStorageBackoff{1};
+constexpr std::chrono::seconds kLongestStorageBackoff{60};
 
 uint64_t unix_ns() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -38,7 +40,8 @@ Status Reconciler::start(HealthMonitor *monitor) {
   monitor_ = monitor;
   Result<std::set<model::BackendKey>> drained = store_.load_drained();
   if (!drained.ok()) return drained.error();
-  observed_.drained = std::move(drained).value();
+  const std::set<model::BackendKey> stored_drained = std::move(drained).value();
+  observed_.drained = stored_drained;
   Status recovered = recover_from_store();
   if (!recovered.ok()) return recovered;
   if (link_.connect_when_due(Clock::now())) {
@@ -48,6 +51,8 @@ Status Reconciler::start(HealthMonitor *monitor) {
   }
   const api::ChangeResult applied = apply(desired_, observed_);
   if (applied.outcome == Outcome::kRefused && !link_.connected()) return Error{applied.message};
+  // Without backends that the configuration has lost meanwhile: they must not come back drained.
+  if (observed_.drained != stored_drained) keep_drained(observed_.drained);
   set_targets();
   return Done{};
 }
@@ -102,6 +107,8 @@ void Reconciler::sync_with_dataplane() {
   // Before ours makes way for an older one or none: a sluiced that starts knows health from nowhere else.
   observed_ = known_of(desired_);
   if (!believed) in_force_ = std::move(theirs);
+  const Result<nlohmann::json> status = link_.status();
+  if (status.ok()) note_storage(sluice::storage_problem(status.value()));
 }
 
 model::ObservedState Reconciler::known_of(const model::DesiredState &next) const {
@@ -119,6 +126,7 @@ void Reconciler::tick() {
     noted_ = true;
   }
   apply_pending();
+  if (!storage_problem_.empty() && link_.connected() && now >= next_publication_) publish_again();
   if (store_is_old_ && now >= next_store_) flush();
 }
 
@@ -133,8 +141,10 @@ void Reconciler::flush() {
   store_is_old_ = false;
 }
 
-void Reconciler::note_health(const model::BackendKey &key, model::Health health, const std::string &reason) {
-  if (find_backend(key) == nullptr) return;  // removed while its check ran
+void Reconciler::note_health(const model::BackendKey &key, const Address &address, model::Health health,
+                             const std::string &reason) {
+  const model::BackendSpec *backend = find_backend(key);
+  if (backend == nullptr || backend->address != address) return;  // reloaded while the change was on its way
   model::Health &known = observed_.health[key];
   if (known == health) return;
   spdlog::log(health == model::Health::kUp ? spdlog::level::info : spdlog::level::warn,
@@ -147,7 +157,30 @@ void Reconciler::apply_pending() {
   if (!noted_) return;
   noted_ = false;
   const api::ChangeResult applied = apply(desired_, observed_);
-  if (applied.outcome == Outcome::kRefused) spdlog::error("{}", applied.message);
+  if (applied.outcome != Outcome::kRefused) return;
+  spdlog::error("{}", applied.message);
+  if (fallback_.has_value() && link_.connected()) fall_back(applied.message);
+}
+
+// What was taken over while the dataplane was away is refused by it: back to what it accepted last, with
+// the health that is known now.
+void Reconciler::fall_back(const std::string &why) {
+  Accepted accepted = std::move(*fallback_);
+  fallback_.reset();
+  if (accepted.desired != desired_) {
+    config_problem_ = why + "; it was taken over while the dataplane was unreachable";
+    spdlog::error("back to the configuration of before");
+  }
+  if (accepted.drained != observed_.drained) {
+    spdlog::error("back to the drained backends of before");
+    keep_drained(accepted.drained);
+  }
+  observed_.drained = std::move(accepted.drained);
+  observed_ = known_of(accepted.desired);
+  desired_ = std::move(accepted.desired);
+  accepted_ = true;
+  noted_ = true;
+  set_targets();
 }
 
 // Makes the snapshot of `desired` and `observed`, and publishes it when it says something new. Changes
@@ -185,14 +218,17 @@ void Reconciler::settle(std::shared_ptr<const HeldSnapshot> made,
   latest_identifiers_ = std::move(ids);
   pending_ = false;
   refusal_.clear();
+  accepted_ = true;
+  fallback_.reset();
 }
 
 api::ChangeResult Reconciler::publish(std::shared_ptr<const HeldSnapshot> made,
                                       std::shared_ptr<const model::Identifiers> ids) {
   const uint64_t revision = made->revision();
-  const Result<uint64_t> published = link_.publish(made->bytes());
+  const Result<Publication> published = link_.publish(made->bytes());
   if (published.ok()) {
     highest_revision_ = revision;
+    note_storage(published.value().storage_problem);
     settle(std::move(made), std::move(ids));
     if (!store_is_old_) next_store_ = Clock::now() + kStoreDelay;
     store_is_old_ = true;
@@ -211,6 +247,27 @@ api::ChangeResult Reconciler::publish(std::shared_ptr<const HeldSnapshot> made,
           .revision = revision};
 }
 
+// The dataplane forwards by a snapshot that its next start would lack: it is passed again, ever more
+// rarely, until it is stored.
+void Reconciler::note_storage(const std::string &problem) {
+  if (problem.empty()) {
+    if (!storage_problem_.empty()) spdlog::info("dataplane: its snapshot is on its disk now");
+    storage_backoff_ = std::chrono::seconds(0);
+  } else {
+    storage_backoff_ = std::clamp(storage_backoff_ * 2, kFirstStorageBackoff, kLongestStorageBackoff);
+    next_publication_ = Clock::now() + storage_backoff_;
+    spdlog::warn("dataplane: its snapshot is in force but not stored, publishing again in {} s: {}",
+                 storage_backoff_.count(), problem);
+  }
+  storage_problem_ = problem;
+}
+
+void Reconciler::publish_again() {
+  if (in_force_ == nullptr) return note_storage("");
+  const Result<Publication> published = link_.publish(in_force_->bytes());
+  note_storage(published.ok() ? published.value().storage_problem : published.error().message);
+}
+
 api::ChangeResult Reconciler::reload() {
   LoadedConfig loaded = load_config_file(config_path_);
   if (!loaded.ok()) {
@@ -221,23 +278,38 @@ api::ChangeResult Reconciler::reload() {
                                    config_path_.native(), loaded.errors.size()),
             .errors = std::move(loaded.errors)};
   }
-  const model::ObservedState carried = known_of(*loaded.state);
-  api::ChangeResult applied = apply(*loaded.state, carried);
+  model::ObservedState carried = known_of(*loaded.state);
+  // A drain goes with its backend, from the state directory too, or it would come back at a restart.
+  const bool forgets_drains = carried.drained != observed_.drained;
+  const Status saved = forgets_drains ? store_.save_drained(carried.drained) : Done{};
+  api::ChangeResult applied =
+      saved.ok() ? apply(*loaded.state, carried)
+                 : api::ChangeResult{.outcome = Outcome::kRefused, .message = saved.error().message};
   if (applied.outcome == Outcome::kRefused) {
+    if (forgets_drains) keep_drained(observed_.drained);
     config_problem_ = applied.message;
     applied.message += "; the configuration of before stays";
     spdlog::error("reload refused: {}", applied.message);
     noted_ = true;  // what was noted before must still go out
     return applied;
   }
-  desired_ = std::move(*loaded.state);
-  observed_ = carried;
+  take_over(std::move(*loaded.state), std::move(carried), applied.outcome);
   config_problem_.clear();
   config_loaded_unix_s_ = static_cast<int64_t>(unix_ns() / 1'000'000'000);
   set_targets();
   spdlog::info("configuration reloaded from {}: {} services, {} pools", config_path_.native(),
                desired_.services.size(), desired_.pools.size());
   return applied;
+}
+
+// Keeps what apply() has published, or will when the dataplane is back.
+void Reconciler::take_over(model::DesiredState desired, model::ObservedState observed, Outcome outcome) {
+  if (outcome == Outcome::kPending && pending_) {
+    if (accepted_) fallback_ = Accepted{std::move(desired_), std::move(observed_.drained)};
+    accepted_ = false;
+  }
+  desired_ = std::move(desired);
+  observed_ = std::move(observed);
 }
 
 const model::BackendSpec *Reconciler::find_backend(const model::BackendKey &key) const {
@@ -263,11 +335,7 @@ api::ChangeResult no_such_backend(const model::BackendKey &key) {
 api::ChangeResult Reconciler::drain(const model::BackendKey &key) {
   const model::BackendSpec *backend = find_backend(key);
   if (backend == nullptr) return no_such_backend(key);
-  if (observed_.drained.contains(key)) {
-    return {.outcome = Outcome::kUnchanged,
-            .message = key_text(key) + " is drained already",
-            .revision = highest_revision_};
-  }
+  if (observed_.drained.contains(key)) return unchanged(key_text(key) + " is drained already");
   std::set<model::BackendKey> drained = observed_.drained;
   drained.insert(key);
   return set_drained(key, std::move(drained));
@@ -276,21 +344,39 @@ api::ChangeResult Reconciler::drain(const model::BackendKey &key) {
 api::ChangeResult Reconciler::undrain(const model::BackendKey &key) {
   const model::BackendSpec *backend = find_backend(key);
   if (backend == nullptr) return no_such_backend(key);
-  if (backend->drain) {
+  const bool was_drained = observed_.drained.contains(key);
+  api::ChangeResult lifted;
+  if (was_drained) {
+    std::set<model::BackendKey> drained = observed_.drained;
+    drained.erase(key);
+    lifted = set_drained(key, std::move(drained));
+    if (lifted.outcome == Outcome::kRefused) return lifted;
+  }
+  if (find_backend(key)->drain) {
     return {.outcome = Outcome::kConflict,
             .message = fmt::format(
-                "{} is drained by the configuration; take \"drain: true\" or \"weight: 0\" out of {} "
+                "{} is drained by the configuration{}; take \"drain: true\" or \"weight: 0\" out of {} "
                 "and reload",
-                key_text(key), config_path_.native())};
+                key_text(key), was_drained ? " (the operator's own drain is lifted)" : "",
+                config_path_.native())};
   }
-  if (!observed_.drained.contains(key)) {
-    return {.outcome = Outcome::kUnchanged,
-            .message = key_text(key) + " is not drained",
-            .revision = highest_revision_};
+  return was_drained ? lifted : unchanged(key_text(key) + " is not drained");
+}
+
+// That there is nothing to do is no promise that the dataplane has what was done before.
+api::ChangeResult Reconciler::unchanged(const std::string &how) const {
+  if (!pending_ && link_.connected()) {
+    return {.outcome = Outcome::kUnchanged, .message = how, .revision = highest_revision_};
   }
-  std::set<model::BackendKey> drained = observed_.drained;
-  drained.erase(key);
-  return set_drained(key, std::move(drained));
+  const std::string why = link_.connected() ? refusal_ : link_.state();
+  return {.outcome = Outcome::kPending,
+          .message = how + ", but not known to be in force: " + why,
+          .revision = highest_revision_};
+}
+
+void Reconciler::keep_drained(const std::set<model::BackendKey> &drained) {
+  const Status saved = store_.save_drained(drained);
+  if (!saved.ok()) spdlog::error("{}; a restart would find other drained backends", saved.error().message);
 }
 
 // Applies and keeps another set of drained backends; nothing of it when it cannot be kept.
@@ -301,13 +387,13 @@ api::ChangeResult Reconciler::set_drained(const model::BackendKey &key, std::set
   next.drained = std::move(drained);
   api::ChangeResult applied = apply(desired_, next);
   if (applied.outcome == Outcome::kRefused) {
-    const Status restored = store_.save_drained(observed_.drained);
-    if (!restored.ok()) spdlog::error("{}", restored.error().message);
+    keep_drained(observed_.drained);
+    noted_ = true;  // what is in force and what is wanted agree again
     return applied;
   }
   spdlog::info("backend {} {} by the operator", key_text(key),
                next.drained.contains(key) ? "drained" : "undrained");
-  observed_ = std::move(next);
+  take_over(model::DesiredState(desired_), std::move(next), applied.outcome);
   return applied;
 }
 

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,12 +46,16 @@ class Reconciler {
   void tick();
 
   /// A backend's health has changed. The change waits for apply_pending(), so that many go out as one.
-  void note_health(const model::BackendKey &key, model::Health health, const std::string &reason);
+  /// `address` is what was checked: the change says nothing of a backend that has another one by now.
+  void note_health(const model::BackendKey &key, const Address &address, model::Health health,
+                   const std::string &reason);
 
   /// Publishes noted changes, if there are any.
   void apply_pending();
 
-  /// Each answers when the dataplane has the change (or is known to be unreachable).
+  /// Each answers when the dataplane has the change (or is known to be unreachable: then it is pending).
+  /// When the dataplane comes back and refuses what is pending, configuration and drains go back to what
+  /// it accepted last.
   api::ChangeResult reload();
   api::ChangeResult drain(const model::BackendKey &key);
   api::ChangeResult undrain(const model::BackendKey &key);
@@ -73,6 +79,8 @@ class Reconciler {
   bool pending() const { return pending_; }
   /// Why the dataplane refused the last snapshot; empty: it did not.
   const std::string &refusal() const { return refusal_; }
+  /// Why the snapshot in force is not on the dataplane's disk; empty: it is.
+  const std::string &storage_problem() const { return storage_problem_; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -81,6 +89,12 @@ class Reconciler {
   api::ChangeResult apply(const model::DesiredState &desired, const model::ObservedState &observed);
   api::ChangeResult publish(std::shared_ptr<const HeldSnapshot> made,
                             std::shared_ptr<const model::Identifiers> ids);
+  api::ChangeResult unchanged(const std::string &how) const;
+  void take_over(model::DesiredState desired, model::ObservedState observed, Outcome outcome);
+  void fall_back(const std::string &why);
+  void keep_drained(const std::set<model::BackendKey> &drained);
+  void note_storage(const std::string &problem);
+  void publish_again();
   void settle(std::shared_ptr<const HeldSnapshot> made, std::shared_ptr<const model::Identifiers> ids);
   Status recover_from_store();
   void sync_with_dataplane();
@@ -105,6 +119,15 @@ class Reconciler {
   std::shared_ptr<const HeldSnapshot> latest_;
   uint64_t highest_revision_ = 0;  // ever seen: the next is higher
 
+  // What the operator can change, as the dataplane accepted it last, while later changes are pending.
+  // Nothing while none are, or when this sluiced has not had any accepted.
+  struct Accepted {
+    model::DesiredState desired;
+    std::set<model::BackendKey> drained;
+  };
+  std::optional<Accepted> fallback_;
+  bool accepted_ = false;  // desired_ and drains are what the dataplane has
+
   std::string config_problem_;
   int64_t config_loaded_unix_s_ = 0;
   std::string refusal_;
@@ -112,6 +135,9 @@ class Reconciler {
   bool noted_ = false;         // observed_ has changed since the last apply
   bool store_is_old_ = false;  // in_force_ is not stored yet
   Clock::time_point next_store_{};
+  std::string storage_problem_;  // of the dataplane: published again until it is gone
+  std::chrono::seconds storage_backoff_{0};
+  Clock::time_point next_publication_{};
   Clock::time_point next_review_{};  // of removed backends, and of what was refused
 };
 

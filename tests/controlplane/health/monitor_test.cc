@@ -21,7 +21,9 @@ constexpr auto kGiveUp = 30s;
 class News {
  public:
   HealthMonitor::OnChange listener() {
-    return [this](const model::BackendKey &key, model::Health health, const std::string &reason) {
+    return [this](const model::BackendKey &key, const Address &address, model::Health health,
+                  const std::string &reason) {
+      EXPECT_EQ(address, loopback_address(Family::kIpv4));
       const std::lock_guard lock(mutex_);
       heard_.push_back(key.pool + "/" + key.name + " " + health_name(health) + ": " + reason);
       changed_.notify_all();

@@ -90,10 +90,19 @@ TEST(DataplaneClient, publish_passes_the_bytes_sealed) {
   auto client = DataplaneClient::connect(server.path(), kPatience).value();
   const auto revision = client.publish(as_bytes("the snapshot"));
   ASSERT_TRUE(revision.ok()) << revision.error().message;
-  EXPECT_EQ(revision.value(), 8u);
+  EXPECT_EQ(revision.value().revision, 8u);
+  EXPECT_EQ(revision.value().storage_problem, "");
   EXPECT_EQ(received, "the snapshot");
   EXPECT_EQ(seals, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
   EXPECT_FALSE(can_write);
+}
+
+TEST(DataplaneClient, a_snapshot_that_is_not_on_the_dataplanes_disk_is_told_with_the_reason) {
+  EXPECT_EQ(storage_problem({{"revision", 8}, {"stored", false}, {"warning", "disk full"}}), "disk full");
+  EXPECT_EQ(storage_problem({{"revision", 8}, {"stored", false}}), "it does not say why");
+  EXPECT_EQ(storage_problem({{"revision", 8}, {"stored", true}}), "");
+  EXPECT_EQ(storage_problem({{"revision", 0}, {"stored", false}}), "");  // there is nothing to store
+  EXPECT_EQ(storage_problem({{"revision", 8}}), "");
 }
 
 TEST(DataplaneClient, refused_publication_names_the_reason_and_keeps_the_connection) {

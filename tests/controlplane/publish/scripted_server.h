@@ -5,6 +5,7 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -62,7 +63,12 @@ class ScriptedServer {
   }
 
   ~ScriptedServer() {
-    ::shutdown(listener_.get(), SHUT_RDWR);  // wakes accept()
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+      ::shutdown(listener_.get(), SHUT_RDWR);  // wakes accept()
+      if (client_ >= 0) ::shutdown(client_, SHUT_RDWR);
+    }
     thread_.join();
     std::filesystem::remove(path_);
   }
@@ -70,9 +76,20 @@ class ScriptedServer {
   const std::filesystem::path &path() const { return path_; }
 
  private:
-  void serve(const ScriptedAnswer &hello, const Script &script) const {
+  void serve(const ScriptedAnswer &hello, const Script &script) {
     const FileDescriptor client(::accept(listener_.get(), nullptr, nullptr));
     if (!client.valid()) return;
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) return;
+      client_ = client.get();
+    }
+    serve_client(client, hello, script);
+    const std::lock_guard lock(mutex_);
+    client_ = -1;
+  }
+
+  static void serve_client(const FileDescriptor &client, const ScriptedAnswer &hello, const Script &script) {
     const int buffer_size = 2 * kControlMessageMaxSize;
     ::setsockopt(client.get(), SOL_SOCKET, SO_SNDBUF, &buffer_size, sizeof(buffer_size));
     bool said_hello = false;
@@ -122,6 +139,9 @@ class ScriptedServer {
 
   std::filesystem::path path_;
   FileDescriptor listener_;
+  std::mutex mutex_;  // guards what follows
+  bool stopping_ = false;
+  int client_ = -1;  // while it is served
   std::thread thread_;
 };
 

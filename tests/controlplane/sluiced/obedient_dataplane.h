@@ -1,0 +1,90 @@
+// A dataplane that takes, refuses or does not store snapshots as a test says, and comes and goes.
+#ifndef SLUICE_TESTS_CONTROLPLANE_SLUICED_OBEDIENT_DATAPLANE_H
+#define SLUICE_TESTS_CONTROLPLANE_SLUICED_OBEDIENT_DATAPLANE_H
+
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include <sys/stat.h>
+
+#include "controlplane/publish/sealed_memfd.h"
+#include "tests/controlplane/publish/scripted_server.h"
+
+namespace sluice {
+
+class ObedientDataplane {
+ public:
+  ObedientDataplane() { come(); }
+
+  /// It serves one connection each time that it comes.
+  void come() {
+    server_ =
+        std::make_unique<ScriptedServer>("obedient", ScriptedAnswer{good_hello().dump(), {}},
+                                         [this](const nlohmann::json &request, const FileDescriptor &passed) {
+                                           return answer(request, passed);
+                                         });
+  }
+  void go() { server_.reset(); }
+  std::filesystem::path path() const { return server_->path(); }
+
+  /// Refuses publications with this reason; empty: takes them.
+  void refuse(const std::string &reason) { set(&refusal_, reason); }
+  /// Takes publications, but does not store them for this reason; empty: stores them.
+  void fail_to_store(const std::string &reason) { set(&warning_, reason); }
+  /// Hangs up at the next request instead of answering it.
+  void hang_up() { set(&answers_, "no"); }
+
+  int publications() {
+    const std::lock_guard lock(mutex_);
+    return publications_;
+  }
+
+ private:
+  void set(std::string *text, const std::string &value) {
+    const std::lock_guard lock(mutex_);
+    *text = value;
+  }
+
+  ScriptedAnswer answer(const nlohmann::json &request, const FileDescriptor &passed) {
+    const std::lock_guard lock(mutex_);
+    if (!answers_.empty()) return {};
+    nlohmann::json fields = {{"protocol", 1}, {"id", request["id"]}, {"ok", true}};
+    ScriptedAnswer answer;
+    if (request["request"] == "publish") {
+      publications_++;
+      if (refusal_.empty()) {
+        take(passed);
+      } else {
+        fields.update({{"ok", false}, {"error", refusal_}});
+      }
+    }
+    if (request["request"] == "snapshot" && revision_ > 0) answer.descriptors = {in_force_.get()};
+    fields.update({{"revision", revision_}, {"stored", warning_.empty()}});
+    if (!warning_.empty()) fields["warning"] = warning_;
+    answer.text = fields.dump();
+    return answer;
+  }
+
+  void take(const FileDescriptor &passed) {
+    struct stat status {};
+    fstat(passed.get(), &status);
+    SnapshotBytes bytes(static_cast<size_t>(status.st_size));
+    ASSERT_EQ(::pread(passed.get(), bytes.data(), bytes.size(), 0), status.st_size);
+    revision_ = reinterpret_cast<const SnapshotHeader *>(bytes.data())->revision;
+    in_force_ = make_sealed_memfd(bytes).value();
+  }
+
+  std::mutex mutex_;  // guards what follows, but for the server
+  std::string refusal_;
+  std::string warning_;
+  std::string answers_;  // empty: it does
+  uint64_t revision_ = 0;
+  FileDescriptor in_force_;
+  int publications_ = 0;
+  std::unique_ptr<ScriptedServer> server_;  // last: its thread ends first
+};
+
+}  // namespace sluice
+
+#endif

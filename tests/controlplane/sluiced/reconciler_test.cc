@@ -1,0 +1,223 @@
+#include "controlplane/sluiced/reconciler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "controlplane/config/config_loader.h"
+#include "tests/controlplane/sluiced/daemons.h"
+#include "tests/controlplane/sluiced/obedient_dataplane.h"
+
+namespace sluice {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+using enum api::ChangeResult::Outcome;
+
+const model::BackendKey kB1{"web", "b1"};
+const model::BackendKey kB2{"web", "b2"};
+constexpr const char *kOneMember = "[{name: b1, address: 127.0.0.1}]";
+constexpr const char *kNeverChecked = "{type: tcp, port: 9, interval: 1h, timeout: 1h}";
+
+// The control loop in the test's thread, with a dataplane that does as the test says.
+class ReconcilerTest : public testing::Test {
+ protected:
+  void SetUp() override { start(kTwoMembers); }
+
+  void configure(const std::string &members, const std::string &health = "{type: none}") const {
+    write_text(config_path(), config_text(members, health));
+  }
+
+  void start(const std::string &members, const std::string &health = "{type: none}") {
+    reconciler_.reset();
+    dataplane_.go();
+    dataplane_.come();
+    configure(members, health);
+    auto store = StateStore::open(directory_.path() / "state");
+    ASSERT_TRUE(store.ok());
+    auto monitor = HealthMonitor::start(
+        {}, [](const model::BackendKey &, const Address &, model::Health, const std::string &) {});
+    ASSERT_TRUE(monitor.ok());
+    monitor_ = std::move(monitor).value();
+    reconciler_ = std::make_unique<Reconciler>(
+        Reconciler::Parts{.config_path = config_path(),
+                          .desired = load_config_file(config_path()).state.value(),
+                          .store = std::move(store).value(),
+                          .link = DataplaneLink(dataplane_.path()),
+                          .stored_flow_hash_key = {{1, 2, 3}}});
+    const Status started = reconciler_->start(monitor_.get());
+    ASSERT_TRUE(started.ok()) << started.error().message;
+  }
+
+  bool eventually_at_a_tick(const std::function<bool()> &condition) {
+    return eventually([&] {
+      reconciler_->tick();
+      return condition();
+    });
+  }
+
+  // The dataplane goes, and sluiced has seen it.
+  void lose_dataplane() {
+    dataplane_.go();
+    ASSERT_TRUE(eventually_at_a_tick([this] { return !reconciler_->link().connected(); }));
+  }
+
+  void get_dataplane_back() {
+    dataplane_.come();
+    ASSERT_TRUE(eventually_at_a_tick([this] { return reconciler_->link().connected(); }));
+  }
+
+  bool is_configured(const model::BackendKey &key) const {
+    for (const model::Pool &pool : reconciler_->desired().pools) {
+      for (const model::BackendSpec &backend : pool.backends) {
+        if (model::BackendKey{pool.name, backend.name} == key) return true;
+      }
+    }
+    return false;
+  }
+  bool is_drained(const model::BackendKey &key) const {
+    return reconciler_->observed().drained.contains(key);
+  }
+  std::string stored_drains() const { return read_text(directory_.path() / "state" / "drained.json"); }
+  std::filesystem::path config_path() const { return directory_.path() / "sluice.yaml"; }
+
+  TemporaryDirectory directory_;
+  ObedientDataplane dataplane_;
+  std::unique_ptr<HealthMonitor> monitor_;
+  std::unique_ptr<Reconciler> reconciler_;
+};
+
+TEST_F(ReconcilerTest, a_refused_drain_changes_nothing) {
+  dataplane_.refuse("no room");
+  const api::ChangeResult refused = reconciler_->drain(kB1);
+  EXPECT_EQ(refused.outcome, kRefused);
+  EXPECT_THAT(refused.message, HasSubstr("no room"));
+  EXPECT_FALSE(is_drained(kB1));
+  EXPECT_THAT(stored_drains(), Not(HasSubstr("b1")));
+  reconciler_->tick();
+  EXPECT_FALSE(reconciler_->pending());
+  EXPECT_EQ(reconciler_->in_force()->revision(), 1u);
+  dataplane_.refuse("");
+  EXPECT_EQ(reconciler_->drain(kB1).outcome, kApplied);
+}
+
+TEST_F(ReconcilerTest, a_refused_reload_keeps_configuration_and_drains) {
+  ASSERT_EQ(reconciler_->drain(kB2).outcome, kApplied);
+  dataplane_.refuse("no room");
+  configure(kOneMember);
+  EXPECT_EQ(reconciler_->reload().outcome, kRefused);
+  EXPECT_THAT(reconciler_->config_problem(), HasSubstr("no room"));
+  EXPECT_TRUE(is_configured(kB2));
+  EXPECT_TRUE(is_drained(kB2));
+  EXPECT_THAT(stored_drains(), HasSubstr("b2"));
+  reconciler_->tick();
+  EXPECT_FALSE(reconciler_->pending());
+  EXPECT_EQ(reconciler_->in_force()->revision(), 2u);
+}
+
+TEST_F(ReconcilerTest, a_pending_change_that_is_refused_later_falls_back_to_what_was_accepted) {
+  ASSERT_EQ(reconciler_->drain(kB2).outcome, kApplied);
+  lose_dataplane();
+  configure(kOneMember);
+  EXPECT_EQ(reconciler_->reload().outcome, kPending);
+  EXPECT_EQ(reconciler_->drain(kB1).outcome, kPending);
+  EXPECT_FALSE(is_configured(kB2));
+  dataplane_.refuse("no room");
+  get_dataplane_back();
+  EXPECT_TRUE(is_configured(kB2));
+  EXPECT_TRUE(is_drained(kB2));
+  EXPECT_FALSE(is_drained(kB1));
+  EXPECT_THAT(stored_drains(), HasSubstr("b2"));
+  EXPECT_THAT(stored_drains(), Not(HasSubstr("b1")));
+  EXPECT_THAT(reconciler_->config_problem(), HasSubstr("no room"));
+  EXPECT_TRUE(eventually_at_a_tick([this] { return !reconciler_->pending(); }));
+  EXPECT_EQ(reconciler_->in_force()->revision(), 2u);
+}
+
+TEST_F(ReconcilerTest, a_pending_change_is_in_force_once_the_dataplane_is_back) {
+  lose_dataplane();
+  configure(kOneMember);
+  EXPECT_EQ(reconciler_->reload().outcome, kPending);
+  get_dataplane_back();
+  EXPECT_FALSE(is_configured(kB2));
+  EXPECT_FALSE(reconciler_->pending());
+  EXPECT_EQ(reconciler_->in_force()->revision(), 2u);
+  // From here on this is what was accepted last.
+  dataplane_.refuse("no room");
+  EXPECT_EQ(reconciler_->drain(kB1).outcome, kRefused);
+  EXPECT_FALSE(is_configured(kB2));
+}
+
+TEST_F(ReconcilerTest, a_repeated_change_is_pending_while_the_first_one_is) {
+  lose_dataplane();
+  EXPECT_EQ(reconciler_->drain(kB1).outcome, kPending);
+  EXPECT_EQ(reconciler_->drain(kB1).outcome, kPending);
+  EXPECT_THAT(reconciler_->drain(kB1).message, HasSubstr("not known to be in force"));
+  EXPECT_EQ(reconciler_->undrain(kB2).outcome, kPending);
+  get_dataplane_back();
+  EXPECT_EQ(reconciler_->drain(kB1).outcome, kUnchanged);
+}
+
+TEST_F(ReconcilerTest, a_drain_goes_with_its_backend) {
+  ASSERT_EQ(reconciler_->drain(kB2).outcome, kApplied);
+  configure(kOneMember);
+  ASSERT_EQ(reconciler_->reload().outcome, kApplied);
+  EXPECT_THAT(stored_drains(), Not(HasSubstr("b2")));
+  start(kTwoMembers);
+  EXPECT_FALSE(is_drained(kB2));
+}
+
+TEST_F(ReconcilerTest, a_drain_goes_with_its_backend_while_sluiced_is_away_too) {
+  ASSERT_EQ(reconciler_->drain(kB2).outcome, kApplied);
+  start(kOneMember);
+  EXPECT_THAT(stored_drains(), Not(HasSubstr("b2")));
+}
+
+TEST_F(ReconcilerTest, undrain_lifts_the_operators_drain_though_the_configuration_drains_too) {
+  ASSERT_EQ(reconciler_->drain(kB1).outcome, kApplied);
+  configure("[{name: b1, address: 127.0.0.1, drain: true}, {name: b2, address: \"::1\"}]");
+  ASSERT_NE(reconciler_->reload().outcome, kRefused);
+  EXPECT_TRUE(is_drained(kB1));
+  const api::ChangeResult conflict = reconciler_->undrain(kB1);
+  EXPECT_EQ(conflict.outcome, kConflict);
+  EXPECT_THAT(conflict.message, HasSubstr("operator's own drain is lifted"));
+  EXPECT_FALSE(is_drained(kB1));
+  EXPECT_THAT(stored_drains(), Not(HasSubstr("b1")));
+  EXPECT_THAT(reconciler_->undrain(kB1).message, Not(HasSubstr("lifted")));
+}
+
+TEST_F(ReconcilerTest, a_snapshot_that_was_not_stored_is_published_until_it_is) {
+  dataplane_.fail_to_store("disk full");
+  ASSERT_EQ(reconciler_->drain(kB1).outcome, kApplied);
+  EXPECT_EQ(reconciler_->storage_problem(), "disk full");
+  const int before = dataplane_.publications();
+  EXPECT_TRUE(eventually_at_a_tick([&] { return dataplane_.publications() > before; }));
+  EXPECT_EQ(reconciler_->storage_problem(), "disk full");
+  dataplane_.fail_to_store("");
+  EXPECT_TRUE(eventually_at_a_tick([&] { return reconciler_->storage_problem().empty(); }));
+  EXPECT_EQ(reconciler_->in_force()->revision(), 2u);
+}
+
+TEST_F(ReconcilerTest, a_snapshot_that_was_not_stored_before_the_start_is_published_again) {
+  dataplane_.fail_to_store("disk full");
+  start(kTwoMembers);
+  EXPECT_EQ(reconciler_->storage_problem(), "disk full");
+}
+
+TEST_F(ReconcilerTest, health_of_another_address_says_nothing) {
+  configure("[{name: b1, address: 127.0.0.7}]", kNeverChecked);
+  ASSERT_NE(reconciler_->reload().outcome, kRefused);
+  reconciler_->note_health(kB1, *parse_address("127.0.0.1"), model::Health::kUp, "late");
+  EXPECT_EQ(reconciler_->observed().health_of(kB1), model::Health::kUnknown);
+  reconciler_->note_health(kB1, *parse_address("127.0.0.7"), model::Health::kUp, "in time");
+  EXPECT_EQ(reconciler_->observed().health_of(kB1), model::Health::kUp);
+}
+
+TEST_F(ReconcilerTest, a_request_that_loses_the_dataplane_tells_why) {
+  dataplane_.hang_up();
+  EXPECT_EQ(reconciler_->drain(kB1).outcome, kPending);
+  EXPECT_THAT(reconciler_->link().state(), HasSubstr("closed by the dataplane"));
+}
+
+}  // namespace
+}  // namespace sluice
