@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 
 import screen
+from judge import Kill, dropped, judge_held, judge_requests
 from testbed import topology
 from testbed.appliance import Appliance
 from testbed.builder import Testbed
 from testbed.configuration import POOL, SERVICE_MAGLEV, members_of
-from testbed.load import Failure, Load, LoadResult, http_targets
+from testbed.load import Connection, Failure, Load, LoadResult, http_targets
 from testbed.processes import wait_until
 
 _HELD_CONNECTIONS = 200
@@ -43,7 +44,7 @@ class Stage:
         self._testbed = testbed
         self._appliance = appliance
         self._held: Load | None = None
-        self._killed: dict[str, float] = {}  # backend: when its nginx was killed (CLOCK_MONOTONIC)
+        self._kills: dict[str, Kill] = {}  # of nginx, by backend
         self.score = Score()
 
     def start(self) -> None:
@@ -83,21 +84,24 @@ class Stage:
         screen.title("Kill b3's nginx while requests go on")
         backend = topology.backend_of_number(3)
         servers = self._testbed.servers(backend)
+        share = self._appliance.backends()[backend.name]["slot_share"]
         with Load(self._testbed, "requests", 0, options=["--concurrency", "8"]) as load:
             load.wait_until_done(_REQUESTS_BEFORE_KILL)
-            killed = time.monotonic()
-            self._killed[backend.name] = killed
+            began = time.monotonic()
             servers.kill_nginx()
+            kill = self._kills[backend.name] = Kill(began, time.monotonic())
             self._appliance.wait_for_states({backend.name: "down"})
             detected = time.monotonic()
             load.wait_until_done(load.done + _REQUESTS_AFTER_DETECTION)
             result = load.stop()
-        before = [one for one in load.failures if one.ended >= killed and one.began < detected]
-        others = [one for one in load.failures if one not in before]
-        self.score.count(result, others)
-        screen.say(f"two failed checks took it out after {detected - killed:.1f} s. {len(before)} requests failed until "
-                   "then, refused by")
-        screen.say(f"its kernel, as nobody could know; of those that began later, {len(others)} failed")
+        attempts = load.attempts_between(kill.began, detected)
+        verdict = judge_requests(load.failures, kill, detected, attempts, share)
+        self.score.count(result, verdict.blamed)
+        screen.say(f"two failed checks took it out after {detected - kill.began:.1f} s. Of {attempts} requests until then "
+                   f"{len(verdict.excused)} were refused by")
+        screen.say(f"its kernel, about its share of {share:.0%}, as nobody could know. {len(verdict.blamed)} others failed, "
+                   "of")
+        screen.say(f"{result.requests + result.failed} before, meanwhile and afterwards")
         servers.start_nginx()
         self._appliance.wait_for_states({backend.name: "up"})
         screen.say("nginx was started again: b3 is back")
@@ -117,17 +121,18 @@ class Stage:
         moved = sum(1 for old, new in zip(before, after) if old != new)
         gained = sum(1 for new in after if new == new_id)
         connections = self._connections()
-        kept = [key for key in connections_before if key in connections]
-        strayed = [key for key in kept if connections[key] != connections_before[key]]
+        held = self._still_held()
+        kept = [one for one in held if one in connections_before and one in connections]
+        strayed = [one for one in kept if connections[one] != connections_before[one]]
         screen.table(["", "moved", "of", "share"], [
             ["slots", moved, len(after), f"{moved / len(after):.2%}"],
             [f"  to {added.name}, as they must", gained, len(after), f"{gained / len(after):.2%}"],
             ["  between the others", moved - gained, len(after), f"{(moved - gained) / len(after):.2%}"],
-            ["established connections", len(strayed), len(kept), f"{len(strayed) / max(1, len(kept)):.2%}"]])
+            ["long-lived connections", len(strayed), len(kept), f"{len(strayed) / max(1, len(kept)):.2%}"]])
         screen.say(f"({moved / len(after):.0%} of the connections would have changed their backend without the connection "
                    "table)")
-        if len(kept) < _HELD_CONNECTIONS // 2:
-            self.score.blame(f"the connection table lists {len(kept)} of {_HELD_CONNECTIONS} long-lived connections")
+        if len(kept) < len(held):
+            self.score.blame(f"the connection table lists {len(kept)} of {len(held)} long-lived connections")
         if strayed:
             self.score.blame(f"{len(strayed)} established connections changed their backend")
         self._table(self._send(requests))
@@ -142,17 +147,16 @@ class Stage:
             self._held = load
             yield
             result = load.stop()
-        expected = [one for one in load.failures if self._was_killed(one)]
-        others = [one for one in load.failures if not self._was_killed(one)]
-        self.score.count(result, others)
+        verdict = judge_held(load.failures, self._kills)
+        self.score.count(result, verdict.blamed)
         screen.title("The long-lived connections")
         survived = _HELD_CONNECTIONS - len(load.failures)
         screen.say(f"{survived} of {_HELD_CONNECTIONS} held through all of this ({result.requests} requests on them), "
-                   f"{len(expected)} ended with")
-        screen.say(f"the nginx that was killed, {len(others)} others broke")
+                   f"{len(verdict.excused)} ended with")
+        screen.say(f"the nginx that was killed, {len(verdict.blamed)} others broke")
 
     def show_accounts(self) -> None:
-        """Every received packet is in exactly one verdict."""
+        """Every received packet is in exactly one verdict, and none was dropped."""
         screen.title("Every packet is accounted for")
 
         def settled() -> bool:
@@ -164,10 +168,12 @@ class Stage:
         screen.table(["verdict", "packets"],
                      [[name, packets] for name, packets in counters.verdicts.items() if packets])
         screen.say(f"sum {counters.sum_of_verdicts()}, received {counters.received_packets}")
+        for line in dropped(counters.verdicts):
+            self.score.blame(line)
 
-    def _was_killed(self, failure: Failure) -> bool:
-        killed = self._killed.get(failure.backend or "")
-        return killed is not None and failure.ended >= killed
+    def _still_held(self) -> list[Connection]:
+        assert self._held is not None
+        return self._held.still_held()
 
     def _send(self, requests: int) -> LoadResult:
         progress = screen.Progress(f"{requests} requests")
@@ -190,8 +196,8 @@ class Stage:
                          f"{slots[backend.name]['slot_share']:.1%}"])
         screen.table(["backend", "IPv4", "IPv6", "both", "share", "slots"], rows)
 
-    def _connections(self) -> dict[tuple[str, int, str, int], str]:
-        """Established TCP connections of the long-lived kind: their backends."""
+    def _connections(self) -> dict[Connection, str]:
+        """Established TCP connections in the connection table: their backends."""
         answer = self._appliance.query("connections", "--service", SERVICE_MAGLEV, "--limit", "100000")
-        return {(one["client"], one["client_port"], one["vip"], one["vip_port"]): one["backend"]
+        return {Connection(one["client"], one["client_port"], one["vip"], one["vip_port"]): one["backend"]
                 for one in answer["connections"] if one["state"] == "established"}

@@ -7,11 +7,12 @@
             name is broken, and stays so.
 
 Every response's body names the backend. Prints one JSON object per line, with "event":
-  progress  done, failed                                    four times a second
-  failure   target, backend, error, began, ended            backend: of an earlier answer on the
-            connection, or null; began, ended: seconds of CLOCK_MONOTONIC
-  held      count                                           `hold`: every connection had its first answer
+  progress  done, failed, at                                twenty times a second
+  failure   target, backend, error, port, began, ended      backend: of an earlier answer on the
+            connection, or null; port: the client's, or null
+  held      connections [[address, port, target], ...]      `hold`: every connection had its first answer
   result    done, failed, by_target {target: {backend: n}}; `hold`: done counts connections, and requests too
+at, began, ended: seconds of CLOCK_MONOTONIC.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import sys
 import time
 
 _TIMEOUT_S = 15.0
-_PROGRESS_INTERVAL_S = 0.25
+_PROGRESS_INTERVAL_S = 0.05
 _LIMIT_BYTES = 1 << 16
 
 
@@ -53,15 +54,15 @@ class Load:
     def emit(self, event: str, **fields: object) -> None:
         print(json.dumps({"event": event, **fields}), flush=True)
 
-    def failure(self, target: str, backend: str | None, error: BaseException, began: float) -> None:
+    def failure(self, target: str, backend: str | None, error: BaseException, port: int | None, began: float) -> None:
         self.failed += 1
         text = f"{type(error).__name__}: {error}".rstrip(": ")
-        self.emit("failure", target=target, backend=backend, error=text, began=began, ended=time.monotonic())
+        self.emit("failure", target=target, backend=backend, error=text, port=port, began=began, ended=time.monotonic())
 
     async def report_progress(self) -> None:
         while True:
             await asyncio.sleep(_PROGRESS_INTERVAL_S)
-            self.emit("progress", done=self.done, failed=self.failed)
+            self.emit("progress", done=self.done, failed=self.failed, at=time.monotonic())
 
     def result(self) -> None:
         self.emit("result", done=self.done, failed=self.failed, requests=self.requests,
@@ -71,6 +72,11 @@ class Load:
 async def connect(target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     address, port = split_target(target)
     return await asyncio.open_connection(address, port, limit=_LIMIT_BYTES)
+
+
+def address_of(writer: asyncio.StreamWriter) -> tuple[str, int]:
+    """The client's own address and port."""
+    return writer.get_extra_info("sockname")[:2]
 
 
 async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str,
@@ -100,7 +106,7 @@ async def request_once(load: Load, target: str) -> None:
         load.done += 1
         load.by_target[target][body] += 1
     except (OSError, TimeoutError, asyncio.IncompleteReadError, BadResponse, KeyError, ValueError) as error:
-        load.failure(target, None, error, began)
+        load.failure(target, None, error, address_of(writer)[1] if writer else None, began)
     finally:
         if writer is not None:
             writer.close()
@@ -123,8 +129,8 @@ async def send_requests(load: Load) -> None:
     await asyncio.gather(*(work() for _ in range(load.arguments.concurrency)))
 
 
-async def hold_one(load: Load, target: str, first_answer: asyncio.Semaphore) -> None:
-    """One connection for as long as the load runs."""
+async def hold_one(load: Load, target: str, first_answer: asyncio.Semaphore, held: list) -> None:
+    """One connection for as long as the load runs; goes into `held` with its first answer."""
     began = time.monotonic()
     writer = None
     backend = None
@@ -135,6 +141,7 @@ async def hold_one(load: Load, target: str, first_answer: asyncio.Semaphore) -> 
         load.requests += 1
         load.done += 1
         load.by_target[target][backend] += 1
+        held.append([*address_of(writer), target])
         first_answer.release()
         while not await _stopped_within(load, load.arguments.interval):
             async with asyncio.timeout(_TIMEOUT_S):
@@ -143,7 +150,7 @@ async def hold_one(load: Load, target: str, first_answer: asyncio.Semaphore) -> 
                 raise BadResponse(f"connection of {backend} was answered by {again}")
             load.requests += 1
     except (OSError, TimeoutError, asyncio.IncompleteReadError, BadResponse, KeyError, ValueError) as error:
-        load.failure(target, backend, error, began)
+        load.failure(target, backend, error, address_of(writer)[1] if writer else None, began)
         if backend is None:
             first_answer.release()
     finally:
@@ -164,12 +171,13 @@ async def hold(load: Load) -> None:
     """Opens the connections `concurrency` at a time, then keeps them."""
     first_answer = asyncio.Semaphore(load.arguments.concurrency)
     tasks = []
+    held: list = []
     for _, target in zip(range(load.arguments.count), itertools.cycle(load.arguments.target)):
         await first_answer.acquire()
-        tasks.append(asyncio.create_task(hold_one(load, target, first_answer)))
+        tasks.append(asyncio.create_task(hold_one(load, target, first_answer, held)))
     for _ in range(load.arguments.concurrency):
         await first_answer.acquire()
-    load.emit("held", count=load.done)
+    load.emit("held", connections=held)
     await asyncio.gather(*tasks)
 
 

@@ -29,9 +29,24 @@ def http_targets(port: int = topology.HTTP_PORT) -> list[str]:
 class Failure:
     target: str
     backend: str | None  # of an earlier answer on the same connection
-    error: str
+    error: str  # begins with the name of its kind, as Python calls it
+    port: int | None  # the client's
     began: float  # seconds of CLOCK_MONOTONIC
     ended: float
+
+    @property
+    def kind(self) -> str:
+        return self.error.partition(":")[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Connection:
+    """A held connection, as the connection table names it."""
+
+    client: str
+    client_port: int
+    vip: str
+    vip_port: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +73,9 @@ class Load:
         for target in targets or http_targets():
             argv += ["--target", target]
         self.done = 0
-        self.held = 0
         self.failures: list[Failure] = []
+        self._progress: list[tuple[float, int]] = []  # when, and how many were done
+        self._held: list[Connection] | None = None
         self._result: LoadResult | None = None
         self._process = subprocess.Popen(enter(testbed.network.client, argv), stdin=subprocess.DEVNULL,
                                          stdout=subprocess.PIPE, text=True)
@@ -81,8 +97,21 @@ class Load:
 
     def wait_until_held(self, timeout_s: float = 60) -> int:
         """`hold`: until each connection had its first answer or failed; how many are held."""
-        wait_until(lambda: self.held > 0 or self.is_over, timeout_s, "the first answer on each held connection")
-        return self.held
+        wait_until(lambda: self._held is not None or self.is_over, timeout_s, "the first answer on each held connection")
+        return len(self._held or [])
+
+    def still_held(self) -> list[Connection]:
+        """`hold`: the connections that have not failed until now."""
+        broken = {(one.target, one.port) for one in self.failures}
+        return [one for one in self._held or [] if (_target_of(one), one.client_port) not in broken]
+
+    def attempts_between(self, began: float, ended: float) -> int:
+        """`requests`: those that were under way at some time between these (seconds of CLOCK_MONOTONIC), give
+        or take what is answered in a twentieth of a second."""
+        before = max((done for at, done in self._progress if at <= began), default=0)
+        after = min((done for at, done in self._progress if at >= ended), default=self.done)
+        failed = sum(1 for one in self.failures if one.ended >= began and one.began <= ended)
+        return after - before + failed
 
     def wait_until_done(self, count: int, timeout_s: float = 60) -> None:
         """Until `count` requests have been answered."""
@@ -113,10 +142,21 @@ class Load:
             kind = event.pop("event")
             if kind == "progress":
                 self.done = event["done"]
+                self._progress.append((event["at"], event["done"]))
             elif kind == "failure":
                 self.failures.append(Failure(**event))
             elif kind == "held":
-                self.held = event["count"]
+                self._held = [_connection(*one) for one in event["connections"]]
             else:
                 self._result = LoadResult(**event)
                 self.done = event["done"]
+
+
+def _connection(address: str, port: int, target: str) -> Connection:
+    vip, _, vip_port = target.rpartition(":")
+    return Connection(address, port, vip.strip("[]"), int(vip_port))
+
+
+def _target_of(connection: Connection) -> str:
+    vip = f"[{connection.vip}]" if ":" in connection.vip else connection.vip
+    return f"{vip}:{connection.vip_port}"
