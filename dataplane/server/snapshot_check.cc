@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 #include <vector>
 
@@ -83,13 +84,8 @@ class Checker {
 
 Error failure(std::string message) { return Error{std::move(message)}; }
 
-Status Checker::check_header() {
-  if (reinterpret_cast<uintptr_t>(bytes_.data()) % kSectionAlignment != 0)
-    return failure("snapshot: memory does not start at a multiple of 64 bytes");
-  if (bytes_.size() < sizeof(SnapshotHeader))
-    return failure(fmt::format("snapshot: {} bytes are too few for its header of {}: it is cut short",
-                               bytes_.size(), sizeof(SnapshotHeader)));
-  const SnapshotHeader &h = header();
+/// What the header of a snapshot of `size` bytes says of itself.
+Status check_own_fields(const SnapshotHeader &h, uint64_t size) {
   if (h.magic != SLUICE_SNAPSHOT_MAGIC)
     return failure(fmt::format("header.magic: {:#x} is not a snapshot's {:#x}", h.magic,
                                uint64_t{SLUICE_SNAPSHOT_MAGIC}));
@@ -101,11 +97,25 @@ Status Checker::check_header() {
   if (h.header_size != sizeof(SnapshotHeader))
     return failure(
         fmt::format("header.header_size: {} bytes, expected {}", h.header_size, sizeof(SnapshotHeader)));
-  if (h.total_size != bytes_.size())
-    return failure(fmt::format("header.total_size: {} bytes, but there are {}", h.total_size, bytes_.size()));
+  if (h.total_size != size)
+    return failure(fmt::format("header.total_size: {} bytes, but there are {}", h.total_size, size));
   if (h.total_size % 8 != 0)
     return failure(fmt::format("header.total_size: {} is not a multiple of 8", h.total_size));
   return Done{};
+}
+
+Status check_has_header(uint64_t size) {
+  if (size >= sizeof(SnapshotHeader)) return Done{};
+  return failure(fmt::format("snapshot: {} bytes are too few for its header of {}: it is cut short", size,
+                             sizeof(SnapshotHeader)));
+}
+
+Status Checker::check_header() {
+  if (reinterpret_cast<uintptr_t>(bytes_.data()) % kSectionAlignment != 0)
+    return failure("snapshot: memory does not start at a multiple of 64 bytes");
+  Status long_enough = check_has_header(bytes_.size());
+  if (!long_enough.ok()) return long_enough;
+  return check_own_fields(header(), bytes_.size());
 }
 
 Status Checker::check_sections() {
@@ -174,6 +184,21 @@ Status Checker::check_string(std::string_view section, size_t index, std::string
   return Done{};
 }
 
+/// A service's, or a backend's: the same four fields.
+template <typename Record>
+Status check_timeouts(std::string_view section, size_t index, const Record &record) {
+  const std::pair<std::string_view, uint16_t> timeouts[] = {
+      {"embryonic_timeout_s", record.embryonic_timeout_s},
+      {"established_timeout_s", record.established_timeout_s},
+      {"closing_timeout_s", record.closing_timeout_s},
+      {"udp_timeout_s", record.udp_timeout_s}};
+  for (const auto &[field, seconds] : timeouts)
+    if (seconds == 0 || seconds > SLUICE_MAX_TIMEOUT_S)
+      return failure(fmt::format("{}[{}].{}: {} is not between 1 and {}", section, index, field, seconds,
+                                 SLUICE_MAX_TIMEOUT_S));
+  return Done{};
+}
+
 Status Checker::check_backends() {
   const auto backends = records<Backend>(header().backends);
   if (header().next_backend_identifier > kMaxBackends)
@@ -200,6 +225,8 @@ Status Checker::check_backends() {
     if (backend.state != kBackendUp && backend.weight != 0)
       return wrong("weight", backend.weight, "of a backend that takes no new connections must be 0");
     if (backend.removed > 1) return wrong("removed", backend.removed, "is neither 0 nor 1");
+    Status timeouts = check_timeouts("backends", i, backend);
+    if (!timeouts.ok()) return timeouts;
     Status pool = check_string("backends", i, "pool", backend.pool);
     if (!pool.ok()) return pool;
     Status name = check_string("backends", i, "name", backend.name);
@@ -235,15 +262,8 @@ Status Checker::check_services() {
     if (uint64_t{service.first_slot} + service.slot_count > slots)
       return failure(fmt::format("services[{}].first_slot: {} with slot_count {} ends after the {} slots", i,
                                  service.first_slot, service.slot_count, slots));
-    const std::pair<std::string_view, uint16_t> timeouts[] = {
-        {"embryonic_timeout_s", service.embryonic_timeout_s},
-        {"established_timeout_s", service.established_timeout_s},
-        {"closing_timeout_s", service.closing_timeout_s},
-        {"udp_timeout_s", service.udp_timeout_s}};
-    for (const auto &[field, seconds] : timeouts)
-      if (seconds == 0 || seconds > SLUICE_MAX_TIMEOUT_S)
-        return failure(fmt::format("services[{}].{}: {} is not between 1 and {}", i, field, seconds,
-                                   SLUICE_MAX_TIMEOUT_S));
+    Status timeouts = check_timeouts("services", i, service);
+    if (!timeouts.ok()) return timeouts;
     Status name = check_string("services", i, "name", service.name);
     if (!name.ok()) return name;
   }
@@ -337,6 +357,14 @@ Status Checker::check_vips() {
 }
 
 }  // namespace
+
+Status check_snapshot_header(std::span<const std::byte> first_bytes, uint64_t size) {
+  Status long_enough = check_has_header(std::min<uint64_t>(first_bytes.size(), size));
+  if (!long_enough.ok()) return long_enough;
+  SnapshotHeader header = {};
+  std::memcpy(&header, first_bytes.data(), sizeof(header));
+  return check_own_fields(header, size);
+}
 
 Status check_snapshot(std::span<const std::byte> bytes) { return Checker(bytes).run(); }
 

@@ -1,5 +1,6 @@
 #include "dataplane/server/snapshot_store.h"
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -15,6 +16,7 @@ namespace sluice {
 namespace {
 
 constexpr int kNeededSeals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW;
+constexpr size_t kBlock = 512;  // bytes: the unit of st_blocks (stat(2))
 
 std::string errno_text() { return std::strerror(errno); }  // NOLINT(concurrency-mt-unsafe)
 
@@ -36,6 +38,14 @@ Status sync_directory(const std::filesystem::path &file) {
   return Done{};
 }
 
+/// Whether a file of `size` bytes begins as a snapshot of that size does.
+Status check_beginning(int fd, size_t size) {
+  std::array<std::byte, sizeof(SnapshotHeader)> first = {};
+  const ssize_t length = ::pread(fd, first.data(), first.size(), 0);
+  if (length < 0) return Error{"snapshot: cannot read: " + errno_text()};
+  return check_snapshot_header({first.data(), static_cast<size_t>(length)}, size);
+}
+
 }  // namespace
 
 Result<std::shared_ptr<const MappedSnapshot>> MappedSnapshot::from_memfd(UniqueFd memfd) {
@@ -51,6 +61,13 @@ Result<std::shared_ptr<const MappedSnapshot>> MappedSnapshot::from_memfd(UniqueF
   if (::fstat(memfd.get(), &info) != 0) return Error{"snapshot: fstat: " + errno_text()};
   const auto size = static_cast<size_t>(info.st_size);
   if (size == 0) return Error{"snapshot: the memfd is empty"};
+  const Status plausible = check_beginning(memfd.get(), size);
+  if (!plausible.ok()) return plausible.error();
+  // Reading a hole gives it memory, on our account and for as long as the memfd lives.
+  if (static_cast<size_t>(info.st_blocks) * kBlock < size)
+    return Error{fmt::format(
+        "snapshot: the memfd has {} bytes, but memory for {}: write all of it before it is passed", size,
+        static_cast<size_t>(info.st_blocks) * kBlock)};
   // Private, since kernels before 6.7 refuse a shared mapping of a memfd that is sealed against writing;
   // the pages are the memfd's own all the same.
   void *address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, memfd.get(), 0);
@@ -104,6 +121,8 @@ Result<std::shared_ptr<const MappedSnapshot>> SnapshotStore::load() const {
   if (!S_ISREG(info.st_mode) || info.st_size == 0)
     return Error{fmt::format("{}: is empty or no regular file", path_.string())};
   const auto size = static_cast<size_t>(info.st_size);
+  const Status plausible = check_beginning(file.get(), size);
+  if (!plausible.ok()) return Error{fmt::format("{}: {}", path_.string(), plausible.error().message)};
   void *address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (address == MAP_FAILED)  // NOLINT(performance-no-int-to-ptr)
     return Error{fmt::format("{}: cannot map {} bytes: {}", path_.string(), size, errno_text())};

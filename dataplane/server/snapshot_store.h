@@ -19,7 +19,8 @@ namespace sluice {
 class MappedSnapshot {
  public:
   /// Maps `memfd`, which must be a memfd sealed with F_SEAL_WRITE, F_SEAL_SHRINK and F_SEAL_GROW.
-  /// Errors: not a memfd, seals missing, or what check_snapshot says.
+  /// A memfd with holes or without a snapshot's header is refused before it costs memory here.
+  /// Errors: not a memfd, seals missing, holes, or what check_snapshot says.
   [[nodiscard]] static Result<std::shared_ptr<const MappedSnapshot>> from_memfd(UniqueFd memfd);
 
   /// Copies `bytes` into a sealed memfd of its own and maps that. Errors as from_memfd.

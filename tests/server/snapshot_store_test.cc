@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -88,6 +89,46 @@ TEST(MappedSnapshot, refuses_an_empty_memfd_and_a_bad_snapshot) {
   AlignedBytes bytes = example(1);
   bytes[300] ^= std::byte{1};
   EXPECT_THAT(error_of(MappedSnapshot::from_memfd(memfd_of(bytes, seals))), HasSubstr("checksum"));
+}
+
+/// A sealed memfd of `size` bytes of which only `written` take memory; its header says that it is a snapshot.
+UniqueFd sparse_memfd(off_t size, size_t written) {
+  AlignedBytes bytes = example(1);
+  bytes.resize(std::min(bytes.size(), written));
+  if (bytes.size() >= sizeof(SnapshotHeader))
+    reinterpret_cast<SnapshotHeader *>(bytes.data())->total_size = static_cast<uint64_t>(size);
+  UniqueFd fd(::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  EXPECT_EQ(::write(fd.get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  EXPECT_EQ(::ftruncate(fd.get(), size), 0);
+  EXPECT_EQ(::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW), 0);
+  return fd;
+}
+
+/// Bytes of memory that a memfd takes.
+off_t memory_of(const UniqueFd &memfd) {
+  struct stat info = {};
+  EXPECT_EQ(::fstat(memfd.get(), &info), 0);
+  return info.st_blocks * 512;
+}
+
+TEST(MappedSnapshot, gives_no_memory_to_a_memfd_that_it_refuses) {
+  constexpr off_t kSize = 64 << 20;
+  for (const size_t written : {size_t{0}, size_t{100}, size_t{1000}}) {
+    const UniqueFd memfd = sparse_memfd(kSize, written);
+    const off_t before = memory_of(memfd);
+    ASSERT_LT(before, kSize);
+    const std::string error = error_of(MappedSnapshot::from_memfd(UniqueFd(::dup(memfd.get()))));
+    EXPECT_THAT(error, HasSubstr(written < sizeof(SnapshotHeader) ? "header." : "but memory for 4096"));
+    EXPECT_EQ(memory_of(memfd), before);
+  }
+}
+
+TEST(SnapshotStore, does_not_copy_a_file_whose_header_is_not_a_snapshots) {
+  const TemporaryDirectory directory;
+  const auto path = directory.path() / "snapshot";
+  std::ofstream(path) << "something else";
+  std::filesystem::resize_file(path, uintmax_t{1} << 40);
+  EXPECT_THAT(error_of(SnapshotStore(path).load()), HasSubstr("header.magic"));
 }
 
 TEST(SnapshotStore, loads_what_was_saved_last) {
