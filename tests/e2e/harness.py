@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import json
 import pathlib
 import random
 import socket
@@ -16,6 +17,7 @@ from testbed.appliance import Appliance, DataplaneOptions, client_argv
 from testbed.builder import Testbed
 from testbed.commands import enter, run, socket_in
 from testbed.configuration import members_of
+from testbed.network import BALANCER_FABRIC_PORT
 from testbed.signals import uninterrupted
 
 FAMILIES = ((socket.AF_INET, topology.VIP_IPV4), (socket.AF_INET6, topology.VIP_IPV6))
@@ -23,6 +25,7 @@ VIP_URLS = (f"http://{topology.VIP_IPV4}", f"http://[{topology.VIP_IPV6}]")
 _CURL_TIMEOUT_S = 60
 _DOWNLOAD_TIMEOUT_S = 120
 _UPLOAD_BYTES = 20_000_000
+_NEEDLESS_RETRANSMISSIONS = ("TcpExtTCPLossProbes", "TcpExtTCPSpuriousRTOs", "TcpExtTCPDSACKRecv")
 
 
 @dataclasses.dataclass
@@ -39,6 +42,14 @@ _settings = _Settings()
 def configure(build: pathlib.Path, prefix: str) -> None:
     _settings.build = build
     _settings.prefix = prefix
+
+
+@dataclasses.dataclass(frozen=True)
+class WireOffset:
+    """How many frames more the wire has counted than the port."""
+
+    received: int
+    sent: int
 
 
 class BalancedTestbed(unittest.TestCase):
@@ -140,12 +151,58 @@ class BalancedTestbed(unittest.TestCase):
                 self.fail(f"{what}: not within {timeout_s:g} s")
             time.sleep(0.02)
 
+    def wire(self) -> tuple[int, int]:
+        """Frames that the fabric has given to the balancer's interface and has got of it, by the kernel's own
+        count."""
+        shown = json.loads(run(["ip", "-n", self.testbed.network.fabric, "-s", "-j", "link", "show",
+                                BALANCER_FABRIC_PORT]))
+        return shown[0]["stats64"]["tx"]["packets"], shown[0]["stats64"]["rx"]["packets"]
+
+    def wire_offset(self) -> "WireOffset":
+        """How far the counts of the wire and of the port are apart now."""
+        given, got = self.wire()
+        counters = self.appliance.counters()
+        return WireOffset(given - counters.received_packets,
+                          got - counters.transmitted_packets - counters.kernel_packets)
+
+    def settled_offset(self) -> "WireOffset":
+        """Of frames from before the port was DPDK's: constant from now on, unless a frame is lost."""
+        offsets: list[WireOffset] = []
+
+        def settled() -> bool:
+            offsets.append(self.wire_offset())
+            return len(offsets) > 5 and len(set(offsets[-5:])) == 1
+
+        self.wait_until(settled, "the difference between the wire's counts and the port's stays")
+        return offsets[-1]
+
+    def wait_until_accounted(self, offset: "WireOffset") -> None:
+        """Until the port has received what it was given, each of these packets has its verdict, and the wire
+        has got what the port sent."""
+
+        def accounted() -> bool:
+            counters = self.appliance.counters()
+            return self.wire_offset() == offset and counters.sum_of_verdicts() == counters.received_packets
+
+        self.wait_until(accounted, "packets on the wire, at the port and in verdicts are as many")
+
+    @staticmethod
+    def kernel_counters(netns: str, *names: str) -> dict[str, int]:
+        """Of the namespace's network stack, since it was made."""
+        lines = run(enter(netns, ["nstat", "-asz", *names])).splitlines()
+        return {line.split()[0]: int(line.split()[1]) for line in lines if not line.startswith("#")}
+
     def checksum_errors(self, netns: str) -> dict[str, int]:
         """The kernel's counters of packets that it refused for a wrong checksum, those above 0."""
-        lines = run(enter(netns, ["nstat", "-asz", "TcpInCsumErrors", "UdpInCsumErrors", "Udp6InCsumErrors",
-                                  "IcmpInCsumErrors", "Icmp6InCsumErrors", "IpExtInCsumErrors"])).splitlines()
-        counts = {line.split()[0]: int(line.split()[1]) for line in lines if not line.startswith("#")}
+        counts = self.kernel_counters(netns, "TcpInCsumErrors", "UdpInCsumErrors", "Udp6InCsumErrors",
+                                      "IcmpInCsumErrors", "Icmp6InCsumErrors", "IpExtInCsumErrors")
         return {name: count for name, count in counts.items() if count}
+
+    def client_repairs(self) -> int:
+        """Segments that the client has sent again, but for those that no loss was the reason of: probes when an
+        answer takes long, and what it then found to have been for nothing (RFC 8985, RFC 5682, RFC 2883)."""
+        counts = self.kernel_counters(self.testbed.network.client, "TcpRetransSegs", *_NEEDLESS_RETRANSMISSIONS)
+        return counts.pop("TcpRetransSegs") - sum(counts.values())
 
     def assert_no_checksum_errors(self) -> None:
         """No receiver, client or backend, saw a wrong checksum."""

@@ -1,7 +1,6 @@
 """Every received packet is in exactly one verdict, whatever it is."""
 
 import contextlib
-import json
 import random
 import socket
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from collections.abc import Iterator
 import packets
 from harness import BalancedTestbed
 from testbed import topology
-from testbed.commands import run, socket_in
+from testbed.commands import socket_in
 from testbed.load import Load
 from testbed.network import BALANCER_FABRIC_PORT
 
@@ -24,36 +23,8 @@ class Accounting(BalancedTestbed):
         with socket_in(self.testbed.network.fabric, socket.AF_PACKET, socket.SOCK_RAW) as raw:
             yield packets.Injector(raw, BALANCER_FABRIC_PORT)
 
-    def sent_to_balancer(self) -> int:
-        """Frames that the fabric has given to the balancer's interface, by the kernel's own count."""
-        shown = json.loads(run(["ip", "-n", self.testbed.network.fabric, "-s", "-j", "link", "show",
-                                BALANCER_FABRIC_PORT]))
-        return shown[0]["stats64"]["tx"]["packets"]
-
     def received(self) -> int:
         return self.appliance.counters().received_packets
-
-    def wait_until_accounted(self, offset: int) -> None:
-        """Until the port has received what it was sent, and each packet has its verdict."""
-
-        def accounted() -> bool:
-            sent = self.sent_to_balancer()
-            counters = self.appliance.counters()
-            return sent == counters.received_packets + offset and \
-                counters.sum_of_verdicts() == counters.received_packets
-
-        self.wait_until(accounted, "packets sent to the port, received, and verdicts are as many")
-
-    def settled_offset(self) -> int:
-        """Frames that were sent before the port was DPDK's: constant from now on."""
-        offsets: list[int] = []
-
-        def settled() -> bool:
-            offsets.append(self.sent_to_balancer() - self.received())
-            return len(offsets) > 5 and len(set(offsets[-5:])) == 1
-
-        self.wait_until(settled, "the difference of sent and received stays")
-        return offsets[-1]
 
     def inject(self, frames: list[bytes]) -> None:
         """In bursts, each received before the next: what a full ring refuses would prove nothing."""

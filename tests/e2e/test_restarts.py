@@ -24,8 +24,11 @@ class Restarts(BalancedTestbed):
         return all(one["health"] == "up" for one in self.appliance.backends().values())
 
     def test_killing_sluiced_loses_no_packet_and_starting_it_changes_nothing(self) -> None:
+        """TCP repairs what is lost: each frame has to be accounted for, on its way in and out."""
         before = self.appliance.snapshot()
         drops = self.drops()
+        offset = self.settled_offset()
+        repairs = self.client_repairs()
         with Load(self.testbed, "hold", _HELD, options=_HOLD_OPTIONS) as held, \
                 Load(self.testbed, "requests", 0, options=["--concurrency", "8"]) as load:
             self.assertEqual(held.wait_until_held(), _HELD)
@@ -42,6 +45,8 @@ class Restarts(BalancedTestbed):
         self.assertEqual(load.failures, [])
         self.assertEqual(held.failures, [])
         self.assertGreaterEqual(result.done, killed_at + 1500)
+        self.wait_until_accounted(offset)
+        self.assertLessEqual(self.client_repairs(), repairs)
         self.assert_same_snapshot(before)
         self.assertEqual(self.drops(), drops)
 
