@@ -110,6 +110,11 @@ class Control {
   virtual ~Control() = default;
 
   virtual StatusView status() = 0;
+  /// Whether there is one of that name: configured, or still in the dataplane.
+  virtual bool has_service(const std::string &name) = 0;
+  virtual bool has_pool(const std::string &name) = 0;
+  /// In any pool when none is given.
+  virtual bool has_backend(const std::optional<std::string> &pool, const std::string &name) = 0;
   /// Of one service when `name` is given; empty when there is none of that name.
   virtual std::vector<ServiceView> services(const std::optional<std::string> &name) = 0;
   /// Of one pool when `pool` is given; empty when there is none of that name.

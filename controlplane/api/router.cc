@@ -44,11 +44,20 @@ Response get_services(const Request & /*request*/, const Match & /*match*/, Cont
   return json_response(200, {{"services", std::move(list)}});
 }
 
+// An unknown name must not look like one without traffic. Each says what lists the names: for people the
+// command, for programs the path.
+std::string unknown_service(const std::string &name) {
+  return fmt::format("no service is named \"{}\"; sluicectl services (GET /v1/services) lists them", name);
+}
+
+std::string unknown_pool(const std::string &name) {
+  return fmt::format("no pool is named \"{}\"; sluicectl backends (GET /v1/backends) lists them", name);
+}
+
 Response get_service(const Request & /*request*/, const Match &match, Control &control) {
   const std::vector<ServiceView> services = control.services(match.names[0]);
   if (services.empty()) {
-    return problem(404,
-                   fmt::format("no service is named \"{}\"; GET /v1/services lists them", match.names[0]));
+    return problem(404, unknown_service(match.names[0]));
   }
   json body = to_json(services[0]);
   json members = json::array();
@@ -62,6 +71,7 @@ Response get_service(const Request & /*request*/, const Match &match, Control &c
 Response get_backends(const Request & /*request*/, const Match &match, Control &control) {
   std::optional<std::string> pool;
   if (const auto found = match.query.find("pool"); found != match.query.end()) pool = found->second;
+  if (pool && !control.has_pool(*pool)) return problem(404, unknown_pool(*pool));
   const std::vector<BackendView> backends = control.backends(pool);
   json list = json::array();
   for (const BackendView &backend : backends) list.push_back(to_json(backend));
@@ -106,9 +116,36 @@ Result<ConnectionFilter> parse_filter(const std::map<std::string, std::string> &
   return filter;
 }
 
+// "POOL/BACKEND" is what every list shows: takes the pool out of it.
+Status split_backend(ConnectionFilter *filter) {
+  const size_t slash = filter->backend ? filter->backend->find('/') : std::string::npos;
+  if (slash == std::string::npos) return Done{};
+  const std::string pool = filter->backend->substr(0, slash);
+  if (filter->pool && *filter->pool != pool) {
+    return Error{fmt::format("query parameters pool and backend: \"{}\" and \"{}\" are two pools",
+                             *filter->pool, pool)};
+  }
+  filter->pool = pool;
+  filter->backend = filter->backend->substr(slash + 1);
+  return Done{};
+}
+
+// The first name of the filter that nothing has, in words; "" when all are known.
+std::string unknown_name(const ConnectionFilter &filter, Control &control) {
+  if (filter.service && !control.has_service(*filter.service)) return unknown_service(*filter.service);
+  if (filter.pool && !control.has_pool(*filter.pool)) return unknown_pool(*filter.pool);
+  if (!filter.backend || control.has_backend(filter.pool, *filter.backend)) return "";
+  return fmt::format("no backend is named \"{}\"{}; sluicectl backends (GET /v1/backends) lists them",
+                     *filter.backend, filter.pool ? fmt::format(" in pool \"{}\"", *filter.pool) : "");
+}
+
 Response get_connections(const Request & /*request*/, const Match &match, Control &control) {
-  const Result<ConnectionFilter> filter = parse_filter(match.query);
+  Result<ConnectionFilter> filter = parse_filter(match.query);
   if (!filter.ok()) return problem(400, filter.error().message);
+  const Status split = split_backend(&filter.value());
+  if (!split.ok()) return problem(400, split.error().message);
+  const std::string unknown = unknown_name(filter.value(), control);
+  if (!unknown.empty()) return problem(404, unknown);
   const Result<ConnectionList> connections = control.connections(filter.value());
   if (!connections.ok()) return problem(503, connections.error().message);
   return json_response(200, to_json(connections.value()));

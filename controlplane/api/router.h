@@ -7,6 +7,7 @@
 
 #include "controlplane/api/control.h"
 #include "controlplane/api/message.h"
+#include "controlplane/config/yaml_tree.h"
 
 namespace sluice::api {
 
@@ -17,7 +18,7 @@ Response handle(const Request &request, Control &control);
 /// How large the body of a request may be: a configuration is sent to one path only.
 size_t max_body_bytes(std::string_view method, std::string_view target);
 
-inline constexpr size_t kMaxConfigBytes = 16 * 1024 * 1024;
+inline constexpr size_t kMaxConfigBytes = kMaxYamlBytes;  // what sluiced reads from a file too
 inline constexpr size_t kMaxOtherBodyBytes = 4 * 1024;
 inline constexpr uint64_t kMaxListedConnections = 100'000;
 

@@ -38,8 +38,9 @@ std::optional<Response> answer_to_error(const ErrorCode &error) {
   if (error == http::error::end_of_stream || error == beast::error::timeout) return std::nullopt;
   if (error == http::error::header_limit) return problem(431, "the header is larger than this API reads");
   if (error == http::error::body_limit) {
-    return problem(413, fmt::format("the body is larger than this path reads; check-config takes {} bytes",
-                                    kMaxConfigBytes));
+    return problem(413,
+                   fmt::format("the body is larger than this path reads; a configuration may have {} bytes",
+                               kMaxConfigBytes));
   }
   if (error.category() != make_error_code(http::error::bad_method).category()) return std::nullopt;
   if (error == http::error::partial_message) return std::nullopt;

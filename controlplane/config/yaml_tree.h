@@ -43,7 +43,7 @@ struct YamlFault {
   std::string message;
 };
 
-constexpr size_t kMaxYamlBytes = 32u << 20;
+constexpr size_t kMaxYamlBytes = 16u << 20;
 constexpr size_t kMaxYamlNodes = 2u << 20;
 constexpr size_t kMaxYamlDepth = 16;
 

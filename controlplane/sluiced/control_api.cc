@@ -1,5 +1,6 @@
 #include "controlplane/sluiced/control_api.h"
 
+#include <algorithm>
 #include <ctime>
 
 #include <spdlog/fmt/fmt.h>
@@ -180,6 +181,38 @@ api::StatusView ControlApi::status() {
   view.dataplane.revision = reconciler_.in_force() == nullptr ? 0 : reconciler_.in_force()->revision();
   if (details.ok()) view.dataplane.details = details.value();
   return view;
+}
+
+// What left the configuration still has connections, and may be asked for.
+bool ControlApi::has_service(const std::string &name) {
+  const auto is_meant = [&](const model::Service &service) { return service.name == name; };
+  if (std::ranges::any_of(reconciler_.desired().services, is_meant)) return true;
+  if (reconciler_.in_force() == nullptr) return false;
+  const SnapshotView &view = reconciler_.in_force()->view();
+  return std::ranges::any_of(view.services(), [&](const Service &service) {
+    return service.scheduler != 0 && view.text(service.name) == name;
+  });
+}
+
+bool ControlApi::has_pool(const std::string &name) {
+  const auto is_meant = [&](const model::Pool &pool) { return pool.name == name; };
+  const auto was_of_it = [&](const auto &removed) { return removed.second.key.pool == name; };
+  return std::ranges::any_of(reconciler_.desired().pools, is_meant) ||
+         std::ranges::any_of(reconciler_.latest_identifiers().removed_backends(), was_of_it);
+}
+
+bool ControlApi::has_backend(const std::optional<std::string> &pool, const std::string &name) {
+  const auto is_meant = [&](const std::string &of_pool, const std::string &backend) {
+    return backend == name && (!pool || *pool == of_pool);
+  };
+  for (const model::Pool &each : reconciler_.desired().pools) {
+    for (const model::BackendSpec &backend : each.backends) {
+      if (is_meant(each.name, backend.name)) return true;
+    }
+  }
+  return std::ranges::any_of(reconciler_.latest_identifiers().removed_backends(), [&](const auto &removed) {
+    return is_meant(removed.second.key.pool, removed.second.key.name);
+  });
 }
 
 std::vector<api::ServiceView> ControlApi::services(const std::optional<std::string> &name) {

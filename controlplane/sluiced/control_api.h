@@ -18,6 +18,9 @@ class ControlApi : public api::Control {
       : reconciler_(*reconciler), started_unix_s_(started_unix_s) {}
 
   api::StatusView status() override;
+  bool has_service(const std::string &name) override;
+  bool has_pool(const std::string &name) override;
+  bool has_backend(const std::optional<std::string> &pool, const std::string &name) override;
   std::vector<api::ServiceView> services(const std::optional<std::string> &name) override;
   std::vector<api::BackendView> backends(const std::optional<std::string> &pool) override;
   Result<ConnectionList> connections(const ConnectionFilter &filter) override;

@@ -326,7 +326,8 @@ namespace {
 
 api::ChangeResult no_such_backend(const model::BackendKey &key) {
   return {.outcome = api::ChangeResult::Outcome::kNotFound,
-          .message = fmt::format("there is no backend \"{}\" in a pool \"{}\"; GET /v1/backends lists them",
+          .message = fmt::format("there is no backend \"{}\" in a pool \"{}\"; sluicectl backends (GET "
+                                 "/v1/backends) lists them",
                                  key.name, key.pool)};
 }
 

@@ -62,6 +62,57 @@ TEST_F(Sluicectl, unknown_names_exit_with_3) {
   EXPECT_EQ(ctl({"services", "nope"}).exit_code, 3);
 }
 
+TEST_F(Sluicectl, unknown_names_of_a_filter_exit_with_3) {
+  start_dataplane();
+  start_sluiced();
+  ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
+  EXPECT_EQ(ctl({"backends", "--pool", "nope"}).exit_code, 3);
+  EXPECT_EQ(ctl({"connections", "--service", "nope"}).exit_code, 3);
+  EXPECT_EQ(ctl({"connections", "--backend", "web/nope"}).exit_code, 3);
+  EXPECT_EQ(ctl({"connections", "--backend", "nope"}).exit_code, 3);
+  EXPECT_EQ(query({"connections", "--backend", "web/b1"})["matched"], 1);
+  EXPECT_EQ(query({"connections", "--backend", "b1"})["matched"], 1);
+  EXPECT_EQ(query({"connections", "--backend", "web/b2"})["matched"], 0);
+  // What is no longer configured, but has connections, is known.
+  configure(config_text("[{name: b2, address: \"::1\"}]"));
+  EXPECT_EQ(ctl({"reload"}).exit_code, 0);
+  EXPECT_EQ(query({"connections", "--backend", "web/b1"})["matched"], 1);
+}
+
+TEST_F(Sluicectl, a_change_that_waits_for_the_dataplane_exits_with_6) {
+  start_sluiced();
+  for (int i = 0; i < 2; i++) {  // the second time it is drained already, and still not in force
+    const Finished drain = ctl({"drain", "web/b1"});
+    EXPECT_EQ(drain.exit_code, 6);
+    EXPECT_THAT(drain.out, StartsWith("pending: "));
+    EXPECT_THAT(drain.out, HasSubstr("dataplane unreachable"));
+  }
+  EXPECT_EQ(ctl({"reload"}).exit_code, 6);
+  EXPECT_EQ(ctl({"undrain", "web/b1"}).exit_code, 6);
+  const Finished as_json = ctl({"-o", "json", "drain", "web/b1"});
+  EXPECT_EQ(as_json.exit_code, 6);
+  EXPECT_EQ(json::parse(as_json.out)["result"], "pending");
+  start_dataplane();
+  ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
+  EXPECT_EQ(ctl({"drain", "web/b1"}).exit_code, 0);
+}
+
+TEST_F(Sluicectl, failures_without_an_answer_are_json_for_programs_too) {
+  const std::vector<std::pair<std::vector<std::string>, int>> cases = {
+      {{"status", "-o", "json"}, 4},
+      {{"--output=json", "dance"}, 2},
+      {{"-ojson", "drain", "b1"}, 2},
+      {{"--output", "json", "check-config", path("missing.yaml")}, 2}};
+  for (const auto &[arguments, exit_code] : cases) {
+    const Finished finished = ctl(arguments);
+    EXPECT_EQ(finished.exit_code, exit_code);
+    const json body = json::parse(finished.out, nullptr, false);
+    ASSERT_TRUE(body.is_object()) << finished.out;
+    EXPECT_EQ(body["exit_code"], exit_code);
+    EXPECT_THAT(finished.err, HasSubstr(body["detail"].get<std::string>()));
+  }
+}
+
 TEST_F(Sluicectl, failures_exit_with_1) {
   start_sluiced();
   const Finished conflict = ctl({"undrain", "web/b2"});
@@ -84,6 +135,13 @@ TEST_F(Sluicectl, checks_configurations_from_files_and_standard_input) {
   start_sluiced();
   EXPECT_THAT(ctl({"check-config", config_path()}).out, HasSubstr("valid: 2 services, 2 pools, 3 backends"));
   EXPECT_EQ(ctl({"check-config", "-"}, read_text(config_path())).exit_code, 0);
+  write_text(path("empty.yaml"), "");
+  write_text(path("large.yaml"), std::string((16u << 20) + 1, '#'));
+  for (const char *file : {"empty.yaml", "large.yaml"}) {  // both programs say the same
+    EXPECT_EQ(ctl({"check-config", path(file)}).exit_code, 5) << file;
+    EXPECT_EQ(run_program({SLUICED_PATH, "--check-config", path(file)}).exit_code, 5) << file;
+  }
+  EXPECT_THAT(ctl({"check-config", path("large.yaml")}).err, HasSubstr("16777216 bytes"));
   write_text(path("bad.yaml"), "version: 1\nservices: [{name: 5, color: red}]\npools: []\n");
   const Finished bad = ctl({"check-config", path("bad.yaml")});
   EXPECT_EQ(bad.exit_code, 5);

@@ -2,7 +2,6 @@
 
 #include "controlplane/api/target.h"
 #include "tools/sluicectl/client.h"
-#include "tools/sluicectl/exit_codes.h"
 #include "tools/sluicectl/present.h"
 
 namespace sluice::ctl {
@@ -12,15 +11,24 @@ namespace {
 int exit_code_of(long http_status) {
   switch (http_status) {
     case 400:
-    case 413:
       return kExitUsage;
     case 404:
       return kExitNotFound;
+    case 413:  // only a configuration is that large
     case 422:
       return kExitInvalidConfig;
     default:
       return kExitFailure;
   }
+}
+
+// A change that waits for the dataplane is no success: whoever drains a backend to stop it must not.
+int exit_code_of(const nlohmann::json &body) {
+  return body.is_object() && body.value("result", "") == "pending" ? kExitPending : kExitOk;
+}
+
+const char *title_of(ExitCode code) {
+  return code == kExitUnreachable ? "sluiced is unreachable" : "Wrong usage";
 }
 
 int report_problem(const Context &context, const Answer &answer) {
@@ -37,20 +45,28 @@ int report_problem(const Context &context, const Answer &answer) {
 int run_command(const Context &context, const Command &command) {
   const Result<Answer> asked = ask(context.socket_path, command.method, command.target, command.body);
   if (!asked.ok()) {
-    context.err << "sluicectl: " << asked.error().message << "\n";
-    return kExitUnreachable;
+    return report_failure(context, kExitUnreachable, asked.error().message);
   }
   const Answer &answer = asked.value();
   if (answer.status != 200) return report_problem(context, answer);
   try {
     const nlohmann::json body = nlohmann::json::parse(answer.body);
     context.out << (context.output == OutputFormat::kJson ? body.dump(2) + "\n" : command.present(body));
+    return exit_code_of(body);
   } catch (const nlohmann::json::exception &exception) {
     context.err << "sluicectl: cannot read the answer of sluiced (" << exception.what()
                 << "); are sluicectl and sluiced of the same version?\n";
     return kExitFailure;
   }
-  return kExitOk;
+}
+
+int report_failure(const Context &context, ExitCode code, const std::string &message) {
+  if (context.output == OutputFormat::kJson) {
+    const nlohmann::json body = {{"title", title_of(code)}, {"detail", message}, {"exit_code", int{code}}};
+    context.out << body.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
+  }
+  context.err << "sluicectl: " << message << "\n";
+  return code;
 }
 
 std::string backend_target(const std::string &name, const std::string &action) {

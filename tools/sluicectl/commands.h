@@ -10,6 +10,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tools/sluicectl/exit_codes.h"
+
 namespace sluice::ctl {
 
 enum class OutputFormat { kTable, kJson };
@@ -33,6 +35,9 @@ struct Command {
 
 /// Asks sluiced and prints the answer, or why there is none. Returns the exit code.
 int run_command(const Context &context, const Command &command);
+
+/// Prints a failure without an answer of sluiced, for people and, if asked for, as JSON. Returns `code`.
+int report_failure(const Context &context, ExitCode code, const std::string &message);
 
 /// "POOL/BACKEND" as the target of "drain" or "undrain"; empty when the name is no such pair.
 std::string backend_target(const std::string &name, const std::string &action);

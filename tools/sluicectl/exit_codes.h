@@ -6,11 +6,12 @@ namespace sluice::ctl {
 
 enum ExitCode {
   kExitOk = 0,
-  kExitFailure = 1,        // sluiced could not do it, or the dataplane did not take it
+  kExitFailure = 1,        // sluiced could not do it, or the dataplane refused it: nothing has changed
   kExitUsage = 2,          // the command line, or a value on it, is wrong
   kExitNotFound = 3,       // no service or backend of that name
   kExitUnreachable = 4,    // sluiced does not answer
   kExitInvalidConfig = 5,  // the configuration has errors
+  kExitPending = 6,        // sluiced has taken the change over, but the dataplane does not have it yet
 };
 
 }  // namespace sluice::ctl

@@ -1,8 +1,10 @@
+#include <array>
 #include <ctime>
 #include <fstream>
 #include <iostream>
 #include <optional>
-#include <sstream>
+#include <span>
+#include <string_view>
 
 #include <CLI/CLI.hpp>
 
@@ -15,8 +17,9 @@ namespace sluice::ctl {
 namespace {
 
 constexpr const char *kExitCodeHelp =
-    "Exit codes: 0 done, 1 failure, 2 wrong usage, 3 no such service or backend, 4 sluiced is unreachable,\n"
-    "5 invalid configuration.\n"
+    "Exit codes: 0 done, 1 failure, 2 wrong usage, 3 no such service, pool or backend,\n"
+    "4 sluiced is unreachable, 5 invalid configuration, 6 taken over, but not in force: it waits for the\n"
+    "dataplane.\n"
     "sluicectl COMMAND --help shows examples.";
 
 // What the command line says.
@@ -47,31 +50,45 @@ Command counters_command(const Arguments &arguments) {
           .present = [rows](const nlohmann::json &body) { return present_counters(body, rows); }};
 }
 
-std::optional<Command> check_config_command(const std::string &file) {
-  std::ostringstream text;
-  if (file == "-") {
-    text << std::cin.rdbuf();
-  } else {
-    std::ifstream input(file, std::ios::binary);
-    if (!input || !(text << input.rdbuf())) {
-      std::cerr << "sluicectl: cannot read " << file
-                << ", or it is empty; give the path of a configuration\n";
-      return std::nullopt;
-    }
+// All of `input`; nothing when reading failed.
+std::optional<std::string> read_all(std::istream &input) {
+  std::string text;
+  std::array<char, 65536> chunk{};
+  while (input) {
+    input.read(chunk.data(), chunk.size());
+    text.append(chunk.data(), static_cast<size_t>(input.gcount()));
   }
+  return input.bad() ? std::nullopt : std::optional(std::move(text));
+}
+
+Result<Command> check_config_command(const std::string &file) {
+  std::ifstream opened;
+  if (file != "-") opened.open(file, std::ios::binary);
+  std::optional<std::string> text;
+  if (file == "-" || opened.is_open()) text = read_all(file == "-" ? std::cin : opened);
+  if (!text)
+    return Error{"cannot read " + file + "; give the path of a configuration, or - for standard input"};
   return Command{.method = "POST",
                  .target = with_parameters("/v1/check-config", {{"file", file}}),
-                 .body = text.str(),
+                 .body = std::move(*text),
                  .present = present_valid_config};
 }
 
-std::optional<Command> drain_command(const std::string &backend, const std::string &action) {
+Result<Command> drain_command(const std::string &backend, const std::string &action) {
   const std::string target = backend_target(backend, action);
-  if (target.empty()) {
-    std::cerr << "sluicectl: \"" << backend << "\" is no POOL/BACKEND; sluicectl backends lists them\n";
-    return std::nullopt;
-  }
+  if (target.empty()) return Error{"\"" + backend + "\" is no POOL/BACKEND; sluicectl backends lists them"};
   return Command{.method = "POST", .target = target, .present = present_change};
+}
+
+// Whether a command line that may be wrong asks for JSON.
+bool asks_for_json(std::span<const char *const> arguments) {
+  for (size_t i = 0; i < arguments.size(); i++) {
+    const std::string_view word = arguments[i];
+    if (word == "-ojson" || word == "--output=json") return true;
+    const bool option = word == "-o" || word == "--output";
+    if (option && i + 1 < arguments.size() && std::string_view(arguments[i + 1]) == "json") return true;
+  }
+  return false;
 }
 
 // The application with everything it understands. `chosen` becomes the command's name.
@@ -83,7 +100,7 @@ class CommandLine {
  private:
   CLI::App *add(const std::string &name, const std::string &help, const std::string &examples);
   void add_connections();
-  std::optional<Command> command(int64_t now_unix_s) const;
+  Result<Command> command(int64_t now_unix_s) const;
 
   CLI::App app_{"Asks and tells sluiced, Sluice's control plane, over its REST API."};
   Arguments arguments_;
@@ -105,7 +122,7 @@ constexpr const char *kConnectionParameters[] = {"service", "pool", "backend", "
                                                  "vip",     "port", "limit"};
 constexpr const char *kConnectionHelp[] = {"of this service",
                                            "of backends of this pool",
-                                           "of backends of this name",
+                                           "of this backend, POOL/BACKEND (or of all backends of this name)",
                                            "from this client address",
                                            "to this virtual address",
                                            "to this port of the virtual address",
@@ -115,7 +132,7 @@ void CommandLine::add_connections() {
   CLI::App *connections = add("connections", "the dataplane's connection tables",
                               "  sluicectl connections --service web --limit 20\n"
                               "  sluicectl connections --client 2001:db8::7\n"
-                              "  sluicectl -o json connections --pool web --backend b1");
+                              "  sluicectl -o json connections --backend web/b1");
   for (size_t i = 0; i < std::size(kConnectionParameters); i++) {
     connections->add_option(std::string("--") + kConnectionParameters[i], connection_filter_[i],
                             kConnectionHelp[i]);
@@ -156,7 +173,7 @@ CommandLine::CommandLine() {
   add("reload", "read the configuration file again; a bad one changes nothing", "  sluicectl reload");
 }
 
-std::optional<Command> CommandLine::command(int64_t now_unix_s) const {
+Result<Command> CommandLine::command(int64_t now_unix_s) const {
   if (chosen_ == "status") return status_command(now_unix_s);
   if (chosen_ == "services") return services_command(arguments_);
   if (chosen_ == "backends") {
@@ -178,7 +195,11 @@ int CommandLine::run(int argc, const char *const *argv) {
   try {
     app_.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
-    return app_.exit(error) == 0 ? kExitOk : kExitUsage;
+    if (error.get_exit_code() == 0) return app_.exit(error);  // --help, --version
+    const bool json = asks_for_json({argv, static_cast<size_t>(argc)});
+    const Context context{
+        .output = json ? OutputFormat::kJson : OutputFormat::kTable, .out = std::cout, .err = std::cerr};
+    return report_failure(context, kExitUsage, std::string(error.what()) + "; --help shows what there is");
   }
   if (all_) arguments_.rows = Rows::kAll;
   for (size_t i = 0; i < std::size(kConnectionParameters); i++) {
@@ -186,14 +207,14 @@ int CommandLine::run(int argc, const char *const *argv) {
   }
   if (expired_) arguments_.connections.push_back({"expired", "true"});
   const auto now_unix_s = static_cast<int64_t>(std::time(nullptr));
-  const std::optional<Command> chosen = command(now_unix_s);
-  if (!chosen.has_value()) return kExitUsage;
   const Context context{.socket_path = arguments_.socket_path,
                         .output = arguments_.output == "json" ? OutputFormat::kJson : OutputFormat::kTable,
                         .now_unix_s = now_unix_s,
                         .out = std::cout,
                         .err = std::cerr};
-  return run_command(context, *chosen);
+  const Result<Command> chosen = command(now_unix_s);
+  if (!chosen.ok()) return report_failure(context, kExitUsage, chosen.error().message);
+  return run_command(context, chosen.value());
 }
 
 }  // namespace

@@ -25,6 +25,12 @@ class FixedControl : public Control {
     return view;
   }
 
+  bool has_service(const std::string &name) override { return name == "web"; }
+  bool has_pool(const std::string &name) override { return name == "web"; }
+  bool has_backend(const std::optional<std::string> &pool, const std::string &name) override {
+    return name == "b1" && pool.value_or("web") == "web";
+  }
+
   std::vector<ServiceView> services(const std::optional<std::string> &name) override {
     ServiceView view;
     view.service.name = "web";

@@ -62,7 +62,7 @@ TEST_F(Router, lists_backends_with_their_share_of_slots) {
   EXPECT_DOUBLE_EQ(backends[0]["slot_share"], 0.75);
   EXPECT_EQ(backends[0]["last_check"], "HTTP status 200");
   EXPECT_EQ(backends[1]["state"], "down");
-  EXPECT_TRUE(get("/v1/backends?pool=other")["backends"].empty());
+  EXPECT_EQ(get("/v1/backends?pool=web")["backends"].size(), 2u);
 }
 
 TEST_F(Router, bytes_that_are_no_utf8_are_replaced) {
@@ -71,7 +71,7 @@ TEST_F(Router, bytes_that_are_no_utf8_are_replaced) {
 
 TEST_F(Router, passes_the_filter_of_connections_on) {
   const json body =
-      get("/v1/connections?client=192.0.2.1&vip=2001:db8::10&port=80&service=web&pool=p&backend=b1"
+      get("/v1/connections?client=192.0.2.1&vip=2001:db8::10&port=80&service=web&pool=web&backend=b1"
           "&limit=3&expired=true");
   EXPECT_EQ(body["matched"], 5);
   EXPECT_EQ(body["connections"][0]["client"], "192.0.2.1");
@@ -81,10 +81,35 @@ TEST_F(Router, passes_the_filter_of_connections_on) {
   EXPECT_EQ(filter.vip, parse_address("2001:db8::10"));
   EXPECT_EQ(filter.vip_port, 80);
   EXPECT_EQ(filter.service, "web");
-  EXPECT_EQ(filter.pool, "p");
+  EXPECT_EQ(filter.pool, "web");
   EXPECT_EQ(filter.backend, "b1");
   EXPECT_EQ(filter.limit, 3u);
   EXPECT_TRUE(filter.include_expired);
+}
+
+TEST_F(Router, a_backend_may_be_named_with_its_pool) {
+  get("/v1/connections?backend=web/b1");
+  EXPECT_EQ(control.last_filter.pool, "web");
+  EXPECT_EQ(control.last_filter.backend, "b1");
+  get("/v1/connections?backend=b1");
+  EXPECT_EQ(control.last_filter.pool, std::nullopt);
+  get("/v1/connections?backend=web%2Fb1&pool=web");
+  EXPECT_EQ(control.last_filter.backend, "b1");
+  const Response two = ask("GET", "/v1/connections?backend=web/b1&pool=dns");
+  EXPECT_EQ(two.status, 400u);
+  EXPECT_NE(detail(two).find("two pools"), std::string::npos);
+}
+
+TEST_F(Router, unknown_names_are_not_found_and_not_empty) {
+  for (const char *target : {"/v1/backends?pool=nope", "/v1/connections?service=nope",
+                             "/v1/connections?pool=nope", "/v1/connections?backend=nope",
+                             "/v1/connections?backend=web/nope", "/v1/connections?backend=nope/b1"}) {
+    const Response response = ask("GET", target);
+    EXPECT_EQ(response.status, 404u) << target;
+    EXPECT_NE(detail(response).find("\"nope\""), std::string::npos) << response.body;
+    EXPECT_NE(detail(response).find("sluicectl "), std::string::npos) << response.body;
+  }
+  EXPECT_TRUE(control.calls.empty());
 }
 
 TEST_F(Router, bad_filter_values_are_refused_by_name) {
