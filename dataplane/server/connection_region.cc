@@ -7,6 +7,7 @@
 #include <ctime>
 #include <fstream>
 #include <utility>
+#include <vector>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -17,6 +18,7 @@
 #include <sys/statvfs.h>
 
 #include "dataplane/core/hash.h"
+#include "dataplane/server/connection_entries.h"
 
 namespace sluice {
 namespace {
@@ -24,7 +26,12 @@ namespace {
 constexpr uint64_t kHugePage = 2 << 20;  // bytes: the size's unit, so that huge pages can hold the region
 constexpr uint64_t kMebibyte = 1 << 20;
 constexpr uint32_t kMinBuckets = 64;
+constexpr uint32_t kBucketWords = 8;
 constexpr uint64_t kMaxBuckets = 1u << 31;
+// Tables without a worker are swept in so many parts, one per heartbeat: all of it well within the time
+// that stamps can tell beyond the longest timeout.
+constexpr uint32_t kSweepParts = 64;
+constexpr uint64_t kSweepPartS = 5;
 
 std::string errno_text() { return std::strerror(errno); }  // NOLINT(concurrency-mt-unsafe)
 
@@ -179,7 +186,7 @@ Result<ConnectionRegion> ConnectionRegion::open(const ConnectionRegionOptions &o
   header.alive_boottime_s = now.boottime_s;
   std::memcpy(mapping.value().data(), &header, sizeof(header));
   ConnectionRegion region(std::move(file).value(), options.path, std::move(mapping).value());
-  region.opened_boottime_s_ = now.boottime_s;
+  if (reason.empty()) region.take_over(old.value(), now);
   region.opened_as_ = reason.empty() ? fmt::format("kept {} tables for {} workers", old.value().table_count,
                                                    options.worker_count)
                                      : fmt::format("started afresh: {}", reason);
@@ -201,6 +208,35 @@ std::span<ConnectionBucket> ConnectionRegion::ipv6_buckets(uint32_t index) const
   return {reinterpret_cast<ConnectionBucket *>(table(index)) + header().ipv4_buckets, header().ipv6_buckets};
 }
 
+BucketArray ConnectionRegion::ipv4_array(uint32_t index) const {
+  return {ipv4_buckets(index), kBucketWords / kIpv4EntriesPerBucket};
+}
+
+BucketArray ConnectionRegion::ipv6_array(uint32_t index) const {
+  return {ipv6_buckets(index), kBucketWords / kIpv6EntriesPerBucket};
+}
+
+void ConnectionRegion::take_over(const ConnectionRegionHeader &old, const BootClock &now) {
+  const uint32_t tables = old.table_count;
+  const uint64_t gap_s = now.boottime_s - old.alive_boottime_s;
+  size_t expired = 0;
+  size_t outdated = 0;
+  for (const auto array_of : {&ConnectionRegion::ipv4_array, &ConnectionRegion::ipv6_array}) {
+    std::vector<BucketArray> arrays;
+    for (uint32_t table = 0; table < tables; table++) {
+      arrays.push_back((this->*array_of)(table));
+      expired += expire_entries(arrays.back(), old.alive_boottime_s, gap_s);
+    }
+    // While a table had no worker, others may have moved its flows on.
+    const uint32_t revived_end = std::min(tables, header().live_tables);
+    if (old.live_tables < revived_end)
+      outdated += drop_older_twins(arrays, old.live_tables, revived_end, now.boottime_s);
+  }
+  if (expired + outdated > 0)
+    spdlog::info("connection tables in {}: {} entries had timed out, {} were out of date", path_.string(),
+                 expired, outdated);
+}
+
 void ConnectionRegion::set_flow_hash_key(const FlowHashKey &key) {
   const uint64_t now = fingerprint(key);
   const uint64_t before = std::exchange(mutable_header().flow_hash_key_fingerprint, now);
@@ -220,14 +256,19 @@ void ConnectionRegion::set_flow_hash_key(const FlowHashKey &key) {
 
 void ConnectionRegion::heartbeat(const BootClock &now) {
   ConnectionRegionHeader &header = mutable_header();
-  header.alive_boottime_s = now.boottime_s;
-  if (header.table_count == header.live_tables || orphans_ == Orphans::kCleared) return;
-  if (now.boottime_s - opened_boottime_s_ <= SLUICE_MAX_TIMEOUT_S) return;
-  // Every entry in them is older than any timeout; before long its stamp would look young again.
-  const size_t size =
-      (header.table_count - header.live_tables) * table_size(header.ipv4_buckets, header.ipv6_buckets);
-  std::memset(table(header.live_tables), 0, size);
-  orphans_ = Orphans::kCleared;
+  const uint64_t alive_before_s = std::exchange(header.alive_boottime_s, now.boottime_s);
+  const uint64_t gap_s = now.boottime_s - alive_before_s;
+  if (header.table_count == header.live_tables) return;
+  const uint64_t parts = std::min<uint64_t>(kSweepParts, 1 + gap_s / kSweepPartS);
+  for (uint64_t i = 0; i < parts; i++) {
+    for (uint32_t table = header.live_tables; table < header.table_count; table++)
+      for (const BucketArray &array : {ipv4_array(table), ipv6_array(table)}) {
+        const size_t size = array.buckets.size() / kSweepParts;
+        expire_entries({array.buckets.subspan(next_part_ * size, size), array.entry_words}, alive_before_s,
+                       gap_s);
+      }
+    next_part_ = (next_part_ + 1) % kSweepParts;
+  }
 }
 
 Result<UniqueFd> ConnectionRegion::read_only_descriptor() const { return reopen_for_reading(file_.get()); }

@@ -11,6 +11,7 @@
 #include "dataplane/abi/connection.h"
 #include "dataplane/abi/result.h"
 #include "dataplane/abi/snapshot.h"
+#include "dataplane/server/connection_entries.h"
 #include "dataplane/server/shared_memory.h"
 #include "dataplane/server/unique_fd.h"
 
@@ -37,10 +38,11 @@ struct BootClock {
 BootClock read_boot_clock();
 
 /// The connection tables of every worker (dataplane/abi/connection.h). One dataplane at a time has the
-/// file (flock). Opened again with the same layout, the entries are still there: the first
-/// `worker_count` tables belong to workers, the others (of workers that are no more) are kept for
-/// adoption. A file of another layout or size, of another boot, or unattended for longer than
-/// SLUICE_MAX_TIMEOUT_S is started afresh, and the log says so.
+/// file (flock). Opened again with the same layout, the entries are still there, but for those that are
+/// older than any timeout by now: the first `worker_count` tables belong to workers, the others (of
+/// workers that are no more) are kept for adoption. A table that gets a worker again loses the entries
+/// whose flow another table has seen since. A file of another layout or size, of another boot, or
+/// unattended for longer than SLUICE_MAX_TIMEOUT_S is started afresh, and the log says so.
 class ConnectionRegion {
  public:
   /// Errors: path not writable, another dataplane has it, not enough memory in its filesystem.
@@ -62,8 +64,8 @@ class ConnectionRegion {
   /// installed since the start, and otherwise left to the workers, which own them, to expire.
   void set_flow_hash_key(const FlowHashKey &key);
 
-  /// To be called every few seconds: records that somebody keeps the entries' ages true, and forgets
-  /// the tables without a worker once all their entries have timed out.
+  /// To be called every few seconds: records that somebody keeps the entries' ages true, and empties
+  /// entries of tables without a worker that are older than any timeout, a part of the tables at a time.
   void heartbeat(const BootClock &now);
 
   /// A descriptor for reading, for a client.
@@ -77,15 +79,17 @@ class ConnectionRegion {
     return *reinterpret_cast<ConnectionRegionHeader *>(mapping_.data());
   }
   std::byte *table(uint32_t index) const;
+  BucketArray ipv4_array(uint32_t index) const;
+  BucketArray ipv6_array(uint32_t index) const;
+  /// Empties what has timed out meanwhile, and in tables that get a worker again what is out of date.
+  void take_over(const ConnectionRegionHeader &old, const BootClock &now);
 
   UniqueFd file_;
   std::filesystem::path path_;
   Mapping mapping_;
   std::string opened_as_;
-  uint64_t opened_boottime_s_ = 0;
   enum class KeyState { kFromFile, kInUse } key_state_ = KeyState::kFromFile;
-  // The tables without a worker.
-  enum class Orphans { kKept, kCleared } orphans_ = Orphans::kKept;
+  uint32_t next_part_ = 0;  // of the tables without a worker, to be swept
 };
 
 }  // namespace sluice

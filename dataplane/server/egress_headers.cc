@@ -56,7 +56,9 @@ Egress make_egress(const Backend &backend) {
     egress.weight = backend.weight;
   }
   if (backend.state == kBackendDown) egress.flags |= kEgressDown;
-  if (!address_is_ipv4(&backend.address)) egress.flags |= kEgressOuterIpv6;
+  const bool ipv4 = address_is_ipv4(&backend.address);
+  if (!ipv4) egress.flags |= kEgressOuterIpv6;
+  egress.outer_size = ipv4 ? kIpv4HeaderSize : kIpv6HeaderSize;
   return egress;
 }
 

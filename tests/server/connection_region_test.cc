@@ -33,16 +33,33 @@ class ConnectionRegionTest : public testing::Test {
     EXPECT_TRUE(region.ok()) << region.error().message;
     return std::move(region).value();
   }
-  /// Marks the first and the last bucket of every table; the mark says which.
-  static void mark(const ConnectionRegion &region) {
+  /// The last word of an entry that was last seen at `seen_s`.
+  static uint64_t state_word(uint64_t seen_s, uint16_t backend = 1) {
+    const uint64_t meta = kConnectionEstablished << kMetaStateShift | (seen_s & kStampMask)
+                                                                          << kMetaStampShift;
+    return uint64_t{backend} << 48 | meta << 32 | 0x12345678;
+  }
+  /// Puts an entry into the first and the last bucket of every table; what it holds says which.
+  static void mark(const ConnectionRegion &region, uint64_t seen_s = kNow.boottime_s) {
     for (uint32_t table = 0; table < region.header().table_count; table++) {
-      region.ipv4_buckets(table).front().word[0] = kMark + table;
-      region.ipv6_buckets(table).back().word[7] = ~kMark - table;
+      put_ipv4(region, table, 0, kMark + table, seen_s);
+      ConnectionBucket &last = region.ipv6_buckets(table).back();
+      last.word[4] = ~kMark - table;
+      last.word[7] = state_word(seen_s);
     }
   }
+  static void put_ipv4(const ConnectionRegion &region, uint32_t table, size_t bucket, uint64_t flow,
+                       uint64_t seen_s, uint16_t backend = 1) {
+    region.ipv4_buckets(table)[bucket].word[0] = flow;
+    region.ipv4_buckets(table)[bucket].word[1] = state_word(seen_s, backend);
+  }
+  static bool has_ipv4(const ConnectionRegion &region, uint32_t table, size_t bucket, uint64_t flow) {
+    const ConnectionBucket &found = region.ipv4_buckets(table)[bucket];
+    return found.word[0] == flow && found.word[1] != 0;
+  }
   static bool is_marked(const ConnectionRegion &region, uint32_t table) {
-    return region.ipv4_buckets(table).front().word[0] == kMark + table &&
-           region.ipv6_buckets(table).back().word[7] == ~kMark - table;
+    const ConnectionBucket &last = region.ipv6_buckets(table).back();
+    return has_ipv4(region, table, 0, kMark + table) && last.word[4] == ~kMark - table && last.word[7] != 0;
   }
   static bool is_empty(const ConnectionRegion &region, uint32_t table) {
     const auto empty = [](const ConnectionBucket &bucket) {
@@ -135,32 +152,110 @@ TEST_F(ConnectionRegionTest, starts_afresh_after_a_reboot) {
   EXPECT_TRUE(is_empty(open(options(1), {kNow.boottime_s - 1, kNow.boot_id + 1}), 0));
 }
 
-TEST_F(ConnectionRegionTest, starts_afresh_when_stamps_could_have_wrapped) {
+TEST_F(ConnectionRegionTest, starts_afresh_after_a_pause_longer_than_any_timeout) {
   mark(open(options(1)));
-  EXPECT_TRUE(is_marked(open(options(1), {kNow.boottime_s + SLUICE_MAX_TIMEOUT_S, kNow.boot_id}), 0));
-  const ConnectionRegion late =
-      open(options(1), {kNow.boottime_s + 2 * SLUICE_MAX_TIMEOUT_S + 1, kNow.boot_id});
+  const ConnectionRegion late = open(options(1), {kNow.boottime_s + SLUICE_MAX_TIMEOUT_S + 1, kNow.boot_id});
   EXPECT_TRUE(is_empty(late, 0));
   EXPECT_THAT(late.opened_as(), HasSubstr("longer than any timeout"));
+}
+
+TEST_F(ConnectionRegionTest, forgets_after_a_pause_what_has_timed_out_meanwhile) {
+  const auto kept_of_age = [this](uint64_t age_s, uint64_t pause_s) {
+    std::filesystem::remove(options(1).path);
+    mark(open(options(1)), kNow.boottime_s - age_s);
+    const ConnectionRegion region = open(options(1), {kNow.boottime_s + pause_s, kNow.boot_id});
+    EXPECT_EQ(is_marked(region, 0), !is_empty(region, 0));
+    return is_marked(region, 0);
+  };
+  EXPECT_TRUE(kept_of_age(0, SLUICE_MAX_TIMEOUT_S));
+  EXPECT_FALSE(kept_of_age(1, SLUICE_MAX_TIMEOUT_S));
+  EXPECT_TRUE(kept_of_age(7000, 260));
+  EXPECT_FALSE(kept_of_age(7000, 261));
+  EXPECT_FALSE(kept_of_age(SLUICE_MAX_TIMEOUT_S, 1000)) << "its stamp is 68 s old by the clock of now";
+  EXPECT_FALSE(kept_of_age(SLUICE_MAX_TIMEOUT_S, SLUICE_MAX_TIMEOUT_S));
+  EXPECT_TRUE(kept_of_age(uint64_t{0} - 5, 1000)) << "seen after the last heartbeat";
 }
 
 TEST_F(ConnectionRegionTest, a_heartbeat_keeps_it_from_being_started_afresh) {
   {
     ConnectionRegion region = open(options(1));
-    mark(region);
+    mark(region, kNow.boottime_s + 50'000);
     region.heartbeat({kNow.boottime_s + 50'000, kNow.boot_id});
   }
   EXPECT_TRUE(is_marked(open(options(1), {kNow.boottime_s + 50'100, kNow.boot_id}), 0));
 }
 
-TEST_F(ConnectionRegionTest, forgets_workerless_tables_once_all_in_them_has_timed_out) {
-  mark(open(options(2)));
+TEST_F(ConnectionRegionTest, forgets_entries_without_a_worker_once_they_have_timed_out) {
+  mark(open(options(2)), kNow.boottime_s - 1000);
   ConnectionRegion region = open(options(1));
-  region.heartbeat({kNow.boottime_s + SLUICE_MAX_TIMEOUT_S, kNow.boot_id});
+  put_ipv4(region, 1, 511, 42, kNow.boottime_s);
+  auto beat_until = [&region, time_s = kNow.boottime_s](uint64_t end_s) mutable {
+    for (; time_s <= end_s; time_s += 5) region.heartbeat({time_s, kNow.boot_id});
+  };
+  beat_until(kNow.boottime_s + SLUICE_MAX_TIMEOUT_S - 1000);
   EXPECT_TRUE(is_marked(region, 1));
-  region.heartbeat({kNow.boottime_s + SLUICE_MAX_TIMEOUT_S + 1, kNow.boot_id});
+  beat_until(kNow.boottime_s + SLUICE_MAX_TIMEOUT_S);
+  EXPECT_FALSE(has_ipv4(region, 1, 0, kMark + 1));
+  EXPECT_TRUE(has_ipv4(region, 1, 511, 42)) << "has not timed out yet";
+  beat_until(kNow.boottime_s + SLUICE_MAX_TIMEOUT_S + 500);
   EXPECT_TRUE(is_empty(region, 1));
   EXPECT_TRUE(is_marked(region, 0)) << "a worker's table is its own affair";
+}
+
+TEST_F(ConnectionRegionTest, forgets_entries_without_a_worker_across_a_long_silence) {
+  mark(open(options(2)));
+  ConnectionRegion region = open(options(1));
+  region.heartbeat({kNow.boottime_s + 9000, kNow.boot_id});  // stamps of 9000 s look 808 s old
+  EXPECT_TRUE(is_empty(region, 1));
+}
+
+TEST_F(ConnectionRegionTest, forgets_entries_without_a_worker_however_often_it_is_opened) {
+  mark(open(options(2)));
+  for (const uint64_t pause_s : {3000, 6000}) {
+    const ConnectionRegion region = open(options(1), {kNow.boottime_s + pause_s, kNow.boot_id});
+    EXPECT_TRUE(is_marked(region, 1)) << pause_s;
+  }
+  EXPECT_TRUE(is_empty(open(options(1), {kNow.boottime_s + 9000, kNow.boot_id}), 1));
+}
+
+TEST_F(ConnectionRegionTest, a_table_that_gets_a_worker_again_keeps_only_what_nobody_has_seen_since) {
+  constexpr uint64_t kMoved = 42;
+  constexpr uint64_t kIdle = 43;
+  constexpr uint64_t kStayed = 44;
+  constexpr uint16_t kOther = 2;
+  {
+    const ConnectionRegion region = open(options(3));
+    put_ipv4(region, 1, 10, kMoved, kNow.boottime_s);
+    put_ipv4(region, 2, 20, kMoved, kNow.boottime_s - 50);
+    put_ipv4(region, 1, 11, kIdle, kNow.boottime_s);
+    put_ipv4(region, 1, 12, kStayed, kNow.boottime_s);
+    put_ipv4(region, 0, 12, kStayed, kNow.boottime_s - 100, kOther);
+  }
+  {
+    const ConnectionRegion region = open(options(1), {kNow.boottime_s + 10, kNow.boot_id});
+    EXPECT_TRUE(has_ipv4(region, 1, 10, kMoved)) << "no worker has the table: it is kept for adoption";
+    put_ipv4(region, 0, 30, kMoved, kNow.boottime_s + 10, kOther);  // in the flow's other bucket
+  }
+  const ConnectionRegion region = open(options(3), {kNow.boottime_s + 20, kNow.boot_id});
+  EXPECT_TRUE(has_ipv4(region, 0, 30, kMoved));
+  EXPECT_FALSE(has_ipv4(region, 1, 10, kMoved));
+  EXPECT_FALSE(has_ipv4(region, 2, 20, kMoved));
+  EXPECT_TRUE(has_ipv4(region, 1, 11, kIdle));
+  EXPECT_TRUE(has_ipv4(region, 1, 12, kStayed)) << "what it has is younger";
+}
+
+TEST_F(ConnectionRegionTest, of_entries_equally_old_in_tables_that_get_workers_again_one_stays) {
+  {
+    const ConnectionRegion region = open(options(3));
+    for (const uint32_t table : {1, 2}) {
+      ConnectionBucket &bucket = region.ipv6_buckets(table)[table];
+      bucket.word[0] = 42;
+      bucket.word[3] = state_word(kNow.boottime_s);
+    }
+  }
+  { const ConnectionRegion alone = open(options(1)); }
+  const ConnectionRegion region = open(options(3));
+  EXPECT_NE(is_empty(region, 1), is_empty(region, 2));
 }
 
 TEST_F(ConnectionRegionTest, a_file_that_is_something_else_is_started_afresh) {
