@@ -60,10 +60,11 @@ std::string LoadedConfig::errors_to_string() const {
 }
 
 LoadedConfig load_config(std::string_view text, const std::string &file) {
-  std::variant<YamlNode, YamlFault> parsed = parse_yaml(text);
-  if (const auto *fault = std::get_if<YamlFault>(&parsed)) return failed(file, fault->place, fault->message);
+  YamlDocument document = parse_yaml(text);
   ErrorList errors(file);
-  PlacedState placed = read_document(std::get<YamlNode>(parsed), errors);
+  for (YamlFault &fault : document.faults) errors.add(fault.place, "", "", std::move(fault.message));
+  if (!document.root) return {std::nullopt, errors.take()};
+  PlacedState placed = read_document(*document.root, errors);
   check_across(placed, errors);
   if (!errors.empty()) return {std::nullopt, errors.take()};
   return {without_places(std::move(placed)), {}};

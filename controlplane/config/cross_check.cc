@@ -125,7 +125,7 @@ class CrossCheck {
   }
 
   void check_service_pools() {
-    if (placed_.pools.empty() && !errors_.empty()) return;  // they could not be read: nothing is known
+    if (!placed_.has_pools) return;  // there is an error about that already
     std::unordered_map<std::string_view, const PlacedPool *> pools;
     for (const PlacedPool &pool : placed_.pools) pools.emplace(pool.name.value, &pool);
     for (const PlacedService &service : placed_.services) {

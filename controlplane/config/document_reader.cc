@@ -17,6 +17,8 @@ constexpr size_t kMaxVipsPerService = 4096;
 constexpr size_t kMaxPortsPerService = 4096;
 constexpr size_t kMaxHostLength = 255;
 constexpr size_t kMaxPathLength = 2048;
+constexpr milliseconds kMinInterval = 10ms;
+constexpr milliseconds kMaxInterval = 1h;
 
 constexpr std::array<std::string_view, 5> kDocumentKeys = {"version", "flow_hash_key",
                                                            "removed_backend_grace", "services", "pools"};
@@ -52,21 +54,23 @@ class DocumentReader {
       put(reader_.seconds(*grace, 1s, 720h), &placed.state.removed_backend_grace);
     }
     read_each(document, "services", &placed.services, &DocumentReader::read_service);
-    read_each(document, "pools", &placed.pools, &DocumentReader::read_pool);
+    placed.has_pools = read_each(document, "pools", &placed.pools, &DocumentReader::read_pool);
     return placed;
   }
 
  private:
+  // Whether there is such a list.
   template <typename Element>
-  void read_each(const Field &map, std::string_view key, std::vector<Element> *elements,
+  bool read_each(const Field &map, std::string_view key, std::vector<Element> *elements,
                  Element (DocumentReader::*read_one)(const Field &)) {
     const auto list = reader_.require(map, key);
-    if (!list || !reader_.is_list(*list)) return;
+    if (!list || !reader_.is_list(*list)) return false;
     for (size_t i = 0; i < list->node->items.size(); ++i) {
       Element element = (this->*read_one)(list->item(i));
       element.index = i;
       elements->push_back(std::move(element));
     }
+    return true;
   }
 
   Placed<std::string> read_name(const Field &map, std::string_view key) {
@@ -248,13 +252,16 @@ class DocumentReader {
   }
 
   void read_health_pace(const Field &field, model::HealthSpec *health) {
-    if (const auto interval = FieldReader::find(field, "interval")) {
-      put(reader_.duration(*interval, 10ms, 1h), &health->interval);
-    }
     // A check that is slower than its interval would meet the next one.
-    health->timeout = std::min(health->timeout, health->interval);
+    milliseconds longest_timeout = health->interval;
+    if (const auto interval = FieldReader::find(field, "interval")) {
+      const auto read = reader_.duration(*interval, kMinInterval, kMaxInterval);
+      put(read, &health->interval);
+      longest_timeout = read.value_or(kMaxInterval);  // of one that cannot be read nothing follows
+    }
+    health->timeout = std::min(health->timeout, longest_timeout);
     if (const auto timeout = FieldReader::find(field, "timeout")) {
-      put(reader_.duration(*timeout, 1ms, health->interval), &health->timeout);
+      put(reader_.duration(*timeout, 1ms, longest_timeout), &health->timeout);
     }
     const std::pair<std::string_view, uint16_t *> counts[] = {{"rise", &health->rise},
                                                               {"fall", &health->fall}};

@@ -81,6 +81,8 @@ const char *kind_text(YamlKind kind) {
       return "a list";
     case YamlKind::kMap:
       return "a map";
+    case YamlKind::kRefused:
+      return "not allowed";
   }
   return "";
 }
@@ -132,6 +134,7 @@ std::string Field::path() const {
 }
 
 void FieldReader::error(const Field &field, std::string message) {
+  if (field.node->kind == YamlKind::kRefused) return;  // there is an error already
   errors_.add(field.node->place, field.path(), shown_value(*field.node), std::move(message));
 }
 
@@ -142,6 +145,7 @@ bool FieldReader::is_map(const Field &field, std::span<const std::string_view> k
   }
   std::vector<const YamlEntry *> seen(keys.size(), nullptr);
   for (const YamlEntry &entry : field.node->entries) {
+    if (entry.key_is_refused) continue;
     const Field value{&entry.value, &field, entry.key.empty() ? "\"\"" : std::string_view(entry.key), 0};
     const auto known = std::ranges::find(keys, entry.key);
     if (known == keys.end()) {

@@ -51,6 +51,7 @@ struct PlacedPool {
 struct PlacedState {
   std::vector<PlacedService> services;
   std::vector<PlacedPool> pools;
+  bool has_pools = false;     // "pools" is a list: what is not in it is not there
   model::DesiredState state;  // everything else
 };
 

@@ -33,12 +33,13 @@ TextPlace place_of(const YAML::Mark &mark) {
 class TreeBuilder : public YAML::EventHandler {
  public:
   YamlNode take_root() { return std::move(root_); }
+  std::vector<YamlFault> take_faults() { return std::move(faults_); }
 
   void OnDocumentStart(const YAML::Mark &) override {}
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark &mark, YAML::anchor_t anchor) override {
-    refuse_anchor(mark, anchor);
+    note_anchor(mark, anchor);
     if (expects_key()) refuse(place_of(mark), "a key is missing in front of \":\"; write \"key: value\"");
     YamlNode &node = add(mark, YamlKind::kNull);
     // yaml-cpp marks a missing value where the next token stands: the key says more.
@@ -46,17 +47,21 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   void OnAlias(const YAML::Mark &mark, YAML::anchor_t) override {
-    refuse(place_of(mark), "aliases (\"*name\") are not allowed; write the value out");
+    note(mark, "aliases (\"*name\") are not allowed; write the value out");
+    if (expects_key()) {
+      add_key(mark, "");
+      open_.back()->entries.back().key_is_refused = true;
+    } else {
+      add(mark, YamlKind::kRefused);
+    }
   }
 
   void OnScalar(const YAML::Mark &mark, const std::string &tag, YAML::anchor_t anchor,
                 const std::string &value) override {
-    refuse_anchor(mark, anchor);
-    refuse_tag(mark, tag);
+    note_anchor(mark, anchor);
+    note_tag(mark, tag);
     if (expects_key()) {
-      count_node(mark);
-      open_.back()->entries.push_back({value, place_of(mark), {}});
-      key_is_waiting_.back() = true;
+      add_key(mark, value);
       return;
     }
     add(mark, YamlKind::kScalar).text = value;
@@ -79,15 +84,22 @@ class TreeBuilder : public YAML::EventHandler {
     throw Refused({place, std::move(message)});
   }
 
-  static void refuse_anchor(const YAML::Mark &mark, YAML::anchor_t anchor) {
+  // What is wrong, but does not hide what follows.
+  void note(const YAML::Mark &mark, std::string message) {
+    if (faults_.size() == kMaxYamlFaults)
+      refuse(place_of(mark), "and more of this kind; correct these first");
+    faults_.push_back({place_of(mark), std::move(message)});
+  }
+
+  void note_anchor(const YAML::Mark &mark, YAML::anchor_t anchor) {
     if (anchor == 0) return;
-    refuse(place_of(mark), "anchors (\"&name\") are not allowed; write the value out where it is needed");
+    note(mark, "anchors (\"&name\") are not allowed; write the value out where it is needed");
   }
 
   // yaml-cpp says "?" for a value without a tag and "!" for a quoted one.
-  static void refuse_tag(const YAML::Mark &mark, const std::string &tag) {
+  void note_tag(const YAML::Mark &mark, const std::string &tag) {
     if (tag.empty() || tag == "?" || tag == "!") return;
-    refuse(place_of(mark), "tags (\"!name\") are not allowed; leave it out");
+    note(mark, "tags (\"!name\") are not allowed; leave it out");
   }
 
   bool in_map() const { return !open_.empty() && open_.back()->kind == YamlKind::kMap; }
@@ -98,6 +110,12 @@ class TreeBuilder : public YAML::EventHandler {
       refuse(place_of(mark),
              "more than " + std::to_string(kMaxYamlNodes) + " values; split the configuration");
     }
+  }
+
+  void add_key(const YAML::Mark &mark, const std::string &key) {
+    count_node(mark);
+    open_.back()->entries.push_back({key, place_of(mark), false, {}});
+    key_is_waiting_.back() = true;
   }
 
   YamlNode &add(const YAML::Mark &mark, YamlKind kind) {
@@ -115,8 +133,8 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   void open(const YAML::Mark &mark, const std::string &tag, YAML::anchor_t anchor, YamlKind kind) {
-    refuse_anchor(mark, anchor);
-    refuse_tag(mark, tag);
+    note_anchor(mark, anchor);
+    note_tag(mark, tag);
     if (expects_key())
       refuse(place_of(mark), "a key must be text, not a list or a map; is a bracket not closed?");
     if (open_.size() == kMaxYamlDepth) {
@@ -135,6 +153,7 @@ class TreeBuilder : public YAML::EventHandler {
   std::vector<YamlNode *> open_;
   std::vector<bool> key_is_waiting_;  // beside `open_`: a map's key has been read, its value not yet
   size_t node_count_ = 0;
+  std::vector<YamlFault> faults_;
 };
 
 // Takes the events of what must not be there.
@@ -158,31 +177,42 @@ class Nothing : public YAML::EventHandler {
 
 }  // namespace
 
-std::variant<YamlNode, YamlFault> parse_yaml(std::string_view text) {
+YamlDocument parse_yaml(std::string_view text) {
+  YamlDocument document;
+  const auto fail = [&document](TextPlace place, std::string message) {
+    document.faults.push_back({place, std::move(message)});
+  };
   if (text.size() > kMaxYamlBytes) {
-    return YamlFault{{},
-                     "the file has " + std::to_string(text.size()) + " bytes; at most " +
-                         std::to_string(kMaxYamlBytes) + " are allowed"};
+    fail({}, "the file has " + std::to_string(text.size()) + " bytes; at most " +
+                 std::to_string(kMaxYamlBytes) + " are allowed");
+    return document;
   }
+  TreeBuilder builder;
   try {
     std::istringstream stream{std::string(text)};
     YAML::Parser parser(stream);
-    TreeBuilder builder;
     const bool has_document = parser.HandleNextDocument(builder);
+    document.faults = builder.take_faults();
     YamlNode root = builder.take_root();
     if (!has_document || root.kind == YamlKind::kNull) {
-      return YamlFault{{}, "the file is empty; at least \"version\", \"services\" and \"pools\" are needed"};
+      fail({}, "the file is empty; at least \"version\", \"services\" and \"pools\" are needed");
+      return document;
     }
+    document.root = std::move(root);
     Nothing nothing;
     parser.HandleNextDocument(nothing);
-    return root;
+    return document;
   } catch (const Refused &refused) {
-    return refused.fault();
+    if (!document.root) document.faults = builder.take_faults();
+    document.faults.push_back(refused.fault());
   } catch (const YAML::Exception &exception) {
-    return YamlFault{place_of(exception.mark), "not valid YAML: " + exception.msg};
+    if (!document.root) document.faults = builder.take_faults();
+    fail(place_of(exception.mark), "not valid YAML: " + exception.msg);
   } catch (const std::exception &exception) {
-    return YamlFault{{}, std::string("cannot be read as YAML: ") + exception.what()};
+    if (!document.root) document.faults = builder.take_faults();
+    fail({}, std::string("cannot be read as YAML: ") + exception.what());
   }
+  return document;
 }
 
 }  // namespace sluice

@@ -5,9 +5,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 namespace sluice {
@@ -18,7 +18,9 @@ struct TextPlace {
   int column = 0;
 };
 
-enum class YamlKind : uint8_t { kNull, kScalar, kList, kMap };
+/// kRefused: something that must not be there, such as an alias, stood for the value. There is a fault about
+/// it, and nothing else is to be said of it.
+enum class YamlKind : uint8_t { kNull, kScalar, kList, kMap, kRefused };
 
 struct YamlEntry;
 
@@ -34,22 +36,31 @@ struct YamlNode {
 struct YamlEntry {
   std::string key;
   TextPlace key_place;
+  bool key_is_refused = false;  // as kRefused
   YamlNode value;
 };
 
-/// Why the text is no tree.
+/// What is wrong with the text as YAML.
 struct YamlFault {
   TextPlace place;
   std::string message;
 };
 
+/// The tree, so that its values can be checked though there are faults; none after a fault that ended the
+/// reading.
+struct YamlDocument {
+  std::optional<YamlNode> root;
+  std::vector<YamlFault> faults;
+};
+
 constexpr size_t kMaxYamlBytes = 16u << 20;
 constexpr size_t kMaxYamlNodes = 2u << 20;
 constexpr size_t kMaxYamlDepth = 16;
+constexpr size_t kMaxYamlFaults = 1000;  // more end the reading
 
 /// Parses one document. Any bytes are safe: size, depth and the number of nodes are bounded; anchors,
 /// aliases, tags, keys that are not text and a second document are faults.
-std::variant<YamlNode, YamlFault> parse_yaml(std::string_view text);
+YamlDocument parse_yaml(std::string_view text);
 
 }  // namespace sluice
 

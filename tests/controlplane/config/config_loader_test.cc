@@ -549,20 +549,60 @@ TEST(ConfigLoader, empty_file_is_refused) {
 }
 
 TEST(ConfigLoader, anchors_aliases_tags_and_second_documents_are_refused) {
-  EXPECT_THAT(errors_of("version: &v 1\n"),
+  const std::string rest = "\nservices: []\npools: []\n";
+  EXPECT_THAT(errors_of("version: &v 1" + rest),
               ElementsAre(StartsWith("1:10: anchors (\"&name\") are not allowed")));
-  EXPECT_THAT(errors_of("a: &a [x]\nb: &b [*a, *a]\n"),
-              ElementsAre(StartsWith("1:4: anchors (\"&name\") are not allowed")));
-  EXPECT_THAT(errors_of("version: !!int 1\n"),
+  EXPECT_THAT(errors_of("version: !!int 1" + rest),
               ElementsAre(StartsWith("1:10: tags (\"!name\") are not allowed")));
-  EXPECT_THAT(errors_of("version: 1\n---\nversion: 1\n"), ElementsAre(StartsWith("2:1: a second document")));
+  EXPECT_THAT(errors_of("version: 1" + rest + "---\nversion: 1\n"),
+              ElementsAre(StartsWith("4:1: a second document")));
   EXPECT_THAT(errors_of("? [a]\n: b\n"), ElementsAre(StartsWith("1:3: a key must be text")));
   EXPECT_THAT(errors_of(": b\n"), ElementsAre(StartsWith("1:1: a key is missing")));
 }
 
+TEST(ConfigLoader, what_yaml_has_and_configurations_have_not_hides_no_other_error) {
+  EXPECT_THAT(errors_of("version: &v 2\nservices: *v\n*v : 3\npools: !list []\nbogus: &b 1\n---\nx: 1\n"),
+              ElementsAre(StartsWith("1:10: anchors"), StartsWith("1:10: version: \"2\""),
+                          StartsWith("2:11: aliases"), StartsWith("3:1: aliases"), StartsWith("4:8: tags"),
+                          StartsWith("5:1: key \"bogus\" is not known"), StartsWith("5:8: anchors"),
+                          StartsWith("6:1: a second document")));
+  // What cannot be read as YAML ends the reading, but not without what was found before it.
+  EXPECT_THAT(errors_of("version: &v 2\nservices: [\n"),
+              ElementsAre(StartsWith("1:10: anchors"), HasSubstr("not valid YAML")));
+}
+
+TEST(ConfigLoader, faults_are_bounded) {
+  std::string many = "version: 1\nservices: []\npools:\n";
+  for (int i = 0; i < 5000; i++) many += "- &a 1\n";
+  const std::vector<std::string> errors = errors_of(many);
+  ASSERT_EQ(errors.size(), 1001u);
+  EXPECT_THAT(errors.back(), HasSubstr("and more of this kind"));
+}
+
+TEST(ConfigLoader, a_service_of_a_pool_that_is_not_there_is_told_beside_other_errors) {
+  const std::string service =
+      "services: [{name: a, vips: [192.0.2.4], protocol: tcp, ports: [80], pool: nope}]\n";
+  EXPECT_THAT(errors_of("version: 2\n" + service + "pools: []\n"),
+              ElementsAre(StartsWith("1:10: version"), HasSubstr("there is no pool \"nope\"")));
+  // Without a list of pools nothing is known of any.
+  EXPECT_THAT(errors_of("version: 1\n" + service + "pools: 5\n"), ElementsAre(StartsWith("3:8: pools: ")));
+  EXPECT_THAT(errors_of("version: 1\n" + service), ElementsAre(HasSubstr("\"pools\" is missing")));
+}
+
+TEST(ConfigLoader, a_bad_interval_is_one_error) {
+  const auto with_health = [](const std::string &pace) {
+    return with_pool("  backends: []\n  health: {type: tcp, port: 80, " + pace + "}\n");
+  };
+  EXPECT_THAT(errors_of(with_health("interval: soon, timeout: 5s")),
+              ElementsAre(HasSubstr("interval: \"soon\"")));
+  EXPECT_THAT(errors_of(with_health("interval: 2s, timeout: 5s")), ElementsAre(HasSubstr("timeout: \"5s\"")));
+  EXPECT_THAT(errors_of(with_health("interval: soon, timeout: 2h")),
+              ElementsAre(HasSubstr("interval: \"soon\""), HasSubstr("timeout: \"2h\"")));
+}
+
 TEST(ConfigLoader, size_depth_and_number_of_values_are_bounded) {
-  EXPECT_THAT(errors_of(std::string(33u << 20, '\n')),
-              ElementsAre(HasSubstr("at most 33554432 are allowed")));
+  EXPECT_THAT(errors_of(std::string(17u << 20, '\n')),
+              ElementsAre(HasSubstr("at most 16777216 are allowed")));
   EXPECT_THAT(errors_of("a: " + std::string(16, '[')), ElementsAre(StartsWith("1:")));
   EXPECT_THAT(errors_of("a: " + std::string(17, '[') + std::string(17, ']')),
               ElementsAre("1:19: nested deeper than 16 levels"));
