@@ -237,21 +237,22 @@ void ConnectionRegion::take_over(const ConnectionRegionHeader &old, const BootCl
                  expired, outdated);
 }
 
-void ConnectionRegion::set_flow_hash_key(const FlowHashKey &key) {
+ConnectionRegion::Entries ConnectionRegion::set_flow_hash_key(const FlowHashKey &key) {
   const uint64_t now = fingerprint(key);
   const uint64_t before = std::exchange(mutable_header().flow_hash_key_fingerprint, now);
   const KeyState state = std::exchange(key_state_, KeyState::kInUse);
-  if (before == now || before == 0) return;
+  if (before == now || before == 0) return Entries::kKept;
   if (state == KeyState::kFromFile) {
     spdlog::warn(
         "flow_hash_key is another than the connection tables in {} were filled with: their connections "
         "cannot be found any more and are forgotten",
         path_.string());
     std::memset(table(0), 0, mapping_.size() - kConnectionHeaderSize);
-    return;
+    return Entries::kCleared;
   }
   spdlog::warn(
       "flow_hash_key changed: connections made before cannot be found any more, and are left to time out");
+  return Entries::kKept;
 }
 
 void ConnectionRegion::heartbeat(const BootClock &now) {

@@ -62,7 +62,8 @@ class ConnectionRegion {
   /// Tells the region by which key entries are placed from now on. When entries of another key are in
   /// it they cannot be found any more (a warning is logged): they are cleared if no snapshot has been
   /// installed since the start, and otherwise left to the workers, which own them, to expire.
-  void set_flow_hash_key(const FlowHashKey &key);
+  enum class Entries { kKept, kCleared };
+  Entries set_flow_hash_key(const FlowHashKey &key);
 
   /// To be called every few seconds: records that somebody keeps the entries' ages true, and empties
   /// entries of tables without a worker that are older than any timeout, a part of the tables at a time.

@@ -31,7 +31,7 @@ constexpr size_t kMaxChangedPrefixes = 16;  // more are taken as "every route"
 constexpr auto kTick = 100ms;
 constexpr auto kRoundGap = 100ms;  // between two rounds of asking for routes that may have changed
 constexpr int kRoundShare = 4;     // and at least so many times as long as the round before took
-constexpr auto kRefresh = 30s;     // every route is asked for anew: a path MTU expires without an event
+constexpr auto kRefresh = 30s;     // every route is asked for anew: the kernel's exceptions have no events
 constexpr auto kSweepGap = 500ms;  // between two looks at the next hops
 constexpr auto kAskAgain = 1s;     // a next hop without an answer, or one that went stale
 
@@ -117,6 +117,7 @@ class Neighbours::Impl : public KernelEvents {
   void set_backends(std::span<const Backend> backends);
   Change process(Clock::time_point now);
   uint32_t pending_new_backends() const;
+  uint32_t unasked_new_backends() const;
   std::vector<Egress> egress() const;
   NextHopCounts counts() const;
   std::vector<NextHopStatus> status(size_t limit) const;
@@ -480,6 +481,12 @@ uint32_t Neighbours::Impl::pending_new_backends() const {
   return pending;
 }
 
+uint32_t Neighbours::Impl::unasked_new_backends() const {
+  return static_cast<uint32_t>(
+      std::count_if(new_addresses_.begin(), new_addresses_.end(),
+                    [this](const Address &address) { return !destinations_.at(address).route; }));
+}
+
 NextHopCounts Neighbours::Impl::counts() const {
   NextHopCounts counts;
   for (const Destination *destination : of_backend_) {
@@ -569,6 +576,7 @@ int Neighbours::fd() const { return impl_->fd(); }
 void Neighbours::set_backends(std::span<const Backend> backends) { impl_->set_backends(backends); }
 Neighbours::Change Neighbours::process(Clock::time_point now) { return impl_->process(now); }
 uint32_t Neighbours::pending_new_backends() const { return impl_->pending_new_backends(); }
+uint32_t Neighbours::unasked_new_backends() const { return impl_->unasked_new_backends(); }
 std::vector<Egress> Neighbours::egress() const { return impl_->egress(); }
 NextHopCounts Neighbours::counts() const { return impl_->counts(); }
 std::vector<NextHopStatus> Neighbours::status(size_t limit) const { return impl_->status(limit); }

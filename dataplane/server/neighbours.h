@@ -60,6 +60,8 @@ class Neighbours {
   /// Backends that take new connections, came with the last set_backends, and are neither ready nor
   /// given up: what a publication may wait for, for a moment.
   uint32_t pending_new_backends() const;
+  /// Those of them whose route the kernel has not been asked for yet.
+  uint32_t unasked_new_backends() const;
 
   /// One record per backend, as dataplane/abi/egress.h says.
   std::vector<Egress> egress() const;

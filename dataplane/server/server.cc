@@ -66,8 +66,11 @@ class Server::Impl {
  private:
   Status watch(int fd);
   void install_stored();
-  void install(std::shared_ptr<const MappedSnapshot> snapshot);
-  void wait_for_next_hops();
+  /// What an installation waits for, for a moment. Link addresses: workers run and carry the questions.
+  enum class Await { kRoutes, kLinkAddresses };
+  void install(std::shared_ptr<const MappedSnapshot> snapshot, Await await);
+  void forget_active_connections();
+  void wait_for_next_hops(Await await);
   void install_tables(Clock::time_point now);
   void follow_neighbours(Clock::time_point now);
   void keep_time(Clock::time_point now);
@@ -133,30 +136,43 @@ void Server::Impl::install_stored() {
     spdlog::info("no stored snapshot in {}: packets go to the kernel until sluiced publishes one",
                  store_.path().string());
   } else {
-    install(std::move(stored).value());
+    install(std::move(stored).value(), Await::kRoutes);
     spdlog::info("revision {} from {} is in force", revision(), store_.path().string());
   }
 }
 
 // Installation.
 
-void Server::Impl::install(std::shared_ptr<const MappedSnapshot> snapshot) {
+void Server::Impl::install(std::shared_ptr<const MappedSnapshot> snapshot, Await await) {
   snapshot_ = std::move(snapshot);
   neighbours_->set_backends(snapshot_->backends());
-  wait_for_next_hops();
-  connections_->set_flow_hash_key(snapshot_->header().flow_hash_key);
+  wait_for_next_hops(await);
+  if (connections_->set_flow_hash_key(snapshot_->header().flow_hash_key) ==
+      ConnectionRegion::Entries::kCleared)
+    forget_active_connections();
   install_tables(Clock::now());
   counts_ = has_least_connection(*snapshot_) ? Counts::kMerged : Counts::kNotNeeded;
 }
 
+/// The engine has counted entries that are no more. No worker counts yet: without a snapshot there are no
+/// connections.
+void Server::Impl::forget_active_connections() {
+  for (uint32_t worker = 0; worker < counters_->header().worker_count; worker++)
+    for (BackendCounters &backend : counters_->backends(worker)) backend.active_connections = 0;
+  engine_->merge_active_connections();
+}
+
 /// A new backend whose link address is not known yet would cost its first connections a retransmission;
-/// the tables of before go on meanwhile.
-void Server::Impl::wait_for_next_hops() {
+/// the tables of before go on meanwhile. At the start no worker runs that could carry a question to the
+/// link, so only what the kernel knows by itself is asked for.
+void Server::Impl::wait_for_next_hops(Await await) {
   const Clock::time_point deadline = Clock::now() + kNextHopWait;
   for (;;) {
     const Clock::time_point now = Clock::now();
     neighbours_->process(now);
-    if (neighbours_->pending_new_backends() == 0 || now >= deadline) return;
+    const uint32_t pending =
+        await == Await::kRoutes ? neighbours_->unasked_new_backends() : neighbours_->pending_new_backends();
+    if (pending == 0 || now >= deadline) return;
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - now);
     pollfd wanted = {neighbours_->fd(), POLLIN, 0};
     ::poll(&wanted, 1, static_cast<int>(left.count()));
@@ -266,7 +282,7 @@ Result<ControlAnswer> Server::Impl::answer_publish(ControlRequest request) {
     if (snapshot.value()->header().revision < revision())
       spdlog::warn("revision {} replaces revision {}: sluiced counts anew",
                    snapshot.value()->header().revision, revision());
-    install(std::move(snapshot).value());
+    install(std::move(snapshot).value(), Await::kLinkAddresses);
     const Status saved = store_.save(*snapshot_);
     store_error_ = saved.ok() ? "" : saved.error().message;
     // Forwarding goes on with it; only the next start would lack it.

@@ -100,7 +100,7 @@ TEST_F(ConnectionRegionTest, keeps_entries_across_a_restart) {
     mark(region);
   }
   ConnectionRegion region = open(options(2));
-  region.set_flow_hash_key(FlowHashKey{{1}});
+  EXPECT_EQ(region.set_flow_hash_key(FlowHashKey{{1}}), ConnectionRegion::Entries::kKept);
   EXPECT_TRUE(is_marked(region, 0));
   EXPECT_TRUE(is_marked(region, 1));
   EXPECT_EQ(region.opened_as(), "kept 2 tables for 2 workers");
@@ -283,7 +283,7 @@ TEST_F(ConnectionRegionTest, another_key_at_the_start_empties_the_tables) {
     mark(region);
   }
   ConnectionRegion region = open(options(1));
-  region.set_flow_hash_key(FlowHashKey{{2}});
+  EXPECT_EQ(region.set_flow_hash_key(FlowHashKey{{2}}), ConnectionRegion::Entries::kCleared);
   EXPECT_TRUE(is_empty(region, 0));
   EXPECT_TRUE(is_empty(region, 1));
 }
@@ -293,7 +293,7 @@ TEST_F(ConnectionRegionTest, another_key_later_leaves_the_tables_to_their_worker
   region.set_flow_hash_key(FlowHashKey{{1}});
   mark(region);
   const uint64_t before = region.header().flow_hash_key_fingerprint;
-  region.set_flow_hash_key(FlowHashKey{{2}});
+  EXPECT_EQ(region.set_flow_hash_key(FlowHashKey{{2}}), ConnectionRegion::Entries::kKept);
   EXPECT_TRUE(is_marked(region, 0));
   EXPECT_NE(region.header().flow_hash_key_fingerprint, before);
 }

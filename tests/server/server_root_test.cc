@@ -78,8 +78,9 @@ class RecordingEngine : public Engine {
 };
 
 AlignedBytes snapshot_of(uint64_t revision, const std::string &backend = "10.0.0.2",
-                         Scheduler scheduler = kSchedulerMaglev) {
+                         Scheduler scheduler = kSchedulerMaglev, uint32_t key_word = 0) {
   SnapshotBuilder builder;
+  if (key_word != 0) builder.flow_hash_key.word[0] = key_word;
   builder.revision = revision;
   const uint32_t b1 = builder.add_backend("web", "b1", backend);
   const uint32_t web = builder.add_service("web", builder.add_pool({b1}), scheduler);
@@ -102,6 +103,7 @@ class ServerTest : public testing::Test {
     shape.backend_capacity = 10;
     shape.service_capacity = 10;
     counters_.emplace(std::move(CounterRegion::create(shape)).value());
+    counters_->backends(0)[1].active_connections = counted_at_start_;
     ConnectionRegionOptions connection_options;
     connection_options.path = directory_.path() / "connections";
     connection_options.ipv4_connections = connection_options.ipv6_connections = 100;
@@ -188,6 +190,7 @@ class ServerTest : public testing::Test {
   UniqueFd stop_;
   std::thread thread_;
   bool ended_well_ = false;
+  uint32_t counted_at_start_ = 0;  // active connections that the engine found in the kept tables
 };
 
 TEST_F(ServerTest, introduces_itself) {
@@ -252,6 +255,24 @@ TEST_F(ServerTest, starts_with_the_stored_snapshot) {
   EXPECT_EQ(ask("hello").json["revision"], 5);
 }
 
+TEST_F(ServerTest, starts_with_the_link_addresses_that_the_kernel_knows) {
+  start();
+  ASSERT_TRUE(publish(snapshot_of(5))["ok"]);
+  stop();
+  start();
+  EXPECT_TRUE(first_is_ready(*engine_->tables(0)));
+}
+
+TEST_F(ServerTest, does_not_wait_at_the_start_for_what_no_worker_can_ask_the_link_yet) {
+  start();
+  ASSERT_TRUE(publish(snapshot_of(5))["ok"]);
+  stop();
+  run("ip neigh flush dev port0 && ip neigh del 10.0.0.2 dev port0 2>/dev/null || true");
+  start();
+  EXPECT_FALSE(first_is_ready(*engine_->tables(0))) << "it was asked for, and the answer was waited for";
+  EXPECT_TRUE(engine_->until([this] { return first_is_ready(*engine_->latest()); }));
+}
+
 TEST_F(ServerTest, starts_with_nothing_when_the_stored_snapshot_is_damaged) {
   start();
   ASSERT_TRUE(publish(snapshot_of(5))["ok"]);
@@ -292,6 +313,21 @@ TEST_F(ServerTest, follows_the_neighbours_with_the_same_snapshot) {
   ASSERT_TRUE(engine_->until([this] { return engine_->latest()->egress[1].headers[5] == 0x99; }));
   EXPECT_EQ(engine_->latest()->snapshot, before->snapshot);
   EXPECT_NE(before->egress[1].headers[5], 0x99) << "tables in force must not change";
+}
+
+TEST_F(ServerTest, forgets_the_counts_of_connections_that_another_key_makes_unfindable) {
+  start();
+  ASSERT_TRUE(publish(snapshot_of(5))["ok"]);
+  stop();
+  counted_at_start_ = 7;
+  start();
+  EXPECT_EQ(counters_->backends(0)[1].active_connections, 7) << "the same key: they are still there";
+  stop();
+  const auto other_key = MappedSnapshot::from_bytes(snapshot_of(6, "10.0.0.2", kSchedulerMaglev, 99));
+  ASSERT_TRUE(SnapshotStore(snapshot_path_).save(*other_key.value()).ok());
+  start();
+  EXPECT_EQ(counters_->backends(0)[1].active_connections, 0);
+  EXPECT_EQ(engine_->merges(), 1) << "workers must not go by the sums of before";
 }
 
 TEST_F(ServerTest, merges_counts_only_while_a_service_needs_them) {
