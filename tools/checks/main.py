@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 import signal
+import subprocess
 import sys
 import time
 
@@ -66,6 +67,9 @@ def show(title: str, lines: list[str]) -> None:
 def main() -> int:
     arguments = steps.parse_arguments()
     interrupt_on_signals()
+    if subprocess.run([str(ROOT / "tools" / "install-packages")], check=False).returncode != 0:
+        print("check: packages are missing (above is why)", file=sys.stderr)
+        return 1
     runner = Runner(ROOT, ROOT / "build-check-logs")
     try:
         tidy_folders = steps.FOLDERS if arguments.full else steps.PACKET_PATH

@@ -205,4 +205,7 @@ def parse_arguments() -> argparse.Namespace:
                         help="only this step; may be repeated (unit, root and e2e test what build has built)")
     parser.add_argument("--filter", default="", metavar="TEXT",
                         help="only tests whose name contains TEXT (format and clang-tidy are left out)")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        parser.error("some tests need network namespaces and XDP: run this with sudo")
+    return arguments

@@ -1,7 +1,9 @@
 """The demo: real HTTP through the DPDK engine, with backends that fail and come."""
 
 import argparse
+import os
 import pathlib
+import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -41,7 +43,14 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.requests < _MIN_REQUESTS:
         parser.error(f"--requests {arguments.requests}: at least {_MIN_REQUESTS} are needed to show a spread")
     topology.check_prefix(arguments.prefix)
+    if os.geteuid() != 0:
+        parser.error("needs root for network namespaces and virtual NICs: run it with sudo")
     return arguments
+
+
+def install_packages() -> None:
+    if subprocess.run([str(ROOT / "tools" / "install-packages")], check=False).returncode != 0:
+        raise TestbedError("packages are missing (above is why)")
 
 
 def show(testbed: Testbed, requests: int) -> acts.Score:
@@ -81,6 +90,7 @@ def say_how_to_play(testbed: Testbed) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    install_packages()
     screen.title("Build (release, in build/)")
     build_release(ROOT, ROOT / "build")
     testbed = Testbed(arguments.prefix)
