@@ -49,19 +49,17 @@ size_t estimate_memory_mb(const std::vector<PortOptions> &ports, uint16_t worker
   size_t buffers = worker_buffers(workers);
   std::vector<uint16_t> mtus;
   for (const PortOptions &port : ports) {
-    size_t queues = std::max<size_t>(port.queues, workers) * port.devices.size();
+    size_t queues = std::max(known_queues(port), workers * port.devices.size());
     buffers += queues * std::max<size_t>(kRings, size_t{4} * port.descriptors);
     mtus.push_back(port.mtu);
   }
   return kRestMb + buffers * (data_room(mtus) + kOverhead) / (1024 * 1024);
 }
 
-uint16_t default_worker_count(const std::vector<PortOptions> &ports) {
-  uint16_t most = 1;
-  for (const PortOptions &port : ports) {
-    most = std::max(most, static_cast<uint16_t>(port.queues * port.devices.size()));
-  }
-  return most;
+uint16_t default_worker_count(const std::vector<PortOptions> &ports, size_t cores) {
+  size_t most = 1;
+  for (const PortOptions &port : ports) most = std::max(most, known_queues(port));
+  return static_cast<uint16_t>(std::min({most, std::max<size_t>(1, cores), size_t{kMaxConnectionTables}}));
 }
 
 void DpdkEngine::Deleter::operator()(rte_rcu_qsbr *readers) const { rte_free(readers); }

@@ -38,8 +38,9 @@ struct DpdkEngineOptions {
 /// How many MB of DPDK memory ports and workers will need, before the devices can be asked. Generous.
 size_t estimate_memory_mb(const std::vector<PortOptions> &ports, uint16_t workers);
 
-/// How many workers serve these ports when nobody says: as many as the port with most queues.
-uint16_t default_worker_count(const std::vector<PortOptions> &ports);
+/// How many workers serve these ports when nobody says: as many as the port with most queues has, as far as
+/// there are cores.
+uint16_t default_worker_count(const std::vector<PortOptions> &ports, size_t cores);
 
 /// Needs a started EAL. Created with its ports up and its workers not yet running, so that a snapshot
 /// can be installed before the first packet.

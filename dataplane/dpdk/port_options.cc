@@ -11,6 +11,8 @@
 #include <fmt/format.h>
 #include <net/if.h>
 
+#include "dataplane/dpdk/kernel_interface.h"
+
 namespace sluice {
 namespace {
 
@@ -234,6 +236,21 @@ std::string DeviceOptions::argument_text() const {
     text += fmt::format("{}{}={}", text.empty() ? "" : ",", name, value);
   }
   return text;
+}
+
+size_t known_queues(const PortOptions &port) {
+  size_t queues = 0;
+  for (const DeviceOptions &device : port.devices) {
+    bool af_xdp = device.driver.starts_with("net_af_xdp");
+    size_t of_device = port.queues;
+    if (af_xdp && !device.argument("start_queue").empty()) {
+      of_device = 1;
+    } else if (af_xdp && of_device == 0) {
+      of_device = interface_facts(device.argument("iface")).receive_queues;
+    }
+    queues += std::max<size_t>(1, of_device);
+  }
+  return queues;
 }
 
 Result<PortOptions> parse_port_options(std::string_view text) {

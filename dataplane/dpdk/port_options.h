@@ -2,6 +2,7 @@
 #ifndef SLUICE_DPDK_PORT_OPTIONS_H
 #define SLUICE_DPDK_PORT_OPTIONS_H
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -60,6 +61,10 @@ struct PortOptions {
 ///
 /// Errors name the port's text, the field and the value, and say what is allowed.
 Result<PortOptions> parse_port_options(std::string_view text);
+
+/// Receive queues that the port will have at least, over all its devices, as far as that is known before
+/// DPDK starts: queues=N of each device, or of net_af_xdp all that its interface has.
+size_t known_queues(const PortOptions &port);
 
 /// Parses every `--port` and checks that names, kernel interfaces and devices differ.
 Result<std::vector<PortOptions>> parse_ports(const std::vector<std::string> &texts);

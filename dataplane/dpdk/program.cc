@@ -41,7 +41,6 @@ Result<Plan> make_plan(const DataplaneOptions &options) {
   Result<std::vector<PortOptions>> ports = parse_ports(options.ports);
   if (!ports.ok()) return ports.error();
   plan.engine.ports = std::move(ports).value();
-  plan.engine.workers = options.workers > 0 ? options.workers : default_worker_count(plan.engine.ports);
   plan.engine.idle = options.idle == IdleChoice::kSleep ? IdlePolicy::kSleep : IdlePolicy::kPoll;
   plan.engine.kernel_interfaces = options.kernel_interfaces == KernelInterfacesChoice::kRemove
                                       ? KernelInterfacesAtStop::kRemove
@@ -52,7 +51,12 @@ Result<Plan> make_plan(const DataplaneOptions &options) {
     if (!cores.ok()) return cores.error();
     wanted = std::move(cores).value();
   }
-  Result<CorePlan> cores = plan_cores(plan.engine.workers, wanted, allowed_cores());
+  const std::vector<int> allowed = allowed_cores();
+  plan.engine.workers =
+      options.workers > 0
+          ? options.workers
+          : default_worker_count(plan.engine.ports, wanted.empty() ? allowed.size() : wanted.size());
+  Result<CorePlan> cores = plan_cores(plan.engine.workers, wanted, allowed);
   if (!cores.ok()) return cores.error();
   plan.engine.core_explanation = cores.value().explanation;
 
