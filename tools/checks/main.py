@@ -67,11 +67,11 @@ def show(title: str, lines: list[str]) -> None:
 def main() -> int:
     arguments = steps.parse_arguments()
     interrupt_on_signals()
-    if subprocess.run([str(ROOT / "tools" / "install-packages")], check=False).returncode != 0:
-        print("check: packages are missing (above is why)", file=sys.stderr)
-        return 1
     runner = Runner(ROOT, ROOT / "build-check-logs")
     try:
+        if subprocess.run([str(ROOT / "tools" / "install-packages")], check=False).returncode != 0:
+            print("check: packages are missing (above is why)", file=sys.stderr)
+            return 1
         tidy_folders = steps.FOLDERS if arguments.full else steps.PACKET_PATH
         total = run_steps(steps.Check(runner, ROOT, arguments.filter, tidy_folders), chosen_steps(arguments))
     except KeyboardInterrupt:

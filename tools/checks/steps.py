@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 
+import bench
 import meson_steps
 from runner import Runner
 from tally import Tally
@@ -90,6 +91,12 @@ def end_to_end(check: Check) -> Tally:
     for name in counted["failures"]:
         tally.fails(f"e2e: {name} (log: {check.runner.log('e2e')})")
     return tally
+
+
+def bench_briefly(check: Check) -> Tally:
+    """That the bench runs: it would rot unseen."""
+    return bench.run_bench(check.runner, check.release / "tools" / "bench" / "sluice-bench", check.text,
+                           check.runner.logs / "bench.json")
 
 
 def sanitizers(check: Check) -> Tally:
@@ -188,6 +195,7 @@ STEPS = (
     Step("unit", "unit tests", unit_tests, True, False),
     Step("root", "tests that need root", root_tests, True, False),
     Step("e2e", "end to end", end_to_end, True, False),
+    Step("bench", "the bench, briefly", bench_briefly, True, False),
     Step("sanitizers", "unit tests under ASan and UBSan", sanitizers, False, False),
     Step("fuzz", "fuzzing, briefly", fuzz, False, False),
     Step("tidy", "clang-tidy", tidy, False, False),
@@ -202,7 +210,7 @@ def parse_arguments() -> argparse.Namespace:
                         help="without the builds under sanitizers and for fuzzing, and without clang-tidy")
     parser.add_argument("--full", action="store_true", help="clang-tidy over everything, not the packet path alone")
     parser.add_argument("--step", action="append", choices=[step.name for step in STEPS], default=[],
-                        help="only this step; may be repeated (unit, root and e2e test what build has built)")
+                        help="only this step; may be repeated (unit, root, e2e and bench test what build has built)")
     parser.add_argument("--filter", default="", metavar="TEXT",
                         help="only tests whose name contains TEXT (format and clang-tidy are left out)")
     arguments = parser.parse_args()

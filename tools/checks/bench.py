@@ -1,0 +1,51 @@
+"""Running tools/bench briefly: whether it runs and reports, not what it measures."""
+
+import json
+import math
+import pathlib
+
+from runner import Runner
+from tally import Tally
+
+_BENCHES = ("worker", "stages", "maglev", "balance")
+
+
+def run_bench(runner: Runner, program: pathlib.Path, text: str, results: pathlib.Path) -> Tally:
+    """The benches whose names contain `text`; each is a test case. Their results go to `results`."""
+    tally = Tally()
+    names = [name for name in _BENCHES if text in name]
+    if not names:
+        return tally
+    results.unlink(missing_ok=True)
+    status = runner.run("bench", [program, "--quick", "--only", *names, "--json", results], timeout_s=900)
+    if status != 0:
+        tally.fails(f"bench: ended with status {status} (log: {runner.log('bench')})")
+        return tally
+    try:
+        measured = json.loads(results.read_text(encoding="utf-8"))["results"]
+    except (OSError, ValueError, KeyError) as error:
+        tally.fails(f"bench: no results in {results}: {error!r}")
+        return tally
+    for name in names:
+        problem = find_problem([one for one in measured if one.get("bench") == name])
+        if problem:
+            tally.fails(f"bench {name}: {problem} (results: {results})")
+        else:
+            tally.passes()
+    return tally
+
+
+def find_problem(results: list[dict]) -> str:
+    """What is wrong with one bench's results, or nothing."""
+    if not results:
+        return "has no results"
+    for one in results:
+        numbers = {key: value for key, value in one.items() if isinstance(value, float)}
+        if not numbers:
+            return f"measured nothing: {one}"
+        for key, value in numbers.items():
+            if not math.isfinite(value) or value < 0:
+                return f"{key} is {value}"
+        if any(value is None for value in one.values()):  # what JSON makes of a number that is none
+            return f"is not a number: {one}"
+    return ""
