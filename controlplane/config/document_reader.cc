@@ -1,6 +1,7 @@
 #include "controlplane/config/document_reader.h"
 
 #include <array>
+#include <span>
 
 #include "controlplane/model/prime.h"
 
@@ -276,6 +277,20 @@ class DocumentReader {
 };
 
 }  // namespace
+
+std::vector<std::string> configuration_keys() {
+  std::vector<std::string> paths;
+  const auto add = [&paths](const std::string &prefix, std::span<const std::string_view> keys) {
+    for (const std::string_view key : keys) paths.push_back(prefix + std::string(key));
+  };
+  add("", kDocumentKeys);
+  add("services[].", kServiceKeys);
+  add("services[].timeouts.", kTimeoutKeys);
+  add("pools[].", kPoolKeys);
+  add("pools[].backends[].", kBackendKeys);
+  add("pools[].health.", kHealthKeys);
+  return paths;
+}
 
 PlacedState read_document(const YamlNode &root, ErrorList &errors) {
   return DocumentReader(errors).read(root);

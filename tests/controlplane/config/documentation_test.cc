@@ -1,0 +1,86 @@
+// docs/configuration.md says what the loader does.
+#include <fstream>
+#include <regex>
+#include <set>
+#include <sstream>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "controlplane/config/config_loader.h"
+#include "controlplane/config/document_reader.h"
+
+namespace sluice {
+namespace {
+
+std::string documentation() {
+  std::ostringstream text;
+  text << std::ifstream(CONFIGURATION_MD).rdbuf();
+  return text.str();
+}
+
+// The first block of YAML: the full example.
+std::string example() {
+  const std::string text = documentation();
+  const std::string fence = "```yaml\n";
+  const size_t begin = text.find(fence);
+  const size_t end = text.find("```", begin + fence.size());
+  if (begin == std::string::npos || end == std::string::npos) return "";
+  return text.substr(begin + fence.size(), end - begin - fence.size());
+}
+
+// The keys that the tables explain: `key` at the start of a row.
+std::set<std::string> explained_keys() {
+  const std::string text = documentation();
+  const std::regex row("\\n\\| `([^`]+)` \\|");
+  std::set<std::string> keys;
+  for (std::sregex_iterator found(text.begin(), text.end(), row), end; found != end; ++found) {
+    keys.insert((*found)[1]);
+  }
+  return keys;
+}
+
+TEST(ConfigurationDocumentation, explains_every_key_and_no_other) {
+  const std::vector<std::string> keys = configuration_keys();
+  EXPECT_EQ(explained_keys(), std::set<std::string>(keys.begin(), keys.end()));
+}
+
+TEST(ConfigurationDocumentation, example_is_valid_and_has_every_key) {
+  const std::string text = example();
+  const LoadedConfig loaded = load_config(text, "docs/configuration.md");
+  EXPECT_TRUE(loaded.ok()) << loaded.errors_to_string();
+  for (const std::string &path : configuration_keys()) {
+    const std::string key = path.substr(path.rfind('.') + 1);
+    EXPECT_TRUE(std::regex_search(text, std::regex("\\b" + key + ":"))) << path;
+  }
+}
+
+TEST(ConfigurationDocumentation, defaults_are_the_models) {
+  const std::string text = documentation();
+  const auto says = [&text](const std::string &key, const std::string &value) {
+    const std::string row = "\n| `" + key + "` |";
+    const size_t begin = text.find(row);
+    const std::string line = text.substr(begin + 1, text.find('\n', begin + 1) - begin - 1);
+    EXPECT_NE(line.find("| " + value + " |"), std::string::npos) << line;
+  };
+  const model::Pool pool;
+  const model::Timeouts timeouts;
+  says("removed_backend_grace",
+       std::to_string(model::DesiredState{}.removed_backend_grace.count() / 3600) + "h");
+  says("pools[].slots", std::to_string(pool.slots));
+  says("pools[].fail_open", pool.fail_open ? "true" : "false");
+  says("pools[].backends[].weight", std::to_string(model::BackendSpec{}.weight));
+  says("pools[].health.status",
+       std::to_string(pool.health.status_first) + "-" + std::to_string(pool.health.status_last));
+  says("pools[].health.interval", std::to_string(pool.health.interval.count() / 1000) + "s");
+  says("pools[].health.timeout", std::to_string(pool.health.timeout.count()) + "ms");
+  says("pools[].health.rise", std::to_string(pool.health.rise));
+  says("pools[].health.fall", std::to_string(pool.health.fall));
+  says("services[].timeouts.embryonic", std::to_string(timeouts.embryonic.count()) + "s");
+  says("services[].timeouts.established", std::to_string(timeouts.established.count()) + "s");
+  says("services[].timeouts.closing", std::to_string(timeouts.closing.count()) + "s");
+  says("services[].timeouts.udp", std::to_string(timeouts.udp.count()) + "s");
+}
+
+}  // namespace
+}  // namespace sluice
