@@ -246,8 +246,10 @@ Status Server::Impl::bind_and_listen() {
   umask(mask);
   if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
   if (error) {
-    return Error{fmt::format("API socket {}: {}; is its directory there and writable?",
-                             options.socket_path.native(), error.message())};
+    return Error{fmt::format(
+        "API socket {}: {}; its directory must be there, and sluiced be allowed to write to it (or choose "
+        "another path with --api-socket)",
+        options.socket_path.native(), error.message())};
   }
   struct stat made {};
   if (lstat(options.socket_path.c_str(), &made) == 0) {

@@ -24,6 +24,7 @@
 #include "controlplane/health/prober.h"
 #include "controlplane/sluiced/control_api.h"
 #include "controlplane/sluiced/reconciler.h"
+#include "controlplane/store/directories.h"
 
 namespace sluice {
 
@@ -94,6 +95,8 @@ std::optional<int> Daemon::start(const Options &options) {
   const Status started = reconciler_.start(monitor_.get());
   if (!started.ok()) return fail(started.error().message);
   control_ = std::make_unique<ControlApi>(&reconciler_, static_cast<int64_t>(std::time(nullptr)));
+  const Status place = make_directories(options.api_socket.parent_path());
+  if (!place.ok()) return fail("--api-socket: " + place.error().message);
   Result<std::unique_ptr<api::Server>> server =
       api::Server::listen(io_, {.socket_path = options.api_socket},
                           [this](const api::Request &request) { return api::handle(request, *control_); });

@@ -12,6 +12,8 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "controlplane/store/directories.h"
+
 namespace sluice {
 namespace {
 
@@ -84,14 +86,18 @@ bool system_random(std::span<std::byte> bytes) {
 }
 
 Result<StateStore> StateStore::open(const std::filesystem::path &directory) {
-  std::error_code fault;
-  if (std::filesystem::create_directories(directory, fault)) {
-    std::filesystem::permissions(directory, std::filesystem::perms::owner_all, fault);
+  const bool is_new = !std::filesystem::exists(directory);
+  if (Status made = make_directories(directory); !made.ok()) {
+    return Error{"--state-dir: " + made.error().message};
   }
-  if (fault) return Error{"state directory " + directory.string() + ": cannot be made: " + fault.message()};
+  std::error_code ignored;
+  if (is_new) std::filesystem::permissions(directory, std::filesystem::perms::owner_all, ignored);
   const std::filesystem::path path = directory / kLockFile;
   FileDescriptor lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!lock.valid()) return system_error(path, "cannot be opened");
+  if (!lock.valid()) {
+    return Error{system_error(path, "cannot be opened").message + "; let the user of sluiced write to " +
+                 directory.string() + ", or choose another directory with --state-dir"};
+  }
   if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
     return Error{"state directory " + directory.string() +
                  ": another sluiced uses it; stop that one or give this one another directory"};

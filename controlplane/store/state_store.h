@@ -26,7 +26,8 @@ bool system_random(std::span<std::byte> bytes);
 /// whole (temporary file, fsync, rename): a crash leaves the old or the new one.
 class StateStore {
  public:
-  /// Makes the directory (0700) where it is missing. Fails when another process has it open.
+  /// Makes the directory (0700, those above it 0750) where it is missing. Fails when another process has it
+  /// open.
   static Result<StateStore> open(const std::filesystem::path &directory);
 
   /// The last snapshot that was stored; nothing when there is none. Not yet checked: SnapshotView.

@@ -377,6 +377,42 @@ TEST_F(Sluiced, two_do_not_share_a_state_directory) {
   EXPECT_EQ(ctl({"status"}).exit_code, 0);
 }
 
+TEST_F(Sluiced, makes_the_directories_of_its_socket_and_state) {
+  configure(config_text(kTwoMembers));
+  const std::string socket = path("run/sluice/api.sock");
+  const std::vector<std::string> argv = {
+      SLUICED_PATH,   "--config", config_path(), "--dataplane-socket",    path("dataplane.sock"),
+      "--api-socket", socket,     "--state-dir", path("lib/sluice/state")};
+  const Process daemon(argv, path("sluiced.log"));
+  ASSERT_TRUE(eventually([&] {
+    return run_program({SLUICECTL_PATH, "--socket", socket, "status"}).exit_code == 0;
+  })) << sluiced_log();
+  using std::filesystem::perms;
+  const perms group = perms::owner_all | perms::group_read | perms::group_exec;
+  const auto mode_of = [this](const char *name) { return std::filesystem::status(path(name)).permissions(); };
+  for (const char *made : {"run", "run/sluice", "lib", "lib/sluice"}) EXPECT_EQ(mode_of(made), group) << made;
+  EXPECT_EQ(mode_of("lib/sluice/state"), perms::owner_all);
+}
+
+TEST_F(Sluiced, says_which_directory_it_cannot_make_and_what_to_do) {
+  configure(config_text(kTwoMembers));
+  write_text(path("file"), "in the way");
+  for (const char *option : {"--api-socket", "--state-dir"}) {
+    std::vector<std::string> argv = sluiced_argv();
+    argv.insert(argv.end(), {option, path("file/below/it")});
+    for (size_t i = 0; i + 2 < argv.size(); i++) {  // in place of the usual one
+      if (argv[i] != option) continue;
+      argv.erase(argv.begin() + static_cast<ptrdiff_t>(i), argv.begin() + static_cast<ptrdiff_t>(i) + 2);
+      break;
+    }
+    const Finished finished = run_program(argv);
+    EXPECT_EQ(finished.exit_code, 1);
+    EXPECT_THAT(finished.err, HasSubstr(option));
+    EXPECT_THAT(finished.err, HasSubstr(path("file").native()));
+    EXPECT_THAT(finished.err, HasSubstr("install -d"));
+  }
+}
+
 TEST_F(Sluiced, ends_cleanly_and_leaves_the_dataplane_as_it_is) {
   configure(config_text(kTwoMembers));
   start_dataplane();
