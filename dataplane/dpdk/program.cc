@@ -14,6 +14,7 @@
 #include "dataplane/dpdk/eal.h"
 #include "dataplane/dpdk/engine.h"
 #include "dataplane/server/server.h"
+#include "dataplane/server/state_directory.h"
 
 namespace sluice {
 namespace {
@@ -86,6 +87,14 @@ Result<ServerOptions> server_options(const DataplaneOptions &options) {
   return server;
 }
 
+/// The defaults' directories are not there on a fresh host.
+Status make_directories(const ServerOptions &server, const DataplaneOptions &options) {
+  Status made = make_directory_of(server.control_socket.path, server.control_socket.group);
+  if (made.ok()) made = make_directory_of(options.connections);
+  if (made.ok()) made = make_directory_of(server.snapshot_path);
+  return made;
+}
+
 Result<CounterRegion> open_counters(uint16_t workers) {
   auto now = std::chrono::system_clock::now().time_since_epoch();
   CounterRegionShape shape;
@@ -103,6 +112,8 @@ Status run_dpdk(const DataplaneOptions &options, int stop_fd) {
   if (!plan.ok()) return plan.error();
   Result<ServerOptions> serving = server_options(options);
   if (!serving.ok()) return serving.error();
+  Status directories = make_directories(serving.value(), options);
+  if (!directories.ok()) return directories;
   Result<std::unique_ptr<Eal>> eal = Eal::start(plan.value().eal);
   if (!eal.ok()) return eal.error();
   DpdkEngineOptions engine_options = plan.value().engine;
