@@ -13,9 +13,14 @@ namespace {
 CheckResult success(std::string text) { return {CheckOutcome::kSuccess, std::move(text)}; }
 CheckResult failure(std::string text) { return {CheckOutcome::kFailure, std::move(text)}; }
 
-// Errors of connect() and socket() that are this host's, and no news of the backend.
-bool is_local_shortage(int error) {
-  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM || error == EADDRNOTAVAIL;
+// Errors of connect() and socket() that are this host's, and no news of the backend. EADDRNOTAVAIL means one
+// of two things. That all local ports are in use passes by itself. That the host has no source address (an
+// interface lost its IPv6 address) stays: as with a missing route, nothing gets from here to the backend, and
+// if that changed no state the backend would stay up for ever.
+bool is_local_shortage(const TransferEnd &end) {
+  const int error = end.system_error;
+  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
+         (error == EADDRNOTAVAIL && !end.no_source);
 }
 
 std::string system_text(int error) {
@@ -65,10 +70,11 @@ CheckResult judge_check(const CheckSpec &spec, const TransferEnd &end) {
       if (end.body_cut) return judge_status(spec, end.http_status);
       break;
     case CURLE_COULDNT_CONNECT:
-      if (is_local_shortage(end.system_error)) {
+      if (is_local_shortage(end)) {
         return {CheckOutcome::kNotCarriedOut,
                 "not checked: " + std::generic_category().message(end.system_error) + " on this host"};
       }
+      if (end.no_source) return failure("this host has no source address to reach it from");
       if (end.system_error != 0) return failure(system_text(end.system_error));
       return failure("cannot connect");
     case CURLE_OUT_OF_MEMORY:

@@ -13,6 +13,7 @@ namespace sluice {
 struct TransferEnd {
   int curl_code = 0;       // CURLcode
   int system_error = 0;    // errno of a failed connect, 0 if there is none
+  bool no_source = false;  // this host has no address to reach the backend from
   long http_status = 0;    // 0: no status line was seen
   bool connected = false;  // the TCP handshake was completed
   bool body_cut = false;   // the body was longer than a check reads: ended by us, judged by its status

@@ -3,15 +3,18 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <optional>
 #include <system_error>
 #include <unordered_set>
 #include <vector>
 
 #include <curl/curl.h>
+#include <netinet/in.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "controlplane/health/check_text.h"
@@ -78,6 +81,32 @@ void set_options(Probe &probe) {
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, probe.headers);
 }
 
+// Whether the kernel finds a source address for packets to `address`. Connecting a UDP socket sends nothing
+// and takes none of TCP's local ports.
+bool has_source_address(const Address &address) {
+  sockaddr_storage storage{};
+  socklen_t length = 0;
+  if (address_is_ipv4(&address)) {
+    auto *ipv4 = reinterpret_cast<sockaddr_in *>(&storage);
+    ipv4->sin_family = AF_INET;
+    ipv4->sin_port = htons(9);
+    std::memcpy(&ipv4->sin_addr, &address.word[3], sizeof(ipv4->sin_addr));
+    length = sizeof(*ipv4);
+  } else {
+    auto *ipv6 = reinterpret_cast<sockaddr_in6 *>(&storage);
+    ipv6->sin6_family = AF_INET6;
+    ipv6->sin6_port = htons(9);
+    std::memcpy(&ipv6->sin6_addr, address.word, sizeof(ipv6->sin6_addr));
+    length = sizeof(*ipv6);
+  }
+  const int probe = socket(storage.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (probe < 0) return true;  // cannot tell
+  const int connected = connect(probe, reinterpret_cast<const sockaddr *>(&storage), length);
+  const int why = errno;
+  close(probe);
+  return connected == 0 || why != EADDRNOTAVAIL;
+}
+
 TransferEnd transfer_end(const Probe &probe, CURLcode code) {
   TransferEnd end;
   end.curl_code = code;
@@ -85,6 +114,7 @@ TransferEnd transfer_end(const Probe &probe, CURLcode code) {
   long system_error = 0;
   curl_easy_getinfo(probe.easy, CURLINFO_OS_ERRNO, &system_error);
   end.system_error = static_cast<int>(system_error);
+  end.no_source = end.system_error == EADDRNOTAVAIL && !has_source_address(probe.spec.address);
   curl_easy_getinfo(probe.easy, CURLINFO_RESPONSE_CODE, &end.http_status);
   curl_off_t connect_time_us = 0;
   curl_easy_getinfo(probe.easy, CURLINFO_CONNECT_TIME_T, &connect_time_us);
