@@ -30,7 +30,7 @@ struct Egress {
   uint16_t port;       // engine's port: index of the logical port (DPDK), ifindex slot (XDP)
   uint16_t weight;     // for least-connection; 0 when the backend takes no new connections
   uint8_t flags;       // enum EgressFlags
-  uint8_t reserved;
+  uint8_t outer_size;  // bytes of the outer IP header: 20 or 40
 };
 
 SLUICE_STATIC_ASSERT(sizeof(struct Egress) == 64, "one cache line per backend");

@@ -48,6 +48,53 @@
 #define SLUICE_RELEASE_FENCE() __atomic_thread_fence(__ATOMIC_RELEASE)
 #endif
 
+// Finds an entry in a cache line of entries of `width` words, 2 or 4: the index of its last word, or -1. At
+// most one entry equals `pattern`, which has four words (an entry of two, twice); of an entry's last word
+// only the bits of `last_mask` count. Without branches: which entry it is cannot be predicted.
+#ifdef __AVX2__
+typedef uint64_t SluiceFourWords __attribute__((vector_size(32), aligned(8), may_alias));
+
+SLUICE_INLINE int sluice_find_entry(const uint64_t *line, const uint64_t *pattern, uint64_t last_mask,
+                                    uint32_t width) {
+  uint64_t a = pattern[0], b = pattern[1], c = pattern[2], d = pattern[3];
+  // From registers: the pattern has been written word by word just now, and narrow stores do not reach a
+  // wider load that soon follows, and stall it.
+  __asm__("" : "+r"(a), "+r"(b));
+  if (width == 2) {
+    c = a;
+    d = b;
+  } else {
+    __asm__("" : "+r"(c), "+r"(d));
+  }
+  SluiceFourWords wanted = {a, b, c, d};
+  SluiceFourWords mask = {~0ull, width == 2 ? last_mask : ~0ull, ~0ull, last_mask};
+  typedef double Lanes __attribute__((vector_size(32)));
+  SluiceFourWords low = (*(const SluiceFourWords *)line ^ wanted) & mask;
+  SluiceFourWords high = (*(const SluiceFourWords *)(line + 4) ^ wanted) & mask;
+  uint32_t equal = (uint32_t)__builtin_ia32_movmskpd256((Lanes)(low == 0)) |
+                   (uint32_t)__builtin_ia32_movmskpd256((Lanes)(high == 0)) << 4;
+  equal &= equal >> 1;  // bit of each word that equals, as the one behind it does
+  equal &= width == 2 ? 0x55u : (equal >> 2) & 0x11u;
+  return equal != 0 ? __builtin_ctz(equal) + (int)width - 1 : -1;
+}
+#else
+SLUICE_INLINE int sluice_find_entry(const uint64_t *line, const uint64_t *pattern, uint64_t last_mask,
+                                    uint32_t width) {
+  int found = -1;
+  if (width == 2) {
+    for (int last = 1; last < 8; last += 2)
+      found += SLUICE_IS_ZERO((line[last - 1] ^ pattern[0]) | ((line[last] ^ pattern[1]) & last_mask)) *
+               (last + 1);
+    return found;
+  }
+  for (int last = 3; last < 8; last += 4)
+    found += SLUICE_IS_ZERO((line[last - 3] ^ pattern[0]) | (line[last - 2] ^ pattern[1]) |
+                            (line[last - 1] ^ pattern[2]) | ((line[last] ^ pattern[3]) & last_mask)) *
+             (last + 1);
+  return found;
+}
+#endif
+
 SLUICE_STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                      "the records and the core assume a little-endian host");
 

@@ -18,7 +18,6 @@
 SLUICE_NAMESPACE_BEGIN
 
 #define SLUICE_STATE_KEY_MASK 0x1ffffffffull  // ports and protocol
-#define SLUICE_STATE_ABOVE_KEY 31             // bits above them
 #define SLUICE_STATE_STATE_SHIFT 33
 #define SLUICE_STATE_STAMP_SHIFT 35
 #define SLUICE_STATE_BACKEND_SHIFT 48
@@ -38,7 +37,7 @@ enum ConnectionPolicy {
 
 // A flow as its entry would hold it, and where that entry can be.
 struct ConnectionKey {
-  uint64_t word[4];  // the last of `width` words has no state yet
+  uint64_t word[4];  // the entry, twice if it has two words; its last word has no state yet
   uint32_t bucket;   // first candidate
   uint32_t tag;      // other candidate: bucket ^ (tag & mask); odd, so that it is another one
   uint32_t width;    // words per entry
@@ -63,20 +62,20 @@ SLUICE_INLINE uint64_t make_state(uint64_t key, uint32_t state, uint32_t now_s, 
 }
 
 SLUICE_INLINE uint32_t tag_of_hash(uint64_t hash) { return (uint32_t)(hash >> 32) | 1; }
+SLUICE_INLINE uint32_t first_bucket(uint64_t hash, uint32_t mask) { return (uint32_t)hash & mask; }
 
 SLUICE_INLINE void make_connection_key(const struct Tables *tables, const struct Packet *packet,
                                        uint32_t vip_number, struct ConnectionKey *key) {
-  uint64_t last = (uint64_t)packet->client_port | ((uint64_t)packet->vip_port << 16) |
-                  ((uint64_t)(packet->protocol == kProtocolUdp) << 32);
+  uint64_t last = ports_word(packet->ports) | ((uint64_t)(packet->protocol == kProtocolUdp) << 32);
   key->family = packet->family;
   key->tag = tag_of_hash(packet->hash);
-  key->bucket = (uint32_t)packet->hash & tables_bucket_mask(tables, packet->family);
+  key->bucket = first_bucket(packet->hash, tables_bucket_mask(tables, packet->family));
   if (SLUICE_LIKELY(packet->family == kFamilyIpv4)) {
     key->width = kIpv4Width;
     key->word[0] = (uint64_t)packet->client.word[3] | ((uint64_t)packet->vip.word[3] << 32);
     key->word[1] = last;
-    key->word[2] = 0;
-    key->word[3] = 0;
+    key->word[2] = key->word[0];
+    key->word[3] = key->word[1];
   } else {
     key->width = kIpv6Width;
     key->word[0] = (uint64_t)packet->client.word[0] | ((uint64_t)packet->client.word[1] << 32);
@@ -90,24 +89,13 @@ SLUICE_INLINE uint32_t other_bucket(uint32_t bucket, uint32_t tag, uint32_t mask
   return bucket ^ (tag & mask);
 }
 
-// 1 if the entry's words are the flow's, whatever its state, else 0.
-SLUICE_INLINE int ipv4_entry_is(const uint64_t *entry, const struct ConnectionKey *key) {
-  return SLUICE_IS_ZERO((entry[0] ^ key->word[0]) | ((entry[1] ^ key->word[1]) << SLUICE_STATE_ABOVE_KEY));
-}
-SLUICE_INLINE int ipv6_entry_is(const uint64_t *entry, const struct ConnectionKey *key) {
-  return SLUICE_IS_ZERO((entry[0] ^ key->word[0]) | (entry[1] ^ key->word[1]) | (entry[2] ^ key->word[2]) |
-                        ((entry[3] ^ key->word[3]) << SLUICE_STATE_ABOVE_KEY));
-}
-
-// Index of the state word of the flow's entry in the bucket, or -1. Without branches within a family:
-// which entry matches is not to be predicted. At most one does.
+// Index of the state word of the flow's entry in the bucket, whatever its state, or -1.
 SLUICE_INLINE int bucket_find(const union ConnectionBucket *bucket, const struct ConnectionKey *key) {
-  const uint64_t *w = bucket->word;
+  // Two calls: the width is a constant in each.
   if (SLUICE_LIKELY(key->family == kFamilyIpv4)) {
-    return ipv4_entry_is(w, key) * 2 + ipv4_entry_is(w + 2, key) * 4 + ipv4_entry_is(w + 4, key) * 6 +
-           ipv4_entry_is(w + 6, key) * 8 - 1;
+    return sluice_find_entry(bucket->word, key->word, SLUICE_STATE_KEY_MASK, kIpv4Width);
   }
-  return ipv6_entry_is(w, key) * 4 + ipv6_entry_is(w + 4, key) * 8 - 1;
+  return sluice_find_entry(bucket->word, key->word, SLUICE_STATE_KEY_MASK, kIpv6Width);
 }
 
 // The flow's entry, as a pointer to its state word, or null.
@@ -232,7 +220,7 @@ SLUICE_INLINE uint32_t entry_other_bucket(const struct Tables *tables, union Con
   if (width == kIpv6Width) return other_bucket(index, (uint32_t)(before >> 32), mask);
   struct Address client = address_from_ipv4((be32)before);
   struct Address vip = address_from_ipv4((be32)(before >> 32));
-  uint64_t hash = flow_hash(tables_flow_hash_key(tables), &client, &vip, (be16)word, (be16)(word >> 16),
+  uint64_t hash = flow_hash(tables_flow_hash_key(tables), &client, &vip, ports_of_word((uint32_t)word),
                             is_udp(word) ? kProtocolUdp : kProtocolTcp);
   return other_bucket(index, tag_of_hash(hash), mask);
 }

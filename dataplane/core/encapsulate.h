@@ -7,16 +7,11 @@
 
 SLUICE_NAMESPACE_BEGIN
 
-// Bytes of the outer IP header.
-SLUICE_INLINE uint32_t outer_header_size(const struct Egress *egress) {
-  return (egress->flags & kEgressOuterIpv6) ? kIpv6HeaderSize : kIpv4HeaderSize;
-}
-
 // Whether the packet can go this way: the last checks before anything is changed.
 SLUICE_INLINE enum Verdict check_egress(const struct Egress *egress, const struct Packet *packet) {
   if (SLUICE_UNLIKELY((egress->flags & kEgressReady) == 0)) return kVerdictDropNoNextHop;
   if (SLUICE_UNLIKELY(packet->hop_limit <= 1)) return kVerdictDropHopLimit;
-  if (SLUICE_UNLIKELY((uint32_t)packet->l3_length + outer_header_size(egress) > egress->outer_mtu)) {
+  if (SLUICE_UNLIKELY((uint32_t)packet->l3_length + egress->outer_size > egress->outer_mtu)) {
     return kVerdictDropTooBig;
   }
   return kVerdictUndecided;
@@ -76,7 +71,7 @@ SLUICE_INLINE void write_outer_ipv6(uint8_t *l3, const struct Packet *packet) {
 }
 
 // Writes Ethernet and outer header at `start`; the inner packet lies right behind them, at
-// start + kEthernetHeaderSize + outer_header_size(egress). The caller has made and checked that room,
+// start + kEthernetHeaderSize + egress->outer_size. The caller has made and checked that room,
 // and the inner header's. check_egress() has said yes.
 SLUICE_INLINE void encapsulate(uint8_t *start, const struct Egress *egress, const struct Packet *packet) {
   uint8_t *outer = start + kEthernetHeaderSize;

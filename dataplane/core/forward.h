@@ -32,8 +32,8 @@ struct Decision {
 };
 
 SLUICE_INLINE void hash_flow(const struct Tables *tables, struct Packet *packet) {
-  packet->hash = flow_hash(tables_flow_hash_key(tables), &packet->client, &packet->vip, packet->client_port,
-                           packet->vip_port, packet->protocol);
+  packet->hash =
+      flow_hash(tables_flow_hash_key(tables), &packet->client, &packet->vip, packet->ports, packet->protocol);
 }
 
 // Looks for the flow in the other workers' tables, within the rate limit. 0 if it is not there; `asked`

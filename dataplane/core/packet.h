@@ -5,6 +5,7 @@
 #include "dataplane/abi/address.h"
 #include "dataplane/abi/verdict.h"
 #include "dataplane/abi/wire.h"
+#include "dataplane/core/hash.h"
 
 SLUICE_NAMESPACE_BEGIN
 
@@ -42,8 +43,7 @@ struct Packet {
   struct Address client;  // source of the flow; for an ICMP error, of the connection that it is about
   struct Address vip;
   uint64_t hash;  // flow_hash of the key; 0 where there are no ports
-  be16 client_port;
-  be16 vip_port;
+  struct Ports ports;
   uint16_t l3_offset;  // bytes from the frame's start to the IP header
   uint16_t l3_length;  // bytes of the IP packet, header included, link padding excluded
   uint16_t ipv4_id;    // as on the wire; 0 for IPv6

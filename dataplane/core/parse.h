@@ -33,8 +33,7 @@ SLUICE_INLINE enum Verdict parse_ports(struct Packet *packet, const uint8_t *l4,
   } else {
     if (l4 + kUdpHeaderSize > end || l4_length < kUdpHeaderSize) return kVerdictDropL4Truncated;
   }
-  packet->client_port = load_be16(l4);
-  packet->vip_port = load_be16(l4 + 2);
+  __builtin_memcpy(&packet->ports, l4, sizeof(packet->ports));
   return kVerdictUndecided;
 }
 
@@ -49,8 +48,8 @@ SLUICE_INLINE enum Verdict parse_quoted_ports(struct Packet *packet, const uint8
   if (ports + kQuotedPortsSize > end || header_size + kQuotedPortsSize > quoted_length) {
     return kVerdictDropIcmpErrorTruncated;
   }
-  packet->vip_port = load_be16(ports);
-  packet->client_port = load_be16(ports + 2);
+  packet->ports.vip = load_be16(ports);
+  packet->ports.client = load_be16(ports + 2);
   packet->flags |= kPacketIcmpError;
   return kVerdictUndecided;
 }
@@ -129,7 +128,7 @@ SLUICE_INLINE enum Verdict parse_ipv4(struct Packet *packet, const uint8_t *l3, 
   packet->l3_length = (uint16_t)total_length;
   packet->traffic_class = l3[1];
   packet->ipv4_id = load_be16(l3 + 4);
-  packet->flags = (fragment & host_to_be16(0x4000)) != 0 ? kPacketDontFragment : 0;
+  packet->flags = (uint8_t)((l3[6] >> 5) & kPacketDontFragment);  // DF is bit 6 there
   packet->hop_limit = l3[8];
   packet->protocol = l3[9];
   packet->client = address_from_ipv4(load_be32(l3 + 12));
@@ -223,8 +222,7 @@ SLUICE_INLINE enum Verdict parse(const struct Frame *frame, struct Packet *packe
 
   packet->l3_offset = (uint16_t)l3_offset;
   packet->hash = 0;
-  packet->client_port = 0;
-  packet->vip_port = 0;
+  packet->ports = ports_of_word(0);
   packet->tcp_flags = 0;
   if (SLUICE_LIKELY(ether_type == host_to_be16(kEtherTypeIpv4))) {
     return parse_ipv4(packet, position, end, frame->length - l3_offset);

@@ -59,7 +59,7 @@ SLUICE_INLINE enum Verdict find_service(const struct Tables *tables, const struc
   if (SLUICE_UNLIKELY(packet->l4_verdict != kVerdictUndecided)) return (enum Verdict)packet->l4_verdict;
   uint32_t first = packet->protocol == kProtocolTcp ? vip->tcp_first : vip->udp_first;
   uint32_t end = packet->protocol == kProtocolTcp ? vip->udp_first : vip->udp_end;
-  const struct PortRange *range = find_port_range(tables, first, end, be16_to_host(packet->vip_port));
+  const struct PortRange *range = find_port_range(tables, first, end, be16_to_host(packet->ports.vip));
   if (!range) return kVerdictPassNoService;
   match->vip_number = vip->number;
   match->service = range->service;

@@ -113,7 +113,7 @@ SLUICE_INLINE void write_too_big_ipv6(uint8_t *l3, const struct Packet *packet, 
 // frame begins too_big_growth() bytes behind it and is still whole. The caller has made and checked the
 // room, has too_big_frame_size() bytes readable, and then cuts the frame to that size.
 SLUICE_INLINE void write_too_big(uint8_t *start, const struct Egress *egress, const struct Packet *packet) {
-  uint16_t mtu = (uint16_t)(egress->outer_mtu - outer_header_size(egress));
+  uint16_t mtu = (uint16_t)(egress->outer_mtu - egress->outer_size);
   uint32_t l3_offset = packet->l3_offset;
   write_link_header_back(start, start + too_big_growth(packet), l3_offset);
   if (packet->family == kFamilyIpv4) {

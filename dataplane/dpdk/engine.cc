@@ -172,11 +172,11 @@ Status DpdkEngine::open_kernel_interfaces() {
 Tables DpdkEngine::worker_tables(uint16_t index) {
   Tables tables;
   const ConnectionRegionHeader &header = connections_->header();
-  tables.ipv4_bucket_mask = header.ipv4_buckets - 1;
-  tables.ipv6_bucket_mask = header.ipv6_buckets - 1;
+  tables.bucket_masks[family_index(kFamilyIpv4)] = header.ipv4_buckets - 1;
+  tables.bucket_masks[family_index(kFamilyIpv6)] = header.ipv6_buckets - 1;
   for (uint32_t table = 0; table < header.table_count; table++) {
-    ConnectionTable buckets = {connections_->ipv4_buckets(table).data(),
-                               connections_->ipv6_buckets(table).data()};
+    ConnectionTable buckets = {
+        {connections_->ipv4_buckets(table).data(), connections_->ipv6_buckets(table).data()}};
     if (table == index) {
       tables.own = buckets;
     } else {

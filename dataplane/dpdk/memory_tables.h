@@ -10,11 +10,22 @@
 
 namespace sluice {
 
+/// 0 for IPv4, 1 for IPv6: what is kept for each family is in arrays of two, so that neither needs a branch.
+SLUICE_INLINE uint32_t family_index(uint8_t family) { return (family >> 1) & 1u; }
+static_assert(((kFamilyIpv4 >> 1) & 1) == 0 && ((kFamilyIpv6 >> 1) & 1) == 1);
+
 /// One worker's connection table: its two arrays of buckets.
 struct ConnectionTable {
-  ConnectionBucket *ipv4 = nullptr;
-  ConnectionBucket *ipv6 = nullptr;
+  ConnectionBucket *buckets[2] = {};  // by family_index
 };
+
+/// Tells the compiler that a record's address is not null, so that the core's checks for engines whose
+/// tables can have none cost nothing here.
+template <typename Record>
+SLUICE_INLINE Record *not_null(Record *record) {
+  if (!record) __builtin_unreachable();
+  return record;
+}
 
 /// What a worker decides by. The worker (or test) that owns it fills it; the budgets and the
 /// counters behind pointers are the only things that packets change.
@@ -32,8 +43,7 @@ struct Tables {
   uint32_t service_count = 0;
 
   // Connections.
-  uint32_t ipv4_bucket_mask = 0;
-  uint32_t ipv6_bucket_mask = 0;
+  uint32_t bucket_masks[2] = {};  // by family_index
   ConnectionTable own;
   const ConnectionTable *peers = nullptr;
   uint32_t peer_count = 0;
@@ -53,12 +63,14 @@ struct Tables {
 
 SLUICE_INLINE const FlowHashKey *tables_flow_hash_key(const Tables *tables) { return tables->flow_hash_key; }
 SLUICE_INLINE uint32_t tables_vip_mask(const Tables *tables) { return tables->vip_mask; }
-SLUICE_INLINE const Vip *tables_vip(const Tables *tables, uint32_t index) { return &tables->vips[index]; }
+SLUICE_INLINE const Vip *tables_vip(const Tables *tables, uint32_t index) {
+  return not_null(&tables->vips[index]);
+}
 SLUICE_INLINE const PortRange *tables_port_range(const Tables *tables, uint32_t index) {
-  return &tables->port_ranges[index];
+  return not_null(&tables->port_ranges[index]);
 }
 SLUICE_INLINE const Service *tables_service(const Tables *tables, uint32_t index) {
-  return &tables->services[index];
+  return not_null(&tables->services[index]);
 }
 SLUICE_INLINE uint16_t tables_slot(const Tables *tables, uint32_t index) { return tables->slots[index]; }
 
@@ -71,16 +83,15 @@ SLUICE_INLINE const Egress *tables_egress(const Tables *tables, uint16_t backend
 }
 
 SLUICE_INLINE uint32_t tables_bucket_mask(const Tables *tables, uint8_t family) {
-  return family == kFamilyIpv4 ? tables->ipv4_bucket_mask : tables->ipv6_bucket_mask;
+  return tables->bucket_masks[family_index(family)];
 }
 SLUICE_INLINE ConnectionBucket *tables_bucket(const Tables *tables, uint8_t family, uint32_t index) {
-  return family == kFamilyIpv4 ? &tables->own.ipv4[index] : &tables->own.ipv6[index];
+  return not_null(&tables->own.buckets[family_index(family)][index]);
 }
 SLUICE_INLINE uint32_t tables_peer_count(const Tables *tables) { return tables->peer_count; }
 SLUICE_INLINE const ConnectionBucket *tables_peer_bucket(const Tables *tables, uint32_t peer, uint8_t family,
                                                          uint32_t index) {
-  const ConnectionTable &table = tables->peers[peer];
-  return family == kFamilyIpv4 ? &table.ipv4[index] : &table.ipv6[index];
+  return not_null(&tables->peers[peer].buckets[family_index(family)][index]);
 }
 SLUICE_INLINE bool tables_take_adoption_lookup(const Tables *tables, AdoptionLimit limit) {
   if (tables->adoption_budgets[limit] == 0) return false;

@@ -43,9 +43,10 @@ bool write_frame(int fd, const rte_mbuf *frame) {
   return writev(fd, segments, count) >= 0;
 }
 
-void count_active(std::span<BackendCounters> backends, const ConnectionBucket *buckets, uint32_t mask,
-                  uint32_t width) {
-  for (uint64_t bucket = 0; bucket <= mask; bucket++) {
+void count_active(const Tables &tables, AddressFamily family, uint32_t width,
+                  std::span<BackendCounters> backends) {
+  const ConnectionBucket *buckets = tables.own.buckets[family_index(family)];
+  for (uint64_t bucket = 0; bucket <= tables_bucket_mask(&tables, family); bucket++) {
     for (uint32_t word = width - 1; word < kBucketWords; word += width) {
       uint64_t entry = buckets[bucket].word[word];
       uint32_t state = state_of(entry);
@@ -59,8 +60,8 @@ void count_active(std::span<BackendCounters> backends, const ConnectionBucket *b
 
 void recount_active_connections(const Tables &tables, std::span<BackendCounters> backends) {
   for (BackendCounters &backend : backends) backend.active_connections = 0;
-  count_active(backends, tables.own.ipv4, tables.ipv4_bucket_mask, kIpv4Width);
-  count_active(backends, tables.own.ipv6, tables.ipv6_bucket_mask, kIpv6Width);
+  count_active(tables, kFamilyIpv4, kIpv4Width, backends);
+  count_active(tables, kFamilyIpv6, kIpv6Width, backends);
 }
 
 Worker::Worker(WorkerSetup setup)
@@ -75,7 +76,7 @@ Worker::Worker(WorkerSetup setup)
   tables_.adoption_budgets = adoption_budgets_;
   tables_.icmp_reply_budget = &icmp_reply_budget_;
   tables_.displacement_budget = &displacement_budget_;
-  uint32_t largest = std::max(tables_.ipv4_bucket_mask, tables_.ipv6_bucket_mask);
+  uint32_t largest = *std::ranges::max_element(tables_.bucket_masks);
   sweep_count_ = std::max(1u, (largest + kSweepTicks) / kSweepTicks);
 }
 

@@ -185,7 +185,7 @@ int seam_program(struct xdp_md *context) {
   const struct Egress *egress = decision.egress;
   if (!egress) return XDP_DROP;
 
-  int growth = (int)(kEthernetHeaderSize + outer_header_size(egress)) - packet->l3_offset;
+  int growth = (int)(kEthernetHeaderSize + egress->outer_size) - packet->l3_offset;
   if (bpf_xdp_adjust_head(context, -growth) != 0) return XDP_DROP;
   uint8_t *start = (uint8_t *)(long)context->data;
   if (start + kOuterHeaders + kInnerHeader > (uint8_t *)(long)context->data_end) return XDP_DROP;

@@ -216,9 +216,9 @@ std::vector<ConnectionKey> keys_of_one_hash(const Tables &tables, uint8_t family
     }
   for (uint32_t bit : {0u, 15u}) {
     packets.push_back(first);
-    packets.back().client_port ^= static_cast<be16>(1u << bit);
+    packets.back().ports.client ^= static_cast<be16>(1u << bit);
     packets.push_back(first);
-    packets.back().vip_port ^= static_cast<be16>(1u << bit);
+    packets.back().ports.vip ^= static_cast<be16>(1u << bit);
   }
   packets.push_back(first);
   packets.back().protocol = kProtocolUdp;

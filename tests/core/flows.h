@@ -35,8 +35,8 @@ inline Packet packet_of(const Tables &tables, const TestFlow &flow, uint8_t tcp_
     packet.client.word[3] = host_to_be32(flow.client);
     packet.vip = parse_address("2001:db8::10");
   }
-  packet.client_port = host_to_be16(flow.client_port);
-  packet.vip_port = host_to_be16(vip_port_of(flow));
+  packet.ports.client = host_to_be16(flow.client_port);
+  packet.ports.vip = host_to_be16(vip_port_of(flow));
   packet.hop_limit = 64;
   packet.l3_length = 100;
   packet.l4_verdict = kVerdictUndecided;
@@ -98,8 +98,8 @@ void for_each_entry(const TestTables &tables, Visit visit) {
       packet.protocol = entry.meta & kMetaProtocolMask ? kProtocolUdp : kProtocolTcp;
       packet.client = address_from_ipv4(entry.client);
       packet.vip = address_from_ipv4(entry.vip);
-      packet.client_port = entry.client_port;
-      packet.vip_port = entry.vip_port;
+      packet.ports.client = entry.client_port;
+      packet.ports.vip = entry.vip_port;
       hash_flow(&tables.tables(), &packet);
       visit(key_of(tables.tables(), packet), entry.meta, entry.backend, &entry);
     }
@@ -111,8 +111,8 @@ void for_each_entry(const TestTables &tables, Visit visit) {
       packet.protocol = entry.meta & kMetaProtocolMask ? kProtocolUdp : kProtocolTcp;
       packet.client = entry.client;
       packet.vip = parse_address("2001:db8::10");
-      packet.client_port = entry.client_port;
-      packet.vip_port = entry.vip_port;
+      packet.ports.client = entry.client_port;
+      packet.ports.vip = entry.vip_port;
       hash_flow(&tables.tables(), &packet);
       visit(key_of(tables.tables(), packet), entry.meta, entry.backend, &entry);
     }

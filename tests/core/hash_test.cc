@@ -39,7 +39,7 @@ struct Flow {
 
 uint64_t hash_of(const FlowHashKey &key, const Flow &flow) {
   const Address client = parse_address(flow.client), vip = parse_address(flow.vip);
-  return flow_hash(&key, &client, &vip, host_to_be16(flow.client_port), host_to_be16(flow.vip_port),
+  return flow_hash(&key, &client, &vip, {host_to_be16(flow.client_port), host_to_be16(flow.vip_port)},
                    flow.protocol);
 }
 
@@ -78,21 +78,21 @@ TEST(FlowHash, every_word_of_the_key_matters) {
 TEST(FlowHash, every_bit_of_a_flow_matters) {
   const FlowHashKey key = golden_key();
   const Address client = parse_address("2001:db8:c:d:e:f:1:2"), vip = parse_address("2001:db8:3:4:5:6:7:10");
-  const uint64_t hash = flow_hash(&key, &client, &vip, 1, 2, kProtocolTcp);
+  const uint64_t hash = flow_hash(&key, &client, &vip, {1, 2}, kProtocolTcp);
   for (uint32_t bit = 0; bit < 128; bit++) {
     Address other = client;
     other.word[bit / 32] ^= 1u << bit % 32;
-    EXPECT_NE(flow_hash(&key, &other, &vip, 1, 2, kProtocolTcp), hash) << "client's bit " << bit;
+    EXPECT_NE(flow_hash(&key, &other, &vip, {1, 2}, kProtocolTcp), hash) << "client's bit " << bit;
     other = vip;
     other.word[bit / 32] ^= 1u << bit % 32;
-    EXPECT_NE(flow_hash(&key, &client, &other, 1, 2, kProtocolTcp), hash) << "VIP's bit " << bit;
+    EXPECT_NE(flow_hash(&key, &client, &other, {1, 2}, kProtocolTcp), hash) << "VIP's bit " << bit;
   }
   for (uint32_t bit = 0; bit < 16; bit++) {
     const be16 flipped = static_cast<be16>(1u << bit);
-    EXPECT_NE(flow_hash(&key, &client, &vip, 1 ^ flipped, 2, kProtocolTcp), hash);
-    EXPECT_NE(flow_hash(&key, &client, &vip, 1, 2 ^ flipped, kProtocolTcp), hash);
+    EXPECT_NE(flow_hash(&key, &client, &vip, {static_cast<be16>(1 ^ flipped), 2}, kProtocolTcp), hash);
+    EXPECT_NE(flow_hash(&key, &client, &vip, {1, static_cast<be16>(2 ^ flipped)}, kProtocolTcp), hash);
   }
-  EXPECT_NE(flow_hash(&key, &client, &vip, 1, 2, kProtocolUdp), hash);
+  EXPECT_NE(flow_hash(&key, &client, &vip, {1, 2}, kProtocolUdp), hash);
 }
 
 /// Flows as they come in life: clients one after the other, or one client's ports, or a grid of both.

@@ -64,8 +64,8 @@ TEST(Parse, ipv4_tcp_key_and_fields) {
   EXPECT_EQ(parsed.packet.protocol, kProtocolTcp);
   EXPECT_EQ(address_of(parsed.packet.client), "192.0.2.1");
   EXPECT_EQ(address_of(parsed.packet.vip), "198.51.100.10");
-  EXPECT_EQ(be16_to_host(parsed.packet.client_port), 40000);
-  EXPECT_EQ(be16_to_host(parsed.packet.vip_port), 80);
+  EXPECT_EQ(be16_to_host(parsed.packet.ports.client), 40000);
+  EXPECT_EQ(be16_to_host(parsed.packet.ports.vip), 80);
   EXPECT_EQ(parsed.packet.tcp_flags, kTcpSyn);
   EXPECT_EQ(parsed.packet.l3_offset, 14);
   EXPECT_EQ(parsed.packet.l3_length, 20 + 20 + 11);
@@ -88,8 +88,8 @@ TEST(Parse, ipv6_udp_key_and_fields) {
   EXPECT_EQ(parsed.packet.protocol, kProtocolUdp);
   EXPECT_EQ(address_of(parsed.packet.client), "2001:db8:c::1");
   EXPECT_EQ(address_of(parsed.packet.vip), "2001:db8::10");
-  EXPECT_EQ(be16_to_host(parsed.packet.client_port), 40000);
-  EXPECT_EQ(be16_to_host(parsed.packet.vip_port), 53);
+  EXPECT_EQ(be16_to_host(parsed.packet.ports.client), 40000);
+  EXPECT_EQ(be16_to_host(parsed.packet.ports.vip), 53);
   EXPECT_EQ(parsed.packet.tcp_flags, 0);
   EXPECT_EQ(parsed.packet.l3_length, 40 + 8 + 5);
   EXPECT_EQ(parsed.packet.ipv4_id, 0);
@@ -146,7 +146,7 @@ TEST(Parse, transport_header_in_link_padding_is_truncated) {
 TEST(Parse, ipv4_options_are_skipped) {
   const Parsed parsed = parse_bytes(ethernet_ipv4(ipv4({.options = Bytes(40, 1)}, tcp())));
   EXPECT_EQ(parsed.l4(), kVerdictUndecided);
-  EXPECT_EQ(be16_to_host(parsed.packet.vip_port), 80);
+  EXPECT_EQ(be16_to_host(parsed.packet.ports.vip), 80);
   EXPECT_EQ(parsed.packet.l3_length, 80);
 }
 
@@ -213,7 +213,7 @@ TEST(Parse, protocols_that_are_not_balanced) {
 TEST(Parse, ipv4_first_fragment_has_ports) {
   const Parsed parsed = parse_bytes(ethernet_ipv4(ipv4({.fragment = kIpv4MoreFragments}, udp())));
   EXPECT_EQ(parsed.l4(), kVerdictUndecided);
-  EXPECT_EQ(be16_to_host(parsed.packet.vip_port), 53);
+  EXPECT_EQ(be16_to_host(parsed.packet.ports.vip), 53);
 }
 
 TEST(Parse, ipv4_later_fragment_has_no_ports) {
@@ -231,7 +231,7 @@ TEST(Parse, ipv6_first_and_atomic_fragments_have_ports) {
     const Parsed parsed = parse_bytes(ethernet_ipv6(ipv6({}, tcp(), {fragment_header(0, more)})));
     EXPECT_EQ(parsed.l4(), kVerdictUndecided);
     EXPECT_EQ(parsed.packet.protocol, kProtocolTcp);
-    EXPECT_EQ(be16_to_host(parsed.packet.vip_port), 80);
+    EXPECT_EQ(be16_to_host(parsed.packet.ports.vip), 80);
   }
 }
 
@@ -257,7 +257,7 @@ TEST(Parse, ipv6_extension_headers_of_every_kind_are_followed) {
                                       extension(kProtocolDestinationOptions)})));
   EXPECT_EQ(parsed.l4(), kVerdictUndecided);
   EXPECT_EQ(parsed.packet.protocol, kProtocolUdp);
-  EXPECT_EQ(be16_to_host(parsed.packet.vip_port), 53);
+  EXPECT_EQ(be16_to_host(parsed.packet.ports.vip), 53);
 }
 
 TEST(Parse, ipv6_extension_headers_have_a_bound) {
@@ -299,8 +299,8 @@ TEST(Parse, icmp_errors_name_the_connection_in_reverse) {
     ASSERT_EQ(parsed.l4(), kVerdictUndecided) << int{type};
     EXPECT_EQ(address_of(parsed.packet.client), "192.0.2.1");
     EXPECT_EQ(address_of(parsed.packet.vip), "198.51.100.10");
-    EXPECT_EQ(be16_to_host(parsed.packet.client_port), 40000);
-    EXPECT_EQ(be16_to_host(parsed.packet.vip_port), 80);
+    EXPECT_EQ(be16_to_host(parsed.packet.ports.client), 40000);
+    EXPECT_EQ(be16_to_host(parsed.packet.ports.vip), 80);
     EXPECT_EQ(parsed.packet.protocol, kProtocolTcp);
     EXPECT_EQ(parsed.packet.flags, kPacketDontFragment | kPacketIcmpError);
     EXPECT_EQ(parsed.packet.tcp_flags, 0);
@@ -317,7 +317,7 @@ TEST(Parse, icmp_other_types_are_for_the_kernel) {
 
 TEST(Parse, icmp_error_quoting_options) {
   const Ipv4Fields fields = {.source = "198.51.100.10", .destination = "192.0.2.1", .options = Bytes(8, 1)};
-  EXPECT_EQ(be16_to_host(parse_bytes(icmp_error_frame(3, quoted_ipv4(fields))).packet.client_port), 40000);
+  EXPECT_EQ(be16_to_host(parse_bytes(icmp_error_frame(3, quoted_ipv4(fields))).packet.ports.client), 40000);
 }
 
 TEST(Parse, icmp_error_about_another_sender_is_for_the_kernel) {
@@ -385,8 +385,8 @@ TEST(Parse, icmpv6_errors_name_the_connection_in_reverse) {
     ASSERT_EQ(parsed.l4(), kVerdictUndecided) << type;
     EXPECT_EQ(address_of(parsed.packet.client), "2001:db8:c::1");
     EXPECT_EQ(address_of(parsed.packet.vip), "2001:db8::10");
-    EXPECT_EQ(be16_to_host(parsed.packet.client_port), 40000);
-    EXPECT_EQ(be16_to_host(parsed.packet.vip_port), 53);
+    EXPECT_EQ(be16_to_host(parsed.packet.ports.client), 40000);
+    EXPECT_EQ(be16_to_host(parsed.packet.ports.vip), 53);
     EXPECT_EQ(parsed.packet.protocol, kProtocolUdp);
     EXPECT_EQ(parsed.packet.flags, kPacketDontFragment | kPacketIcmpError);
   }

@@ -18,7 +18,7 @@ Packet packet_to(const std::string &vip, uint8_t protocol, uint16_t port) {
   Packet packet = {};
   packet.vip = parse_address(vip);
   packet.protocol = protocol;
-  packet.vip_port = host_to_be16(port);
+  packet.ports.vip = host_to_be16(port);
   packet.l4_verdict = kVerdictUndecided;
   return packet;
 }

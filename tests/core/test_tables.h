@@ -53,6 +53,7 @@ inline Egress make_egress(const EgressFields &fields) {
   }
   std::memcpy(egress.headers, headers.data(), headers.size());
   egress.outer_mtu = fields.mtu;
+  egress.outer_size = backend.size() == 4 ? 20 : 40;
   egress.port = fields.port;
   egress.weight = fields.weight;
   return egress;
@@ -65,9 +66,8 @@ class TestTables {
   /// `buckets` of each family, a power of two.
   explicit TestTables(const SnapshotBuilder &builder, uint32_t buckets = 16)
       : ipv4_(buckets), ipv6_(buckets) {
-    tables_.ipv4_bucket_mask = buckets - 1;
-    tables_.ipv6_bucket_mask = buckets - 1;
-    tables_.own = {ipv4_.data(), ipv6_.data()};
+    tables_.own = {{ipv4_.data(), ipv6_.data()}};
+    for (uint32_t &mask : tables_.bucket_masks) mask = buckets - 1;
     tables_.adoption_budgets = adoption_budgets;
     tables_.icmp_reply_budget = &icmp_reply_budget;
     tables_.worker = &worker;
@@ -203,7 +203,7 @@ inline Bytes encapsulated_frame(const Bytes &bytes, const Decided &decided) {
   const Packet &packet = decided.packet;
   const Egress *egress = decided.decision.egress;
   const Bytes inner(bytes.begin() + packet.l3_offset, bytes.begin() + packet.l3_offset + packet.l3_length);
-  Bytes out = Bytes(kEthernetHeaderSize + outer_header_size(egress)) + inner;
+  Bytes out = Bytes(kEthernetHeaderSize + egress->outer_size) + inner;
   encapsulate(out.data(), egress, &packet);
   return out;
 }

@@ -141,7 +141,7 @@ class World {
   }
 
   static void check_forwarded(const Bytes &frame, const Packet &packet, const Egress &egress) {
-    const size_t headers = kEthernetHeaderSize + outer_header_size(&egress);
+    const size_t headers = kEthernetHeaderSize + egress.outer_size;
     require(headers - kEthernetHeaderSize + packet.l3_length <= egress.outer_mtu);
     const auto out = std::make_unique<uint8_t[]>(headers + packet.l3_length);
     std::memcpy(out.get() + headers, frame.data() + packet.l3_offset, packet.l3_length);

@@ -60,7 +60,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   require(shorter.l4_verdict == packet.l4_verdict && shorter.l3_length == packet.l3_length);
   if (packet.l4_verdict != sluice::kVerdictUndecided) return 0;
   require(sluice::address_equal(&shorter.client, &packet.client));
-  require(shorter.client_port == packet.client_port && shorter.vip_port == packet.vip_port);
+  require(shorter.ports.client == packet.ports.client && shorter.ports.vip == packet.ports.vip);
   require(shorter.flags == packet.flags && shorter.tcp_flags == packet.tcp_flags);
   return 0;
 }

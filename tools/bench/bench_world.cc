@@ -57,6 +57,7 @@ Egress egress_of(AddressFamily family, uint32_t backend) {
     egress.flags = kEgressOuterIpv6;
   }
   egress.outer_mtu = 1600;
+  egress.outer_size = family == kFamilyIpv4 ? kIpv4HeaderSize : kIpv6HeaderSize;
   egress.weight = 100;
   egress.flags |= kEgressKnown | kEgressReady | kEgressTakesNew;
   return egress;
@@ -101,7 +102,6 @@ World::World(const WorldShape &shape)
   add_backends();
   add_services();
   buckets_.clear();
-  const bool ipv4 = shape.family == kFamilyIpv4;
   const auto mask = static_cast<uint32_t>(buckets_.count() - 1);
   tables_.flow_hash_key = &key_;
   tables_.vips = vips_.data();
@@ -113,9 +113,9 @@ World::World(const WorldShape &shape)
   tables_.egress = egress_.data();
   tables_.backend_count = static_cast<uint32_t>(backends_.size());
   tables_.service_count = static_cast<uint32_t>(services_.size());
-  tables_.ipv4_bucket_mask = ipv4 ? mask : 0;
-  tables_.ipv6_bucket_mask = ipv4 ? 0 : mask;
-  tables_.own = {ipv4 ? buckets_.data() : &spare_bucket_, ipv4 ? &spare_bucket_ : buckets_.data()};
+  tables_.own = {{&spare_bucket_, &spare_bucket_}};
+  tables_.own.buckets[family_index(shape.family)] = buckets_.data();
+  tables_.bucket_masks[family_index(shape.family)] = mask;
   tables_.adoption_budgets = adoption_budgets_;
   tables_.worker = &worker_;
   tables_.backend_counters = backend_counters_.data();

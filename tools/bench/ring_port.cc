@@ -2,11 +2,15 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include <rte_errno.h>
 #include <rte_eth_ring.h>
 #include <rte_ethdev.h>
+#include <rte_ether.h>
 #include <rte_malloc.h>
+
+#include "dataplane/dpdk/pipeline.h"
 
 namespace sluice::bench {
 
@@ -59,6 +63,17 @@ void RingPort::take_back() {
   require(rte_ring_sc_dequeue_bulk(transmit_, reinterpret_cast<void **>(frames_.data()), kFramesInFlight,
                                    nullptr) == kFramesInFlight,
           "frames were not transmitted");
+}
+
+void swap_burst(uint16_t device) {
+  rte_mbuf *frames[kBurstSize];
+  const uint16_t count = rte_eth_rx_burst(device, 0, frames, kBurstSize);
+  for (uint16_t i = 0; i < count; i++) rte_prefetch0(rte_pktmbuf_mtod(frames[i], void *));
+  for (uint16_t i = 0; i < count; i++) {
+    auto *header = rte_pktmbuf_mtod(frames[i], rte_ether_hdr *);
+    std::swap(header->src_addr, header->dst_addr);
+  }
+  rte_eth_tx_burst(device, 0, frames, count);
 }
 
 void reset_frame(rte_mbuf *mbuf, const FlowTraffic &traffic, uint64_t flow, uint8_t tcp_flags) {

@@ -42,6 +42,9 @@ class RingPort {
   std::vector<rte_mbuf *> frames_;
 };
 
+/// The floor: receives a burst of 32, swaps the frames' link addresses, transmits them.
+void swap_burst(uint16_t device);
+
 /// Makes a frame what it is when it comes from the wire: flow `flow`'s, at its usual headroom.
 void reset_frame(rte_mbuf *mbuf, const FlowTraffic &traffic, uint64_t flow, uint8_t tcp_flags);
 
