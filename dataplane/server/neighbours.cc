@@ -5,6 +5,7 @@
 #include <cstring>
 #include <deque>
 #include <optional>
+#include <set>
 #include <unordered_map>
 #include <utility>
 
@@ -144,6 +145,8 @@ class Neighbours::Impl : public KernelEvents {
   NextHopStatus describe(uint32_t backend) const;
   std::string explain(const Address &address, const Destination &destination) const;
   std::string link_name(uint32_t ifindex) const;
+  std::string advice_without_port(uint32_t ifindex) const;
+  void warn_without_port(const Address &address, const Destination &destination);
 
   std::unique_ptr<Netlink> netlink_;
   UniqueFd epoll_;
@@ -160,8 +163,9 @@ class Neighbours::Impl : public KernelEvents {
 
   // Whether every event was heard; retrying: not, and reading everything anew has failed so far.
   enum class Sync { kKept, kLost, kRetrying } sync_ = Sync::kKept;
-  std::vector<HopKey> failed_;  // in the events of this call
-  std::deque<Address> queue_;   // destinations whose route is to be asked for
+  std::set<uint32_t> warned_of_;  // interfaces that are no port
+  std::vector<HopKey> failed_;    // in the events of this call
+  std::deque<Address> queue_;     // destinations whose route is to be asked for
   std::vector<std::pair<Address, uint32_t>> changed_prefixes_;
   bool every_route_changed_ = false;
   bool egress_changed_ = false;
@@ -395,7 +399,11 @@ void Neighbours::Impl::ask_for_route(const Address &address, Destination *destin
   egress_changed_ = true;
   release(destination);
   destination->route = route;
-  if (route.kind != KernelRoute::Kind::kUnicast || !ports_.contains(route.ifindex)) return;
+  if (route.kind != KernelRoute::Kind::kUnicast) return;
+  if (!ports_.contains(route.ifindex)) {
+    warn_without_port(address, *destination);
+    return;
+  }
   const HopKey key = {route.ifindex, route.next_hop};
   Hop &hop = hops_[key];
   hop.users++;
@@ -508,6 +516,26 @@ std::string Neighbours::Impl::link_name(uint32_t ifindex) const {
   return link == links_.end() ? fmt::format("interface {}", ifindex) : link->second.name;
 }
 
+/// What to do about routes that leave by an interface that is no port.
+std::string Neighbours::Impl::advice_without_port(uint32_t ifindex) const {
+  const auto link = links_.find(ifindex);
+  if (link != links_.end() && ports_.contains(link->second.lower_ifindex)) {
+    const std::string lower = link_name(link->second.lower_ifindex);
+    return fmt::format("VLANs and other interfaces on top of {} are not followed, route it by {} itself",
+                       lower, lower);
+  }
+  std::string names;
+  for (const auto &[index, port] : ports_)
+    if (index != 0) names += (names.empty() ? "" : " or ") + link_name(index);
+  return names.empty() ? "no port has an interface in the kernel" : fmt::format("route it by {}", names);
+}
+
+/// Once for each interface: every backend is in `status`.
+void Neighbours::Impl::warn_without_port(const Address &address, const Destination &destination) {
+  if (!warned_of_.insert(destination.route->ifindex).second) return;
+  spdlog::warn("backend {} gets no packets: {}", address_text(address), explain(address, destination));
+}
+
 std::string Neighbours::Impl::explain(const Address &address, const Destination &destination) const {
   const std::string to = address_text(address);
   const KernelRoute route = destination.route.value_or(KernelRoute{});
@@ -522,7 +550,8 @@ std::string Neighbours::Impl::explain(const Address &address, const Destination 
     case Problem::kLocal:
       return fmt::format("{} is no address of another host: see ip route get {}", to, to);
     case Problem::kNotPort:
-      return fmt::format("the route to {} leaves by {}, which is no port", to, name);
+      return fmt::format("the route to {} leaves by {}, which is no port: {}", to, name,
+                         advice_without_port(route.ifindex));
     case Problem::kLinkDown:
       return fmt::format("{} is down", name);
     case Problem::kNoSource:

@@ -65,6 +65,8 @@ void hear_link(nlmsghdr *header, KernelEvents *events) {
   link.ifindex = static_cast<uint32_t>(message->ifi_index);
   if (attributes[IFLA_IFNAME] != nullptr) link.name = nla_get_string(attributes[IFLA_IFNAME]);
   if (attributes[IFLA_MTU] != nullptr) link.mtu = nla_get_u32(attributes[IFLA_MTU]);
+  if (attributes[IFLA_LINK] != nullptr && attributes[IFLA_LINK_NETNSID] == nullptr)
+    link.lower_ifindex = nla_get_u32(attributes[IFLA_LINK]);
   if (attributes[IFLA_ADDRESS] != nullptr && nla_len(attributes[IFLA_ADDRESS]) == sizeof(LinkAddress))
     std::memcpy(link.address.data(), nla_data(attributes[IFLA_ADDRESS]), sizeof(LinkAddress));
   if ((message->ifi_flags & IFF_UP) != 0 && (message->ifi_flags & IFF_RUNNING) != 0)

@@ -21,7 +21,8 @@ struct KernelLink {
   std::string name;
   State state = State::kDown;
   LinkAddress address = {};
-  uint32_t mtu = 0;  // bytes
+  uint32_t mtu = 0;            // bytes
+  uint32_t lower_ifindex = 0;  // of what it lies on (a VLAN's parent), in this network namespace; 0: nothing
 
   bool operator==(const KernelLink &) const = default;
 };

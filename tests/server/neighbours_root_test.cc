@@ -1,6 +1,7 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <sstream>
 #include <thread>
 
 #include <gmock/gmock.h>
@@ -8,6 +9,8 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -19,6 +22,7 @@ namespace sluice {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
@@ -190,6 +194,47 @@ TEST_F(NeighboursTest, does_not_take_a_route_by_an_interface_that_is_no_port) {
   follow("10.9.0.2");
   ASSERT_TRUE(until_state("leaves by other0, which is no port")) << state();
   EXPECT_FALSE(is_ready(egress()));
+}
+
+/// What is logged while it exists.
+class CapturedLog {
+ public:
+  CapturedLog()
+      : before_(spdlog::default_logger()), sink_(std::make_shared<spdlog::sinks::ostream_sink_mt>(stream_)) {
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>("test", sink_));
+  }
+  CapturedLog(const CapturedLog &) = delete;
+  CapturedLog &operator=(const CapturedLog &) = delete;
+  ~CapturedLog() { spdlog::set_default_logger(before_); }
+  std::string text() const { return stream_.str(); }
+
+ private:
+  std::shared_ptr<spdlog::logger> before_;
+  std::ostringstream stream_;
+  std::shared_ptr<spdlog::sinks::ostream_sink_mt> sink_;
+};
+
+TEST_F(NeighboursTest, says_once_how_to_route_what_leaves_by_no_port) {
+  // A macvlan lies on a port as a VLAN does, which not every kernel has.
+  run("ip link add link port0 name upper0 type macvlan && ip addr add 10.9.0.1/24 dev upper0 && "
+      "ip link set upper0 up");
+  run("ip link add other0 type veth peer name other1 && ip link set other1 up && ip addr add 10.8.0.1/24 dev "
+      "other0 && ip link set other0 up");
+  const CapturedLog log;
+  open();
+  const std::array<Backend, 4> backends = {Backend{}, backend("10.9.0.2"), backend("10.9.0.3"),
+                                           backend("10.8.0.2")};
+  neighbours_->set_backends(backends);
+  ASSERT_TRUE(until([this] { return neighbours_->counts().unreachable == 3; }));
+  const auto status = neighbours_->status(3);
+  EXPECT_EQ(
+      status[1].state,
+      "the route to 10.9.0.3 leaves by upper0, which is no port: VLANs and other interfaces on top of port0 "
+      "are not followed, route it by port0 itself");
+  EXPECT_EQ(status[2].state, "the route to 10.8.0.2 leaves by other0, which is no port: route it by port0");
+  for (const NextHopStatus &hop : {status[0], status[2]}) EXPECT_THAT(log.text(), HasSubstr(hop.state));
+  EXPECT_THAT(log.text(), HasSubstr("backend 10.9.0.2 gets no packets"));
+  EXPECT_THAT(log.text(), Not(HasSubstr("10.9.0.3"))) << "one for each interface";
 }
 
 TEST_F(NeighboursTest, does_not_send_to_this_host_itself) {
