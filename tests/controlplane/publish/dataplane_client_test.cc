@@ -98,11 +98,11 @@ TEST(DataplaneClient, publish_passes_the_bytes_sealed) {
 }
 
 TEST(DataplaneClient, a_snapshot_that_is_not_on_the_dataplanes_disk_is_told_with_the_reason) {
-  EXPECT_EQ(storage_problem({{"revision", 8}, {"stored", false}, {"warning", "disk full"}}), "disk full");
-  EXPECT_EQ(storage_problem({{"revision", 8}, {"stored", false}}), "it does not say why");
-  EXPECT_EQ(storage_problem({{"revision", 8}, {"stored", true}}), "");
-  EXPECT_EQ(storage_problem({{"revision", 0}, {"stored", false}}), "");  // there is nothing to store
-  EXPECT_EQ(storage_problem({{"revision", 8}}), "");
+  EXPECT_EQ(storage_problem({{"revision", 8u}, {"stored", false}, {"warning", "disk full"}}), "disk full");
+  EXPECT_EQ(storage_problem({{"revision", 8u}, {"stored", false}}), "it does not say why");
+  EXPECT_EQ(storage_problem({{"revision", 8u}, {"stored", true}}), "");
+  EXPECT_EQ(storage_problem({{"revision", 0u}, {"stored", false}}), "");  // there is nothing to store
+  EXPECT_EQ(storage_problem({{"revision", 8u}}), "");
 }
 
 TEST(DataplaneClient, refused_publication_names_the_reason_and_keeps_the_connection) {
