@@ -91,6 +91,15 @@ Status add_addresses(const KernelInterfaceOptions &options, uint32_t ifindex) {
   return Done{};
 }
 
+/// The answer to one of ethtool's questions about a flag or flags, 0 when the interface does not answer.
+uint32_t ethtool_value_of(int socket_fd, const std::string &name, uint32_t question) {
+  ethtool_value value = {};
+  value.cmd = question;
+  ifreq request = request_for(name);
+  request.ifr_data = reinterpret_cast<char *>(&value);
+  return ioctl(socket_fd, SIOCETHTOOL, &request) == 0 ? value.data : 0;
+}
+
 bool is_link_local(const sockaddr *address) {
   if (address->sa_family != AF_INET6) return false;
   return IN6_IS_ADDR_LINKLOCAL(&reinterpret_cast<const sockaddr_in6 *>(address)->sin6_addr);
@@ -173,6 +182,9 @@ InterfaceFacts interface_facts(const std::string &name) {
     facts.receive_queues = static_cast<uint16_t>(channels.rx_count + channels.combined_count);
   }
   facts.addresses = addresses_of(name);
+  if (ethtool_value_of(socket_fd.get(), name, ETHTOOL_GGRO) != 0) facts.merging.emplace_back("gro");
+  if ((ethtool_value_of(socket_fd.get(), name, ETHTOOL_GFLAGS) & ETH_FLAG_LRO) != 0)
+    facts.merging.emplace_back("lro");
   return facts;
 }
 

@@ -57,6 +57,7 @@ struct InterfaceFacts {
   uint16_t mtu = 0;                    // bytes of IP packet
   uint16_t receive_queues = 0;         // 0: not told
   std::vector<std::string> addresses;  // other than link-local ones
+  std::vector<std::string> merging;    // of "gro" and "lro" (ethtool -K), those that are on
 };
 
 /// Asks the kernel about `name`, in this network namespace.

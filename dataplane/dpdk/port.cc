@@ -178,6 +178,10 @@ Status Port::attach(const DeviceOptions &device, const std::string &name) {
       return Error{fmt::format("name: \"{}\": device name {} is too long for DPDK; give a shorter one",
                                options_.name, name)};
     }
+    if (is_driver(device.driver, "net_virtio_user") && device.argument("server") == "1") {
+      spdlog::info("port {}: {} waits until the other side connects to {}", options_.name, device.driver,
+                   device.argument("path"));
+    }
     int error = rte_eal_hotplug_add("vdev", name.c_str(), device.argument_text().c_str());
     if (error != 0 || rte_eth_dev_get_port_by_name(name.c_str(), &id) != 0) {
       return device_error("device", device.driver + ":" + device.argument_text(),
@@ -297,6 +301,12 @@ void Port::look_at_interface(const PortEnvironment &environment) {
     report_.warnings.push_back(fmt::format(
         "the kernel sees every packet of {} too: with a VIP on that interface it answers for itself",
         interface));
+    if (!facts.merging.empty()) {
+      report_.warnings.push_back(fmt::format(
+          "{} merges segments on receipt ({}), and what is longer than a frame buffer is cut off and dropped "
+          "(ipv4_truncated): ethtool -K {} gro off lro off",
+          interface, fmt::join(facts.merging, ", "), interface));
+    }
   }
   if (is_driver(report_.driver, "net_af_xdp")) {
     if (facts.receive_queues > receive_.size()) {

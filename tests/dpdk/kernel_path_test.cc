@@ -1,4 +1,8 @@
 // The exception path against the real kernel, in a network namespace of the test's own. Needs root.
+#include <cstdlib>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <net/if.h>
@@ -44,6 +48,20 @@ TEST_F(KernelPath, the_interface_is_made_as_asked_and_persists) {
   auto again = KernelInterface::open(interface_options());
   ASSERT_TRUE(again.ok()) << again.error().message;
   EXPECT_EQ(again.value()->ifindex(), ifindex);
+}
+
+TEST_F(KernelPath, an_interface_that_merges_segments_is_warned_of_where_it_matters) {
+  ASSERT_EQ(system("ip link add merging type veth peer name peer && ip link set merging up"), 0);
+  auto warnings = [] {
+    auto port = Port::probe(parse_port_options("name=gro,device=net_af_packet:iface=merging").value(), {});
+    EXPECT_TRUE(port.ok()) << port.error().message;
+    return fmt::format("{}", fmt::join(port.value()->report().warnings, "\n"));
+  };
+  ASSERT_EQ(system("ethtool -K merging gro on"), 0);
+  EXPECT_THAT(warnings(), HasSubstr("merges segments on receipt (gro)"));
+  EXPECT_THAT(warnings(), HasSubstr("ethtool -K merging gro off lro off"));
+  ASSERT_EQ(system("ethtool -K merging gro off"), 0);
+  EXPECT_THAT(warnings(), ::testing::Not(HasSubstr("merges segments")));
 }
 
 TEST_F(KernelPath, the_interface_goes_when_it_is_asked_to) {
