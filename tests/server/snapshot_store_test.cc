@@ -127,8 +127,16 @@ TEST(SnapshotStore, does_not_copy_a_file_whose_header_is_not_a_snapshots) {
   const TemporaryDirectory directory;
   const auto path = directory.path() / "snapshot";
   std::ofstream(path) << "something else";
-  std::filesystem::resize_file(path, uintmax_t{1} << 40);
-  EXPECT_THAT(error_of(SnapshotStore(path).load()), HasSubstr("header.magic"));
+  std::filesystem::resize_file(path, 4 << 20);
+  // A copy would meet the limit.
+  std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before = {};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit small = {1 << 20, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const std::string error = error_of(SnapshotStore(path).load());
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_THAT(error, HasSubstr("header.magic"));
 }
 
 TEST(SnapshotStore, loads_what_was_saved_last) {
