@@ -25,7 +25,17 @@ constexpr uint32_t kBurstSize = 32;  // frames
 /// a reply verdict already the answer.
 struct FrameResult : Decision {
   uint32_t bytes;  // of the frame as received
-  uint16_t port;   // index of the logical port to leave by; for forward and reply verdicts
+  uint16_t port;   // index of the logical port to leave by, kArrivalPort or kNoPort
+};
+
+constexpr uint16_t kNoPort = 0xffff;       // the frame does not leave
+constexpr uint16_t kArrivalPort = 0xfffe;  // an answer: leaves by the port that the frame came by
+
+/// What is known of a burst as a whole.
+struct BurstResult {
+  uint64_t received_bytes;     // of all frames as received
+  uint64_t transmitted_bytes;  // of all frames as they are now
+  uint16_t common_port;        // by which every frame is forwarded; kNoPort if there is no such port
 };
 
 namespace pipeline_detail {
@@ -50,7 +60,7 @@ SLUICE_INLINE void prefetch_bucket(const Tables &tables, const Packet &packet) {
 SLUICE_INLINE bool parse_stage(const Tables &tables, const rte_mbuf *mbuf, FrameWork *work,
                                FrameResult *result) {
   Frame frame = frame_of(mbuf);
-  *result = {{nullptr, 0, 0, static_cast<uint8_t>(parse(&frame, &work->packet)), 0}, frame.length, 0};
+  *result = {{nullptr, 0, 0, static_cast<uint8_t>(parse(&frame, &work->packet)), 0}, frame.length, kNoPort};
   if (result->verdict != kVerdictUndecided) return false;
   work->vip_index = vip_index(&tables, &work->packet.vip);
   rte_prefetch0(&tables.vips[work->vip_index]);
@@ -121,7 +131,7 @@ inline void obstacle_stage(const Tables &tables, rte_mbuf *mbuf, const Packet &p
                            FrameResult *result) {
   if (obstacle == kVerdictDropTooBig) obstacle = too_big_verdict(&tables, &packet);
   if (obstacle == kVerdictReplyTooBig) obstacle = reply_too_big(mbuf, *result->egress, packet);
-  result->port = mbuf->port;
+  result->port = obstacle == kVerdictReplyTooBig ? kArrivalPort : kNoPort;
   result->verdict = static_cast<uint8_t>(obstacle);
 }
 
@@ -142,10 +152,9 @@ SLUICE_INLINE void write_stage(const Tables &tables, rte_mbuf *mbuf, const Frame
 }  // namespace pipeline_detail
 
 /// Decides `count` (at most kBurstSize) received frames at `now_s` (CLOCK_BOOTTIME seconds), and
-/// encapsulates those with a forward verdict in place. rte_mbuf::port is the logical port that a frame
-/// came by. Frames keep their owner: the caller.
-inline void run_burst(const Tables &tables, rte_mbuf *const *frames, uint32_t count, uint32_t now_s,
-                      FrameResult *results) {
+/// encapsulates those with a forward verdict in place. Frames keep their owner: the caller.
+inline BurstResult run_burst(const Tables &tables, rte_mbuf *const *frames, uint32_t count, uint32_t now_s,
+                             FrameResult *results) {
   using namespace pipeline_detail;
   FrameWork work[kBurstSize];
   for (uint32_t i = 0; i < count; i++) rte_prefetch0(rte_pktmbuf_mtod(frames[i], const void *));
@@ -153,7 +162,17 @@ inline void run_burst(const Tables &tables, rte_mbuf *const *frames, uint32_t co
   for (uint32_t i = 0; i < count; i++) some_open |= parse_stage(tables, frames[i], &work[i], &results[i]);
   for (uint32_t i = 0; some_open && i < count; i++) prefetch_stage(tables, &work[i], &results[i]);
   for (uint32_t i = 0; i < count; i++) decide_stage(tables, now_s, &work[i], &results[i]);
-  for (uint32_t i = 0; i < count; i++) write_stage(tables, frames[i], &work[i], &results[i]);
+  BurstResult burst = {0, 0, kNoPort};
+  uint32_t other_ports = 0;  // not 0: some frame leaves by another port than the first, or not at all
+  for (uint32_t i = 0; i < count; i++) {
+    burst.received_bytes += results[i].bytes;
+    write_stage(tables, frames[i], &work[i], &results[i]);
+    if (i == 0) burst.common_port = results[0].port;
+    other_ports |= results[i].port ^ burst.common_port;
+    burst.transmitted_bytes += frames[i]->pkt_len;
+  }
+  if (other_ports != 0 || burst.common_port >= kArrivalPort) burst.common_port = kNoPort;
+  return burst;
 }
 
 /// Counts a frame's final verdict, and its traffic if it was forwarded. Exactly once per received

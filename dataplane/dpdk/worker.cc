@@ -26,6 +26,7 @@ constexpr uint32_t kPatienceUs = 50;
 constexpr uint32_t kShortestSleepNs = 10'000;
 constexpr uint32_t kLongestSleepNs = 200'000;
 constexpr int kMaxSegments = 8;
+constexpr uint16_t kPortOfFrame = 0xffff;  // instead of a port: each frame says by which it came
 
 uint32_t boottime_s() {
   timespec now = {};
@@ -139,15 +140,13 @@ uint32_t Worker::poll_port(uint16_t port) {
     uint32_t count = rte_eth_rx_burst(queue.device, queue.queue, frames, kBurstSize);
     if (count == 0) continue;
     found += count;
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < count; i++) {
-      bytes += frames[i]->pkt_len;
-      frames[i]->port = port;  // from here on the logical port's index; some drivers set none
-    }
     tables_.worker->received_packets += count;
-    tables_.worker->received_bytes += bytes;
-    if (steered) count = steer(frames, count);
-    if (count > 0) process(frames, count);
+    if (steered) {
+      tables_.worker->received_bytes += steer(frames, &count, port);
+      if (count > 0) process(frames, count, port);
+    } else {
+      tables_.worker->received_bytes += process(frames, count, port);
+    }
   }
   return found;
 }
@@ -156,16 +155,19 @@ uint32_t Worker::poll_inbox() {
   rte_mbuf *frames[kBurstSize];
   uint32_t count = rte_ring_dequeue_burst(setup_.inboxes[setup_.index], reinterpret_cast<void **>(frames),
                                           kBurstSize, nullptr);
-  if (count > 0) process(frames, count);
+  if (count > 0) process(frames, count, kPortOfFrame);
   return count;
 }
 
-/// Hands frames to the workers that own them. Keeps its own at the front of `frames`, and returns how
-/// many those are.
-uint32_t Worker::steer(rte_mbuf **frames, uint32_t count) {
+/// Hands frames to the workers that own them. Keeps its own, `count` of them then, at the front of
+/// `frames`. Returns the bytes of all.
+uint64_t Worker::steer(rte_mbuf **frames, uint32_t *count, uint16_t port) {
   auto workers = static_cast<uint32_t>(setup_.inboxes.size());
+  uint64_t bytes = 0;
   uint32_t own = 0;
-  for (uint32_t i = 0; i < count; i++) {
+  for (uint32_t i = 0; i < *count; i++) {
+    bytes += frames[i]->pkt_len;
+    frames[i]->port = port;  // the logical port's index, for the worker that takes it
     uint32_t owner = owner_of_frame(tables_, frames[i], workers, setup_.index);
     if (owner == setup_.index) {
       frames[own++] = frames[i];
@@ -177,7 +179,8 @@ uint32_t Worker::steer(rte_mbuf **frames, uint32_t count) {
   for (uint32_t owner = 0; owner < workers; owner++) {
     if (steer_batches_[owner].count > 0) hand_over(owner);
   }
-  return own;
+  *count = own;
+  return bytes;
 }
 
 void Worker::hand_over(uint32_t owner) {
@@ -190,37 +193,48 @@ void Worker::hand_over(uint32_t owner) {
   batch.count = 0;
 }
 
-void Worker::process(rte_mbuf **frames, uint32_t count) {
+/// Decides a burst and sends each frame on its way. `port` is the one that all came by, or kPortOfFrame.
+/// Returns the bytes received.
+uint64_t Worker::process(rte_mbuf **frames, uint32_t count, uint16_t port) {
   FrameResult results[kBurstSize];
-  if (likely(generation_serial_ != 0)) {
-    run_burst(tables_, frames, count, now_s_, results);
+  if (unlikely(generation_serial_ == 0)) return pass_all(frames, count, port);
+  BurstResult burst = run_burst(tables_, frames, count, now_s_, results);
+  if (likely(burst.common_port < setup_.ports.size())) {
+    transmit_frames(burst.common_port, frames, results, count, burst.transmitted_bytes);
   } else {
-    for (uint32_t i = 0; i < count; i++) {
-      results[i] = {};
-      results[i].bytes = frames[i]->pkt_len;
-      results[i].verdict = kVerdictPassNoSnapshot;
-    }
+    dispatch(frames, results, count, port);
   }
-  dispatch(frames, results, count);
+  return burst.received_bytes;
+}
+
+/// Without a snapshot everything is the kernel's.
+uint64_t Worker::pass_all(rte_mbuf **frames, uint32_t count, uint16_t port) {
+  FrameResult results[kBurstSize];
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    results[i] = {{nullptr, 0, 0, kVerdictPassNoSnapshot, 0}, frames[i]->pkt_len, kNoPort};
+    bytes += frames[i]->pkt_len;
+  }
+  dispatch(frames, results, count, port);
+  return bytes;
 }
 
 /// Sends each frame where its verdict says, and counts what became of it.
-void Worker::dispatch(rte_mbuf **frames, const FrameResult *results, uint32_t count) {
-  if (likely(all_leave_together(results, count))) {
-    transmit_frames(results[0].port, frames, results, count);
-    return;
-  }
+void Worker::dispatch(rte_mbuf **frames, FrameResult *results, uint32_t count, uint16_t port) {
   rte_mbuf *done[kBurstSize];
   uint32_t done_count = 0;
   for (uint32_t i = 0; i < count; i++) {
+    uint16_t arrival = port == kPortOfFrame ? frames[i]->port : port;
     auto verdict = static_cast<Verdict>(results[i].verdict);
     switch (verdict_class(verdict)) {
-      case kVerdictClassForward:
       case kVerdictClassReply:
+        results[i].port = arrival;
+        [[fallthrough]];
+      case kVerdictClassForward:
         add_to_batch(frames[i], results[i]);
         break;
       case kVerdictClassPass:
-        pass_to_kernel(frames[i], results[i]);
+        pass_to_kernel(frames[i], results[i], arrival);
         done[done_count++] = frames[i];
         break;
       case kVerdictClassDrop:
@@ -229,25 +243,14 @@ void Worker::dispatch(rte_mbuf **frames, const FrameResult *results, uint32_t co
         break;
     }
   }
-  auto port_count = static_cast<uint16_t>(transmit_batches_.size());
-  for (uint16_t port = 0; port < port_count; port++) {
-    TransmitBatch &batch = transmit_batches_[port];
-    if (batch.count > 0) transmit_frames(port, batch.frames, batch.results, batch.count);
+  for (uint16_t to = 0; to < static_cast<uint16_t>(transmit_batches_.size()); to++) {
+    TransmitBatch &batch = transmit_batches_[to];
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < batch.count; i++) bytes += batch.frames[i]->pkt_len;
+    if (batch.count > 0) transmit_frames(to, batch.frames, batch.results, batch.count, bytes);
     batch.count = 0;
   }
   rte_pktmbuf_free_bulk(done, done_count);
-}
-
-/// Whether every frame of the burst is forwarded, and by the same port: the usual case, and the one
-/// that needs no sorting.
-bool Worker::all_leave_together(const FrameResult *results, uint32_t count) const {
-  uint16_t port = results[0].port;
-  bool together = port < setup_.ports.size();
-  for (uint32_t i = 0; i < count; i++) {
-    together &= verdict_class(static_cast<Verdict>(results[i].verdict)) == kVerdictClassForward;
-    together &= results[i].port == port;
-  }
-  return together;
 }
 
 void Worker::add_to_batch(rte_mbuf *frame, const FrameResult &result) {
@@ -262,10 +265,9 @@ void Worker::add_to_batch(rte_mbuf *frame, const FrameResult &result) {
   batch.count++;
 }
 
-/// Sends `count` forwarded frames out of a port, and counts those that it took and those that it did not.
-void Worker::transmit_frames(uint16_t port, rte_mbuf **frames, const FrameResult *results, uint32_t count) {
-  uint64_t bytes = 0;
-  for (uint32_t i = 0; i < count; i++) bytes += frames[i]->pkt_len;
+/// Sends `count` frames of `bytes` out of a port, and counts those that it took and those that it did not.
+void Worker::transmit_frames(uint16_t port, rte_mbuf **frames, const FrameResult *results, uint32_t count,
+                             uint64_t bytes) {
   uint32_t sent = transmit(setup_.ports[port].transmit, frames, count);
   for (uint32_t i = 0; i < sent; i++)
     count_frame(tables_, results[i], static_cast<Verdict>(results[i].verdict));
@@ -278,8 +280,8 @@ void Worker::transmit_frames(uint16_t port, rte_mbuf **frames, const FrameResult
   if (unlikely(sent < count)) rte_pktmbuf_free_bulk(frames + sent, count - sent);
 }
 
-void Worker::pass_to_kernel(rte_mbuf *frame, const FrameResult &result) {
-  int fd = frame->port < setup_.ports.size() ? setup_.ports[frame->port].kernel_fd : -1;
+void Worker::pass_to_kernel(rte_mbuf *frame, const FrameResult &result, uint16_t port) {
+  int fd = port < setup_.ports.size() ? setup_.ports[port].kernel_fd : -1;
   bool accepted = fd >= 0 && write_frame(fd, frame);
   count_frame(tables_, result, accepted ? static_cast<Verdict>(result.verdict) : kVerdictDropKernelQueueFull);
 }

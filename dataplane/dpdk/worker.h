@@ -76,14 +76,15 @@ class alignas(64) Worker {
   uint32_t poll_port(uint16_t port);
   uint32_t poll_inbox();
   uint32_t poll_kernel(uint16_t port);
-  uint32_t steer(rte_mbuf **frames, uint32_t count);
+  uint64_t steer(rte_mbuf **frames, uint32_t *count, uint16_t port);
   void hand_over(uint32_t owner);
-  void process(rte_mbuf **frames, uint32_t count);
-  void dispatch(rte_mbuf **frames, const FrameResult *results, uint32_t count);
-  bool all_leave_together(const FrameResult *results, uint32_t count) const;
+  uint64_t process(rte_mbuf **frames, uint32_t count, uint16_t port);
+  uint64_t pass_all(rte_mbuf **frames, uint32_t count, uint16_t port);
+  void dispatch(rte_mbuf **frames, FrameResult *results, uint32_t count, uint16_t port);
   void add_to_batch(rte_mbuf *frame, const FrameResult &result);
-  void transmit_frames(uint16_t port, rte_mbuf **frames, const FrameResult *results, uint32_t count);
-  void pass_to_kernel(rte_mbuf *frame, const FrameResult &result);
+  void transmit_frames(uint16_t port, rte_mbuf **frames, const FrameResult *results, uint32_t count,
+                       uint64_t bytes);
+  void pass_to_kernel(rte_mbuf *frame, const FrameResult &result, uint16_t port);
   uint32_t transmit(const TransmitQueue &to, rte_mbuf **frames, uint32_t count);
   void tick(uint64_t now_tsc);
   void rest(uint64_t now_tsc);

@@ -15,7 +15,6 @@
 namespace sluice {
 namespace {
 
-constexpr uint16_t kIncomingPort = 5;
 
 /// The EAL is started once for the process, with a pool of mbufs.
 rte_mempool *mbuf_pool() {
@@ -50,7 +49,6 @@ rte_mbuf *mbuf_of(const Bytes &bytes) {
   char *data = rte_pktmbuf_append(mbuf, static_cast<uint16_t>(bytes.size()));
   if (!data) std::abort();
   if (!bytes.empty()) std::memcpy(data, bytes.data(), bytes.size());
-  mbuf->port = kIncomingPort;
   return mbuf;
 }
 
@@ -71,7 +69,7 @@ void expect_result(const VectorStep &step, const FrameResult &result, const rte_
   EXPECT_EQ(bytes_of(mbuf), step.out);
   EXPECT_EQ(mbuf->pkt_len, step.out.size());
   const bool reply = verdict_class(static_cast<Verdict>(result.verdict)) == kVerdictClassReply;
-  EXPECT_EQ(result.port, reply ? kIncomingPort : 0);
+  EXPECT_EQ(result.port, reply ? kArrivalPort : 0);
 }
 
 /// Steps that follow each other on one worker in the same second are one burst.
