@@ -97,11 +97,10 @@ class Stage:
         attempts = load.attempts_between(kill.began, detected)
         verdict = judge_requests(load.failures, kill, detected, attempts, share)
         self.score.count(result, verdict.blamed)
-        screen.say(f"two failed checks took it out after {detected - kill.began:.1f} s. Of {attempts} requests until then "
-                   f"{len(verdict.excused)} were refused by")
-        screen.say(f"its kernel, about its share of {share:.0%}, as nobody could know. {len(verdict.blamed)} others failed, "
-                   "of")
-        screen.say(f"{result.requests + result.failed} before, meanwhile and afterwards")
+        screen.say(f"two failed checks took it out after {detected - kill.began:.1f} s. Of {attempts} requests until then,")
+        screen.say(f"{len(verdict.excused)} were refused by its kernel, about its share of {share:.0%}, as nobody could know.")
+        screen.say(f"Of {result.requests + result.failed} before, meanwhile and afterwards, {len(verdict.blamed)} others "
+                   "failed")
         servers.start_nginx()
         self._appliance.wait_for_states({backend.name: "up"})
         screen.say("nginx was started again: b3 is back")

@@ -18,7 +18,8 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="build it; what an earlier run left behind is taken away first")
     up.add_argument("--backends", type=int, default=4, help="how many (default: 4)")
     up.add_argument("--queues", type=int, default=1, help="queues of the balancer's interface (default: 1)")
-    up.add_argument("--mtu", type=int, default=topology.FABRIC_MTU, help=f"of the fabric (default: {topology.FABRIC_MTU})")
+    up.add_argument("--mtu", type=int, default=topology.FABRIC_MTU,
+                    help=f"of the fabric (default: {topology.FABRIC_MTU})")
     commands.add_parser("down", help="take everything down again")
     commands.add_parser("status", help="say what is there")
     commands.add_parser("add-backend", help="one more backend, with the next number")

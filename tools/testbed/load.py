@@ -97,7 +97,8 @@ class Load:
 
     def wait_until_held(self, timeout_s: float = 60) -> int:
         """`hold`: until each connection had its first answer or failed; how many are held."""
-        wait_until(lambda: self._held is not None or self.is_over, timeout_s, "the first answer on each held connection")
+        wait_until(lambda: self._held is not None or self.is_over, timeout_s,
+                   "the first answer on each held connection")
         return len(self._held or [])
 
     def still_held(self) -> list[Connection]:
