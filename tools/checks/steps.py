@@ -100,8 +100,10 @@ def bench_briefly(check: Check) -> Tally:
 
 
 def sanitizers(check: Check) -> Tally:
-    """The unit tests once more, under AddressSanitizer and UndefinedBehaviorSanitizer."""
-    options = ["-Dbuildtype=debug", "-Doptimization=1", "-Db_sanitize=address,undefined"]
+    """The unit tests once more, under AddressSanitizer and UndefinedBehaviorSanitizer. With -Og and line tables
+    alone g++ takes a third of the time that it takes with -O1 -g, and stacks still name file and line."""
+    options = ["-Dbuildtype=debug", "-Doptimization=g", "-Dc_args=-g1", "-Dcpp_args=-g1",
+               "-Db_sanitize=address,undefined"]
     environment = compiler("gcc", "g++")
     tally = meson_steps.build(check.runner, "build-sanitized-setup", check.sanitized, options,
                               ["build.ninja"], environment)
