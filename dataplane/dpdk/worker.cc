@@ -21,7 +21,11 @@ constexpr uint32_t kAdoptionLookupsPerTick = 64;
 // Steps of walks for room in a crowded table: 0.2 to 1.2 us each, so at most a third of a full one's core.
 constexpr uint32_t kDisplacementStepsPerTick = 256;
 constexpr uint32_t kIcmpReplyBurst = 100;  // ICMP answers at once; one more each tick, so 1,000 a second
-constexpr uint32_t kKernelPollUs = 20;     // between reads of an idle tap: each is a system call
+// Packets for a VIP but no service (ping, refusals, scans) that go to the kernel in a tick: each is a system
+// call, and a flood of them must leave a worker most of its core. ARP, neighbour discovery, BGP and ssh are
+// for the host's own addresses, and not limited.
+constexpr uint32_t kKernelFramesPerTick = 128;
+constexpr uint32_t kKernelPollUs = 20;  // between reads of an idle tap: each is a system call
 constexpr uint32_t kPatienceUs = 50;
 constexpr uint32_t kShortestSleepNs = 10'000;
 constexpr uint32_t kLongestSleepNs = 200'000;
@@ -281,9 +285,17 @@ void Worker::transmit_frames(uint16_t port, rte_mbuf **frames, const FrameResult
 }
 
 void Worker::pass_to_kernel(rte_mbuf *frame, const FrameResult &result, uint16_t port) {
+  auto verdict = static_cast<Verdict>(result.verdict);
+  if (verdict == kVerdictPassNoService || verdict == kVerdictPassOtherProtocol) {
+    if (kernel_budget_ == 0) {
+      count_frame(tables_, result, kVerdictDropKernelLimit);
+      return;
+    }
+    kernel_budget_--;
+  }
   int fd = port < setup_.ports.size() ? setup_.ports[port].kernel_fd : -1;
   bool accepted = fd >= 0 && write_frame(fd, frame);
-  count_frame(tables_, result, accepted ? static_cast<Verdict>(result.verdict) : kVerdictDropKernelQueueFull);
+  count_frame(tables_, result, accepted ? verdict : kVerdictDropKernelQueueFull);
 }
 
 /// Frames that the kernel sends by a port's tap go out by the port.
@@ -329,6 +341,7 @@ void Worker::tick(uint64_t now_tsc) {
   now_s_ = boottime_s();
   for (uint32_t &budget : adoption_budgets_) budget = kAdoptionLookupsPerTick;
   displacement_budget_ = kDisplacementStepsPerTick;
+  kernel_budget_ = kKernelFramesPerTick;
   icmp_reply_budget_ = std::min(icmp_reply_budget_ + 1, kIcmpReplyBurst);
   if (generation_serial_ != 0) sweep_buckets(tables_, &sweep_cursor_, sweep_count_, now_s_);
 }

@@ -97,8 +97,9 @@ std::vector<VerdictCase> cases() {
 
 /// Verdicts that only an engine gives, or nobody: what becomes of a frame after or instead of decide().
 const std::set<uint32_t> kEngineVerdicts = {
-    kVerdictPassNoSnapshot,      kVerdictDropNoHeadroom,        kVerdictDropTransmitQueueFull,
-    kVerdictDropKernelQueueFull, kVerdictDropSteeringQueueFull, kVerdictDropInternal,
+    kVerdictPassNoSnapshot,      kVerdictDropNoHeadroom,  kVerdictDropTransmitQueueFull,
+    kVerdictDropKernelQueueFull, kVerdictDropKernelLimit, kVerdictDropSteeringQueueFull,
+    kVerdictDropInternal,
 };
 
 TEST(Verdicts, each_one_of_the_core_comes_about) {

@@ -109,6 +109,28 @@ TEST(Engine, without_a_snapshot_everything_is_the_kernels) {
   EXPECT_EQ(verdict_count(regions.counters(), kVerdictDropKernelQueueFull), 1u);
 }
 
+TEST(Engine, flood_of_what_has_no_service_reaches_the_kernel_in_small_part_and_own_addresses_in_full) {
+  constexpr uint32_t kFrames = 1000;
+  Regions regions(1);
+  RingDevice device("r_flood", {});
+  auto engine = make_engine(ring_port("r_flood"), 1, &regions);
+  ASSERT_TRUE(engine);
+  engine->install(make_tables(two_backends()));
+  TestSegment no_service = from_client(1);
+  no_service.vip_port = 81;
+  TestSegment no_vip = from_client(1);
+  no_vip.vip = parse_address("203.0.113.200");
+  for (uint32_t i = 0; i < kFrames; i++) device.send(tcp_frame(no_service));
+  for (uint32_t i = 0; i < kFrames; i++) device.send(tcp_frame(no_vip));
+  ASSERT_TRUE(engine->start().ok());
+  ASSERT_TRUE(eventually([&] { return all_verdicts(regions.counters()) == 2 * kFrames; }));
+  // The port has no kernel interface: what gets that far is counted as not taken by it.
+  uint64_t limited = verdict_count(regions.counters(), kVerdictDropKernelLimit);
+  EXPECT_GT(limited, 0u);
+  EXPECT_LE(limited, kFrames - 128);
+  EXPECT_EQ(verdict_count(regions.counters(), kVerdictDropKernelQueueFull), 2 * kFrames - limited);
+}
+
 /// A frame that began well and was then cut, changed or replaced.
 FrameBytes mutated_frame(std::mt19937 *random) {
   auto below = [random](uint32_t bound) { return static_cast<uint32_t>((*random)() % bound); };

@@ -56,8 +56,8 @@ TEST(Vectors, cover_every_verdict_that_the_core_gives) {
   for (const Vector &vector : load_vectors())
     for (const VectorStep &step : vector.steps) expected.insert(step.verdict);
   const std::set<std::string> engine = {
-      "pass_no_snapshot",       "drop_no_headroom", "drop_transmit_queue_full",
-      "drop_kernel_queue_full", "drop_internal",    "drop_steering_queue_full"};
+      "pass_no_snapshot", "drop_no_headroom",         "drop_transmit_queue_full", "drop_kernel_queue_full",
+      "drop_internal",    "drop_steering_queue_full", "drop_kernel_limit"};
   for (uint32_t verdict = 0; verdict < kVerdictCount; verdict++) {
     const std::string name = verdict_name(verdict);
     EXPECT_NE(expected.count(name), engine.count(name)) << name;
