@@ -15,7 +15,7 @@
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 
-#include "dataplane/core/hash.h"
+#include "dataplane/server/address_keys.h"
 #include "dataplane/server/netlink.h"
 #include "dataplane/server/unique_fd.h"
 
@@ -35,32 +35,6 @@ constexpr int kRoundShare = 4;     // and at least so many times as long as the 
 constexpr auto kRefresh = 30s;     // every route is asked for anew: the kernel's exceptions have no events
 constexpr auto kSweepGap = 500ms;  // between two looks at the next hops
 constexpr auto kAskAgain = 1s;     // a next hop without an answer, or one that went stale
-
-uint64_t hash_words(const Address &address, uint64_t seed) {
-  uint64_t sum = seed;
-  for (const be32 word : address.word) sum = mix_bits(sum + word + 1);
-  return sum;
-}
-
-struct AddressHash {
-  size_t operator()(const Address &address) const { return hash_words(address, 0); }
-};
-struct AddressEqual {
-  bool operator()(const Address &a, const Address &b) const { return address_equal(&a, &b); }
-};
-
-struct HopKey {
-  uint32_t ifindex;
-  Address address;
-};
-struct HopKeyHash {
-  size_t operator()(const HopKey &key) const { return hash_words(key.address, key.ifindex); }
-};
-struct HopKeyEqual {
-  bool operator()(const HopKey &a, const HopKey &b) const {
-    return a.ifindex == b.ifindex && address_equal(&a.address, &b.address);
-  }
-};
 
 /// A neighbour on a port's link. Its link address is kept when the kernel forgets it (a flush must not
 /// stop traffic) until the kernel says that nobody answers.
@@ -82,27 +56,6 @@ struct Destination {
   enum class Queue { kNo, kYes } queue = Queue::kNo;
   std::optional<KernelRoute> route;
   Hop *hop = nullptr;
-};
-
-/// Whether the first `bits` of both are equal.
-bool within(const Address &address, const Address &prefix, uint32_t bits) {
-  for (uint32_t word = 0; word < 4 && bits > word * 32; word++) {
-    const uint32_t left = std::min(bits - word * 32, 32u);
-    const uint32_t mask = left == 32 ? ~0u : ~(~0u >> left);
-    if (((be32_to_host(address.word[word]) ^ be32_to_host(prefix.word[word])) & mask) != 0) return false;
-  }
-  return true;
-}
-
-/// What a dump tells, kept until it is known to be whole.
-struct Listing : public KernelEvents {
-  void on_link(const KernelLink &link) override { links.push_back(link); }
-  void on_neighbour(const KernelNeighbour &neighbour) override { neighbours.push_back(neighbour); }
-  void on_route(const Address & /*prefix*/, uint32_t /*prefix_bits*/) override {}
-  void on_all_routes() override {}
-
-  std::vector<KernelLink> links;
-  std::vector<KernelNeighbour> neighbours;
 };
 
 }  // namespace
@@ -274,7 +227,7 @@ void Neighbours::Impl::on_route(const Address &prefix, uint32_t prefix_bits) {
 /// Reads everything anew, when the kernel says that it dropped events. Until that has worked, what was
 /// known before stays in use.
 void Neighbours::Impl::resync() {
-  Listing listing;
+  KernelListing listing;
   const Status dumped = netlink_->dump(&listing);
   if (!dumped.ok()) {
     if (sync_ == Sync::kLost)

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "dataplane/abi/address.h"
 #include "dataplane/abi/result.h"
@@ -64,6 +65,17 @@ class KernelEvents {
   virtual void on_route(const Address &prefix, uint32_t prefix_bits) = 0;
   /// Every route may have changed (addresses, rules, next-hop objects).
   virtual void on_all_routes() = 0;
+};
+
+/// What a dump tells, kept until it is known to be whole.
+struct KernelListing : public KernelEvents {
+  void on_link(const KernelLink &link) override { links.push_back(link); }
+  void on_neighbour(const KernelNeighbour &neighbour) override { neighbours.push_back(neighbour); }
+  void on_route(const Address & /*prefix*/, uint32_t /*prefix_bits*/) override {}
+  void on_all_routes() override {}
+
+  std::vector<KernelLink> links;
+  std::vector<KernelNeighbour> neighbours;
 };
 
 /// Two sockets: one hears events, one asks. The kernel answers a question before it returns from it,
