@@ -95,6 +95,7 @@ struct Corruption {
   std::string message;  // that the error must contain
 };
 
+// NOLINTNEXTLINE(readability-identifier-naming): GoogleTest's name
 void PrintTo(const Corruption &corruption, std::ostream *out) { *out << corruption.name; }
 
 class RefusedCorruption : public testing::TestWithParam<Corruption> {};

@@ -17,8 +17,8 @@ using testing::HasSubstr;
 
 class StateDirectoryTest : public testing::Test {
  protected:
-  StateDirectoryTest() : umask_before_(::umask(077)) {}
-  ~StateDirectoryTest() override { ::umask(umask_before_); }
+  void SetUp() override { umask_before_ = ::umask(077); }
+  void TearDown() override { ::umask(umask_before_); }
   static struct stat info_of(const std::filesystem::path &path) {
     struct stat info = {};
     EXPECT_EQ(::stat(path.c_str(), &info), 0) << path;
@@ -27,7 +27,7 @@ class StateDirectoryTest : public testing::Test {
   static mode_t mode_of(const std::filesystem::path &path) { return info_of(path).st_mode & 07777; }
 
   TemporaryDirectory directory_;
-  mode_t umask_before_;
+  mode_t umask_before_ = 0;
 };
 
 TEST_F(StateDirectoryTest, is_made_for_its_owner_and_group_whatever_the_umask) {
