@@ -21,7 +21,7 @@ _SNAPSHOT_MAGIC = 0x50414E5345434C53
 _COUNTER_MAGIC = 0x544E554F43434C53
 _VERDICT_CAPACITY = 64
 
-_HEADER = struct.Struct("<QIIQQQQII48s")  # SnapshotHeader up to its sections
+_HEADER = struct.Struct("<QIIQQQQIIII48s")  # SnapshotHeader up to its sections
 _SECTION = struct.Struct("<QII")
 _SERVICE = struct.Struct("<IIHHHHB7xII")
 _BACKEND = struct.Struct("<16sHBBB3xQ8xIIII")
@@ -104,7 +104,7 @@ def read_snapshot(path: pathlib.Path) -> Snapshot | None:
     data = _content(path, "snapshot")
     if data is None:
         return None
-    magic, _, _, _, _, revision, _, _, _, _ = _HEADER.unpack_from(data)
+    magic, _, _, _, _, revision, *_ = _HEADER.unpack_from(data)
     if magic != _SNAPSHOT_MAGIC:
         raise TestbedError(f"the snapshot begins with {magic:#x}")
     sections = [_SECTION.unpack_from(data, _HEADER.size + i * _SECTION.size) for i in range(6)]
