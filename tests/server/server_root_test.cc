@@ -95,7 +95,7 @@ struct Answer {
 
 class ServerTest : public testing::Test {
  protected:
-  ~ServerTest() override { stop(); }
+  void TearDown() override { stop(); }
 
   void start() {
     engine_ = std::make_unique<RecordingEngine>(namespaces_.port_ifindex());
