@@ -32,7 +32,8 @@ enum ConnectionPolicy {
   // How far room is looked for among entries that can move. At 85% load, buckets of two (IPv6) need it.
   kMaxDisplacements = 24,     // moves in a row
   kMaxDisplacementWalks = 8,  // tries, from each of the flow's buckets in turn
-  kPatientDisplacements = 3   // moves before an embryonic entry gives way whatever its age
+  kPatientDisplacements = 3,  // moves before an embryonic entry gives way whatever its age
+  kConsistentLooks = 4        // at another worker's entry, which must all see the same
 };
 
 // A flow as its entry would hold it, and where that entry can be.
@@ -399,8 +400,11 @@ SLUICE_INLINE uint64_t peer_bucket_read(const union ConnectionBucket *bucket,
   if (found < 0) return 0;
   const uint64_t *entry = &bucket->word[found & (kBucketWords - 1)];
   uint64_t state = SLUICE_LOAD_ACQUIRE(entry);
-  // The owner may have reused the entry between the comparison and the load.
-  if (bucket_find(bucket, key) != found || SLUICE_LOAD_ACQUIRE(entry) != state) return 0;
+  // The owner may have reused the entry between the comparison and the load, and again after it: one more
+  // look would take two flows that change places fast enough for each other.
+  for (int look = 1; look < kConsistentLooks; look++) {
+    if (bucket_find(bucket, key) != found || SLUICE_LOAD_ACQUIRE(entry) != state) return 0;
+  }
   return state;
 }
 

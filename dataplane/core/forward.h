@@ -77,14 +77,17 @@ struct Miss {
 enum PeerAnswer { kPeerNothing, kPeerFound, kPeerNotAsked };
 
 // Asks the other workers for the flow. kPeerFound: `state` is the flow's state word there, with this
-// packet noted in it.
+// packet noted in it. A SYN asks only where the hash alone does not find its backend again: one that is
+// sent again may come to another worker, if the network or the sender's host spreads it anew.
 SLUICE_INLINE enum PeerAnswer ask_peers(const struct Tables *tables, const struct ConnectionKey *key,
                                         const struct Miss *miss, uint64_t *state) {
-  if (tables_peer_count(tables) == 0 || opens_connection(miss->packet)) return kPeerNothing;
-  bool tcp = miss->packet->protocol == kProtocolTcp;
+  if (tables_peer_count(tables) == 0) return kPeerNothing;
+  bool opens = opens_connection(miss->packet);
+  if (opens && miss->service->scheduler != kSchedulerLeastConnection) return kPeerNothing;
+  bool within = miss->packet->protocol == kProtocolTcp && !opens;  // a connection that exists
   bool asked = false;
-  uint64_t found = look_in_peers(tables, key, tcp ? kAdoptionOfTcp : kAdoptionOfOthers, &asked);
-  if (!asked) return kPeerNotAsked;
+  uint64_t found = look_in_peers(tables, key, within ? kAdoptionOfTcp : kAdoptionOfOthers, &asked);
+  if (!asked) return opens ? kPeerNothing : kPeerNotAsked;
   if (found == 0) return kPeerNothing;
   const struct Egress *egress = tables_egress(tables, backend_of(found));
   if (!connection_holds(egress, found, miss->packet, miss->service, miss->now_s)) return kPeerNothing;

@@ -58,6 +58,26 @@ TEST_P(Adoption, syn_does_not_look) {
   EXPECT_EQ(mine_.worker.adoption_lookups, 0u);
 }
 
+TEST_P(Adoption, syn_again_of_a_least_connection_service_keeps_its_backend) {
+  TestTables mine(standard_snapshot(kSchedulerLeastConnection));
+  mine.set_peers({&owner_});
+  for (uint32_t client = 1; client <= 20; client++) {
+    const TestFlow flow = {.family = GetParam(), .client = client};
+    const auto backend = static_cast<uint16_t>(client % 2 + 1);
+    ASSERT_TRUE(enter(owner_.tables(), flow, kConnectionEmbryonic, backend, kNow - 1));
+    mine.counters(backend).active_connections = 1000;
+    mine.counters(3 - backend).active_connections = 0;
+    const Decided decided = send(mine.tables(), flow, kTcpSyn, kNow);
+    EXPECT_EQ(decided.verdict(), kVerdictForwardAdopted);
+    EXPECT_EQ(decided.decision.backend, backend);
+    EXPECT_EQ(state_of(entry_of(mine.tables(), flow)), kConnectionEmbryonic);
+  }
+  mine.adoption_budgets[kAdoptionOfOthers] = 0;
+  EXPECT_EQ(send(mine.tables(), {.family = GetParam(), .client = 99}, kTcpSyn, kNow).verdict(),
+            kVerdictForwardNew);
+  EXPECT_EQ(mine.adoption_budgets[kAdoptionOfTcp], 1000u);
+}
+
 TEST_P(Adoption, of_a_connection_that_ends_is_not_counted_as_active) {
   ASSERT_TRUE(enter(owner_.tables(), tcp_flow(), kConnectionEstablished, 1, kNow));
   EXPECT_EQ(send(mine_.tables(), tcp_flow(), kTcpFin | kTcpAck, kNow).verdict(), kVerdictForwardAdopted);
@@ -104,7 +124,6 @@ TEST_P(Adoption, over_the_limit_least_connection_tcp_is_dropped_and_not_sent_ast
   EXPECT_EQ(decided.verdict(), kVerdictDropAdoptionLimit);
   EXPECT_EQ(decided.decision.egress, nullptr);
   EXPECT_EQ(mine.entries(), 0u);
-  EXPECT_EQ(send(mine.tables(), tcp_flow(), kTcpSyn, kNow).verdict(), kVerdictForwardNew);
 }
 
 TEST_P(Adoption, what_is_found_does_not_count_against_the_limit) {
