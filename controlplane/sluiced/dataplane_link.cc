@@ -19,6 +19,11 @@ constexpr std::chrono::milliseconds kLongestBackoff{2000};
 
 bool DataplaneLink::connect_when_due(Clock::time_point now) {
   if (connected() || now < next_try_) return false;
+  return connect_now();
+}
+
+bool DataplaneLink::connect_now() {
+  if (connected()) return false;
   Result<DataplaneClient> client = DataplaneClient::connect(path_, kRequestTimeout);
   if (client.ok()) {
     client_.emplace(std::move(client).value());
@@ -33,7 +38,7 @@ bool DataplaneLink::connect_when_due(Clock::time_point now) {
   }
   problem_ = client.error().message;
   backoff_ = std::clamp(backoff_ * 2, kFirstBackoff, kLongestBackoff);
-  next_try_ = now + backoff_;
+  next_try_ = Clock::now() + backoff_;
   return false;
 }
 

@@ -22,6 +22,9 @@ class DataplaneLink {
   /// a new connection.
   bool connect_when_due(Clock::time_point now);
 
+  /// The same whether or not it is time.
+  bool connect_now();
+
   /// Notices between requests that the dataplane went away. True when the connection was lost.
   bool notice_loss();
 

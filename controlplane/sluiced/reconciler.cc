@@ -117,6 +117,12 @@ model::ObservedState Reconciler::known_of(const model::DesiredState &next) const
 
 void Reconciler::set_targets() { monitor_->set_targets(check_targets(desired_, observed_)); }
 
+// Somebody waits for what becomes of a change: the dataplane may be back since the last try.
+void Reconciler::reconnect() {
+  link_.notice_loss();
+  if (link_.connect_now()) sync_with_dataplane();
+}
+
 void Reconciler::tick() {
   const Clock::time_point now = Clock::now();
   link_.notice_loss();
@@ -269,6 +275,7 @@ void Reconciler::publish_again() {
 }
 
 api::ChangeResult Reconciler::reload() {
+  reconnect();
   LoadedConfig loaded = load_config_file(config_path_);
   if (!loaded.ok()) {
     config_problem_ = loaded.errors_to_string();
@@ -334,6 +341,7 @@ api::ChangeResult no_such_backend(const model::BackendKey &key) {
 }  // namespace
 
 api::ChangeResult Reconciler::drain(const model::BackendKey &key) {
+  reconnect();
   const model::BackendSpec *backend = find_backend(key);
   if (backend == nullptr) return no_such_backend(key);
   if (observed_.drained.contains(key)) return unchanged(key_text(key) + " is drained already");
@@ -343,6 +351,7 @@ api::ChangeResult Reconciler::drain(const model::BackendKey &key) {
 }
 
 api::ChangeResult Reconciler::undrain(const model::BackendKey &key) {
+  reconnect();
   const model::BackendSpec *backend = find_backend(key);
   if (backend == nullptr) return no_such_backend(key);
   const bool was_drained = observed_.drained.contains(key);

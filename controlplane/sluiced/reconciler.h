@@ -97,6 +97,7 @@ class Reconciler {
   void publish_again();
   void settle(std::shared_ptr<const HeldSnapshot> made, std::shared_ptr<const model::Identifiers> ids);
   Status recover_from_store();
+  void reconnect();
   void sync_with_dataplane();
   void adopt(std::shared_ptr<const HeldSnapshot> theirs);
   model::ObservedState known_of(const model::DesiredState &next) const;

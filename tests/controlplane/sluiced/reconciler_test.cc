@@ -116,6 +116,14 @@ TEST_F(ReconcilerTest, a_refused_reload_keeps_configuration_and_drains) {
   EXPECT_EQ(reconciler_->in_force()->revision(), 2u);
 }
 
+TEST_F(ReconcilerTest, a_change_finds_a_dataplane_that_has_just_come_back) {
+  lose_dataplane();
+  EXPECT_EQ(reconciler_->drain(kB1).outcome, kPending);  // and the next try is not due
+  dataplane_.come();
+  EXPECT_EQ(reconciler_->drain(kB2).outcome, kApplied);
+  EXPECT_FALSE(reconciler_->pending());
+}
+
 TEST_F(ReconcilerTest, a_pending_change_that_is_refused_later_falls_back_to_what_was_accepted) {
   ASSERT_EQ(reconciler_->drain(kB2).outcome, kApplied);
   lose_dataplane();
