@@ -11,6 +11,7 @@ namespace sluice {
 namespace {
 
 constexpr const char *kConfigPath = "/etc/sluice/dataplane.conf";
+constexpr int kExitUsage = 2;
 
 constexpr const char *kPortHelp =
     R"(a port, as KEY=VALUE,...; give one --port for each:
@@ -91,12 +92,18 @@ std::variant<DataplaneOptions, ProgramEnd> parse_options(int argc, const char *c
   app.set_config("--config", kConfigPath, "file with any of these options, as key = \"value\"");
   app.allow_config_extras(false);
   app.failure_message(CLI::FailureMessage::simple);
+  app.footer(
+      "Examples:\n"
+      "  sluice-dataplane --port name=front,device=0000:01:00.0,queues=4,addresses=10.77.0.2/24 --workers 4\n"
+      "  sluice-dataplane --port 'name=front,device=net_af_xdp:iface=eth1,addresses=10.77.0.2/24;fd00::2/64' "
+      "--idle sleep\n"
+      "Exit codes: 0 ended as asked, 1 failure, 2 wrong usage.");
   add_forwarding_options(&app, &options);
   add_file_options(&app, &options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
-    return ProgramEnd{app.exit(error)};
+    return ProgramEnd{app.exit(error) == 0 ? EXIT_SUCCESS : kExitUsage};
   }
   return options;
 }

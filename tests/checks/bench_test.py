@@ -48,6 +48,13 @@ class Bench(unittest.TestCase):
     def test_bench_without_results(self) -> None:
         self.assertEqual(self.of(_GOOD[1:]), (3, 1))
 
+    def test_least_connection_that_is_uneven(self) -> None:
+        for scheduler, largest, counts in (("least-connection", 1.16, (3, 1)), ("least-connection", 1.14, (4, 0)),
+                                           ("maglev", 1.16, (4, 0))):
+            with self.subTest(scheduler=scheduler, largest=largest):
+                uneven = {"bench": "balance", "scheduler": scheduler, "largest_over_mean": largest}
+                self.assertEqual(self.of([*_GOOD[:3], uneven]), counts)
+
     def test_result_that_is_no_number(self) -> None:
         for value in (None, float("nan"), -1.0):
             with self.subTest(value):

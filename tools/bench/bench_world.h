@@ -32,7 +32,7 @@ class BigArray {
 /// The shape of a world.
 struct WorldShape {
   AddressFamily family = kFamilyIpv4;  // of clients, VIPs and backends
-  uint64_t connections = 1 << 20;      // that the table is sized for, at 85% load
+  uint64_t connections = 1 << 20;      // that the table is sized for: at most at 85% load
   uint32_t services = 10;
   uint32_t backends = 100;
   Scheduler scheduler = kSchedulerMaglev;

@@ -19,10 +19,11 @@ struct BenchOptions {
   double tsc_hz = 0;
 };
 
-/// The DPDK worker's whole loop, against the same loop that only swaps link addresses. Needs the EAL.
+/// The DPDK worker's whole loop, against one that receives, swaps link addresses and transmits, without a
+/// worker's counters and clocks. Needs the EAL.
 void bench_worker(const BenchOptions &options, Report *report);
 
-/// Each stage of the burst alone. Needs the EAL.
+/// Each stage of the burst alone, and receiving and transmitting, against the same floor. Needs the EAL.
 void bench_stages(const BenchOptions &options, Report *report);
 
 void bench_maglev(const BenchOptions &options, Report *report);

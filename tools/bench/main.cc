@@ -7,6 +7,8 @@
 #include <CLI/CLI.hpp>
 #include <rte_config.h>
 #include <rte_cycles.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 
 #include "dataplane/dpdk/eal.h"
 #include "tools/bench/benches.h"
@@ -80,6 +82,7 @@ void run(Arguments *arguments) {
 }  // namespace
 
 int main(int argc, char **argv) {
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("sluice-bench"));  // results may go to standard output
   Arguments arguments;
   arguments.options.flows = {1, 10'000, 100'000, 1'000'000, 8'000'000};
   CLI::App app("Measures what Sluice costs per packet, as multiples of a floor in the same run.",

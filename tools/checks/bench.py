@@ -1,4 +1,4 @@
-"""Running tools/bench briefly: whether it runs and reports, not what it measures."""
+"""Running tools/bench briefly: whether it runs and reports, and what it counts; not what it times."""
 
 import json
 import math
@@ -8,6 +8,7 @@ from runner import Runner
 from tally import Tally
 
 _BENCHES = ("worker", "stages", "maglev", "balance")
+_LARGEST_OVER_MEAN = 1.15  # of least-connection's active connections; from a seed, so the same everywhere
 
 
 def run_bench(runner: Runner, program: pathlib.Path, text: str, results: pathlib.Path) -> Tally:
@@ -46,6 +47,8 @@ def find_problem(results: list[dict]) -> str:
         for key, value in numbers.items():
             if not math.isfinite(value) or value < 0:
                 return f"{key} is {value}"
+        if one.get("scheduler") == "least-connection" and one.get("largest_over_mean", 0) > _LARGEST_OVER_MEAN:
+            return f"is less even than {_LARGEST_OVER_MEAN}: {one}"
         if any(value is None for value in one.values()):  # what JSON makes of a number that is none
             return f"is not a number: {one}"
     return ""
