@@ -56,7 +56,7 @@ SLUICE_INLINE void prefetch_bucket(const Tables &tables, const Packet &packet) {
   rte_prefetch0(tables_bucket(&tables, packet.family, first_bucket(packet.hash, mask)));
 }
 
-/// Returns whether the packet opens a connection: the table has nothing to say about it.
+/// Returns whether the packet opens a connection, which the table hardly knows.
 SLUICE_INLINE bool parse_stage(const Tables &tables, const rte_mbuf *mbuf, FrameWork *work,
                                FrameResult *result) {
   Frame frame = frame_of(mbuf);

@@ -15,7 +15,6 @@
 namespace sluice {
 namespace {
 
-
 /// The EAL is started once for the process, with a pool of mbufs.
 rte_mempool *mbuf_pool() {
   static rte_mempool *pool = [] {
