@@ -44,7 +44,7 @@ void add_forwarding_options(CLI::App *app, DataplaneOptions *options) {
   app->add_option(
          "--workers", options->workers,
          "workers, one core each (default: as many as the port with most queues has, by queues=N or, "
-         "of net_af_xdp, its interface; at most one for each core)")
+         "of net_af_xdp, its interface; at most one for each of --cores, or for all cores but one)")
       ->check(CLI::Range(1, static_cast<int>(kMaxConnectionTables)));
   app->add_option("--cores", options->cores, "cores for the workers, such as 2,4-7 (default: the last ones)");
   add_choice(app, "--idle", &options->idle, {{"poll", IdleChoice::kPoll}, {"sleep", IdleChoice::kSleep}},

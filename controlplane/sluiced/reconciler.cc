@@ -120,7 +120,9 @@ void Reconciler::set_targets() { monitor_->set_targets(check_targets(desired_, o
 // Somebody waits for what becomes of a change: the dataplane may be back since the last try.
 void Reconciler::reconnect() {
   link_.notice_loss();
-  if (link_.connect_now()) sync_with_dataplane();
+  if (!link_.connect_now()) return;
+  sync_with_dataplane();
+  apply_pending();
 }
 
 void Reconciler::tick() {

@@ -10,7 +10,8 @@
 SLUICE_NAMESPACE_BEGIN
 
 #define SLUICE_CONNECTION_MAGIC 0x4e4e4f4345434c53ull  // "SLCECONN"
-#define SLUICE_CONNECTION_VERSION 1u
+// Also raised with SLUICE_SNAPSHOT_VERSION: entries name backends and VIPs by the numbers of snapshots.
+#define SLUICE_CONNECTION_VERSION 2u
 
 enum ConnectionLimits {
   kIpv4EntriesPerBucket = 4,

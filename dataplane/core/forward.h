@@ -43,9 +43,13 @@ SLUICE_INLINE uint64_t look_in_peers(const struct Tables *tables, const struct C
   *asked = tables_take_adoption_lookup(tables, limit);
   if (!*asked) return 0;
   tables_count_event(tables, kEventAdoptionLookup);
-  uint64_t state = connection_find_in_peers(tables, key);
-  if (state != 0) tables_return_adoption_lookup(tables, limit);
-  return state;
+  return connection_find_in_peers(tables, key);
+}
+
+// The limit for a packet that misses: what is within a TCP connection has its own.
+SLUICE_INLINE enum AdoptionLimit adoption_limit_of(const struct Packet *packet) {
+  bool within = packet->protocol == kProtocolTcp && !opens_connection(packet);
+  return within ? kAdoptionOfTcp : kAdoptionOfOthers;
 }
 
 // An ICMP error follows its connection, and changes nothing of it.
@@ -84,9 +88,8 @@ SLUICE_INLINE enum PeerAnswer ask_peers(const struct Tables *tables, const struc
   if (tables_peer_count(tables) == 0) return kPeerNothing;
   bool opens = opens_connection(miss->packet);
   if (opens && miss->service->scheduler != kSchedulerLeastConnection) return kPeerNothing;
-  bool within = miss->packet->protocol == kProtocolTcp && !opens;  // a connection that exists
   bool asked = false;
-  uint64_t found = look_in_peers(tables, key, within ? kAdoptionOfTcp : kAdoptionOfOthers, &asked);
+  uint64_t found = look_in_peers(tables, key, adoption_limit_of(miss->packet), &asked);
   if (!asked) return opens ? kPeerNothing : kPeerNotAsked;
   if (found == 0) return kPeerNothing;
   const struct Egress *egress = tables_egress(tables, backend_of(found));
@@ -134,8 +137,9 @@ SLUICE_NOINLINE enum Verdict choose_backend_anew(const struct Tables *tables, co
   if (!miss->entry) peers = ask_peers(tables, key, miss, &state);
   if (peers != kPeerFound) return schedule_anew(tables, key, miss, peers, backend);
   *backend = backend_of(state);
-  return connection_insert(tables, key, state, miss->now_s) ? kVerdictForwardAdopted
-                                                            : kVerdictForwardUntracked;
+  if (!connection_insert(tables, key, state, miss->now_s)) return kVerdictForwardUntracked;
+  tables_return_adoption_lookup(tables, adoption_limit_of(miss->packet));
+  return kVerdictForwardAdopted;
 }
 
 // Stage 3 and 4: the backend of the packet's connection, or of a new one. Fills decision->backend and

@@ -40,7 +40,8 @@ SLUICE_INLINE const union ConnectionBucket *tables_peer_bucket(const struct Tabl
                                                                uint8_t family, uint32_t index);
 // Whether a look into the peers' tables is within the worker's rate limit now; takes one if so.
 SLUICE_INLINE bool tables_take_adoption_lookup(const struct Tables *tables, enum AdoptionLimit limit);
-// Gives one back: a look that found the flow, which happens once per flow, is not what the limit is for.
+// Gives one back: a look after which the flow was entered here happens once, and is not what the limit is
+// for.
 SLUICE_INLINE void tables_return_adoption_lookup(const struct Tables *tables, enum AdoptionLimit limit);
 // The same for one more step of a walk for room in this worker's table, which reads up to five cache lines:
 // a full table must not cost each new flow hundreds of them.

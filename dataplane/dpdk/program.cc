@@ -56,7 +56,7 @@ Result<Plan> make_plan(const DataplaneOptions &options) {
   plan.engine.workers =
       options.workers > 0
           ? options.workers
-          : default_worker_count(plan.engine.ports, wanted.empty() ? allowed.size() : wanted.size());
+          : default_worker_count(plan.engine.ports, wanted.empty() ? allowed.size() - 1 : wanted.size());
   Result<CorePlan> cores = plan_cores(plan.engine.workers, wanted, allowed);
   if (!cores.ok()) return cores.error();
   plan.engine.core_explanation = cores.value().explanation;

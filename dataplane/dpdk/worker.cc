@@ -22,8 +22,8 @@ constexpr uint32_t kAdoptionLookupsPerTick = 64;
 constexpr uint32_t kDisplacementStepsPerTick = 256;
 constexpr uint32_t kIcmpReplyBurst = 100;  // ICMP answers at once; one more each tick, so 1,000 a second
 // Packets for a VIP but no service (ping, refusals, scans) that go to the kernel in a tick: each is a system
-// call, and a flood of them must leave a worker most of its core. ARP, neighbour discovery, BGP and ssh are
-// for the host's own addresses, and not limited.
+// call, and a flood of them must leave a worker most of its core. ARP, multicast and what is for the host's
+// own addresses (neighbour discovery, BGP, ssh) are not limited.
 constexpr uint32_t kKernelFramesPerTick = 128;
 constexpr uint32_t kKernelPollUs = 20;  // between reads of an idle tap: each is a system call
 constexpr uint32_t kPatienceUs = 50;

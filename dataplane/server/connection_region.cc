@@ -181,12 +181,15 @@ Result<ConnectionRegion> ConnectionRegion::open(const ConnectionRegionOptions &o
   // Granted where the filesystem may (tmpfs with huge=advise); a wish, so its failure is no error.
   ::madvise(mapping.value().data(), header.total_size, MADV_HUGEPAGE);
 
-  header.live_tables = options.worker_count;
+  header.live_tables = old.value().live_tables;
   header.boot_id = now.boot_id;
-  header.alive_boottime_s = now.boottime_s;
+  header.alive_boottime_s = old.value().alive_boottime_s;
   std::memcpy(mapping.value().data(), &header, sizeof(header));
   ConnectionRegion region(std::move(file).value(), options.path, std::move(mapping).value());
-  if (reason.empty()) region.take_over(old.value(), now);
+  if (reason.empty()) region.take_over(old.value(), options.worker_count, now);
+  // Only now: if this is killed while it takes over, the next one must do it again, and whole.
+  region.mutable_header().live_tables = options.worker_count;
+  region.mutable_header().alive_boottime_s = now.boottime_s;
   region.opened_as_ = reason.empty() ? fmt::format("kept {} tables for {} workers", old.value().table_count,
                                                    options.worker_count)
                                      : fmt::format("started afresh: {}", reason);
@@ -216,7 +219,8 @@ BucketArray ConnectionRegion::ipv6_array(uint32_t index) const {
   return {ipv6_buckets(index), kBucketWords / kIpv6EntriesPerBucket};
 }
 
-void ConnectionRegion::take_over(const ConnectionRegionHeader &old, const BootClock &now) {
+void ConnectionRegion::take_over(const ConnectionRegionHeader &old, uint32_t live_tables,
+                                 const BootClock &now) {
   const uint32_t tables = old.table_count;
   const uint64_t gap_s = now.boottime_s - old.alive_boottime_s;
   size_t expired = 0;
@@ -228,7 +232,7 @@ void ConnectionRegion::take_over(const ConnectionRegionHeader &old, const BootCl
       expired += expire_entries(arrays.back(), old.alive_boottime_s, gap_s);
     }
     // While a table had no worker, others may have moved its flows on.
-    const uint32_t revived_end = std::min(tables, header().live_tables);
+    const uint32_t revived_end = std::min(tables, live_tables);
     if (old.live_tables < revived_end)
       outdated += drop_older_twins(arrays, old.live_tables, revived_end, now.boottime_s);
   }

@@ -83,7 +83,7 @@ class ConnectionRegion {
   BucketArray ipv4_array(uint32_t index) const;
   BucketArray ipv6_array(uint32_t index) const;
   /// Empties what has timed out meanwhile, and in tables that get a worker again what is out of date.
-  void take_over(const ConnectionRegionHeader &old, const BootClock &now);
+  void take_over(const ConnectionRegionHeader &old, uint32_t live_tables, const BootClock &now);
 
   UniqueFd file_;
   std::filesystem::path path_;

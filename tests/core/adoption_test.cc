@@ -141,6 +141,20 @@ TEST_P(Adoption, what_is_found_does_not_count_against_the_limit) {
   EXPECT_EQ(mine_.adoption_budgets[kAdoptionOfTcp], 1u);
 }
 
+// What is found but not entered is looked for with each packet.
+TEST_P(Adoption, what_is_found_without_room_counts_against_the_limit) {
+  TestTables full(standard_snapshot(), 2);
+  for (uint32_t client = 100; client < 200; client++)
+    enter(full.tables(), {.family = GetParam(), .client = client}, kConnectionEstablished, 1, kNow);
+  full.set_peers({&owner_});
+  ASSERT_TRUE(enter(owner_.tables(), tcp_flow(), kConnectionEstablished, 1, kNow));
+  full.adoption_budgets[kAdoptionOfTcp] = 2;
+  for (int packet = 0; packet < 3; packet++)
+    EXPECT_EQ(send(full.tables(), tcp_flow(), kTcpAck, kNow).verdict(), kVerdictForwardUntracked);
+  EXPECT_EQ(full.adoption_budgets[kAdoptionOfTcp], 0u);
+  EXPECT_EQ(full.worker.adoption_lookups, 2u);
+}
+
 TEST_P(Adoption, datagrams_and_icmp_errors_do_not_use_up_what_tcp_needs) {
   mine_.adoption_budgets[kAdoptionOfOthers] = 1;
   const uint32_t before = mine_.adoption_budgets[kAdoptionOfTcp];

@@ -124,6 +124,15 @@ TEST_F(ReconcilerTest, a_change_finds_a_dataplane_that_has_just_come_back) {
   EXPECT_FALSE(reconciler_->pending());
 }
 
+TEST_F(ReconcilerTest, a_drain_asked_for_again_is_in_force_once_the_dataplane_is_back) {
+  lose_dataplane();
+  EXPECT_EQ(reconciler_->drain(kB1).outcome, kPending);
+  dataplane_.come();
+  EXPECT_EQ(reconciler_->drain(kB1).outcome, kUnchanged);
+  EXPECT_FALSE(reconciler_->pending());
+  EXPECT_EQ(reconciler_->in_force()->revision(), 2u);
+}
+
 TEST_F(ReconcilerTest, a_pending_change_that_is_refused_later_falls_back_to_what_was_accepted) {
   ASSERT_EQ(reconciler_->drain(kB2).outcome, kApplied);
   lose_dataplane();
