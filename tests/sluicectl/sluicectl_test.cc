@@ -1,5 +1,11 @@
 // sluicectl as a process, against a running sluiced.
+#include <filesystem>
+#include <thread>
+
 #include <gmock/gmock.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "tests/controlplane/health/loopback_server.h"
 #include "tests/controlplane/sluiced/daemons.h"
@@ -110,6 +116,52 @@ TEST_F(Sluicectl, failures_without_an_answer_are_json_for_programs_too) {
     ASSERT_TRUE(body.is_object()) << finished.out;
     EXPECT_EQ(body["exit_code"], exit_code);
     EXPECT_THAT(finished.err, HasSubstr(body["detail"].get<std::string>()));
+  }
+}
+
+/// Something that is not sluiced on a socket: gives each connection the same answer.
+class Stranger {
+ public:
+  Stranger(const std::string &path, std::string answer) : answer_(std::move(answer)) {
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+    EXPECT_EQ(bind(listener_, reinterpret_cast<const sockaddr *>(&address), sizeof(address)), 0);
+    EXPECT_EQ(listen(listener_, 8), 0);
+    thread_ = std::thread([this] {
+      for (int peer = accept(listener_, nullptr, nullptr); peer >= 0;
+           peer = accept(listener_, nullptr, nullptr)) {
+        char request[4096];
+        if (read(peer, request, sizeof(request)) > 0)
+          send(peer, answer_.data(), answer_.size(), MSG_NOSIGNAL);
+        close(peer);
+      }
+    });
+  }
+  ~Stranger() {
+    shutdown(listener_, SHUT_RDWR);
+    thread_.join();
+    close(listener_);
+  }
+  Stranger(const Stranger &) = delete;
+  Stranger &operator=(const Stranger &) = delete;
+
+ private:
+  std::string answer_;
+  int listener_ = socket(AF_UNIX, SOCK_STREAM, 0);
+  std::thread thread_;
+};
+
+TEST_F(Sluicectl, answers_that_are_no_json_are_failures_and_json_for_programs) {
+  for (const std::string status : {"200 OK", "500 Internal Server Error"}) {
+    const std::string socket = path("api.sock");
+    const Stranger stranger(socket, "HTTP/1.1 " + status + "\r\nContent-Length: 5\r\n\r\nhello");
+    const Finished finished = ctl({"-o", "json", "status"});
+    EXPECT_EQ(finished.exit_code, 1) << status;
+    const json body = json::parse(finished.out, nullptr, false);
+    ASSERT_TRUE(body.is_object()) << finished.out;
+    EXPECT_EQ(body["exit_code"], 1);
+    std::filesystem::remove(socket);
   }
 }
 

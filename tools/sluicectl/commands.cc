@@ -8,7 +8,7 @@ namespace sluice::ctl {
 
 namespace {
 
-int exit_code_of(long http_status) {
+ExitCode exit_code_of(long http_status) {
   switch (http_status) {
     case 400:
       return kExitUsage;
@@ -28,15 +28,23 @@ int exit_code_of(const nlohmann::json &body) {
 }
 
 const char *title_of(ExitCode code) {
-  return code == kExitUnreachable ? "sluiced is unreachable" : "Wrong usage";
+  switch (code) {
+    case kExitUnreachable:
+      return "sluiced is unreachable";
+    case kExitUsage:
+      return "Wrong usage";
+    default:
+      return "Failure";
+  }
 }
 
 int report_problem(const Context &context, const Answer &answer) {
+  const std::string what =
+      present_problem(answer.body, "sluiced answered with HTTP status " + std::to_string(answer.status));
+  if (!nlohmann::json::parse(answer.body, nullptr, false).is_object())
+    return report_failure(context, exit_code_of(answer.status), what);
   if (context.output == OutputFormat::kJson) context.out << answer.body;
-  context.err << "sluicectl: "
-              << present_problem(answer.body,
-                                 "sluiced answered with HTTP status " + std::to_string(answer.status))
-              << "\n";
+  context.err << "sluicectl: " << what << "\n";
   return exit_code_of(answer.status);
 }
 
@@ -54,9 +62,9 @@ int run_command(const Context &context, const Command &command) {
     context.out << (context.output == OutputFormat::kJson ? body.dump(2) + "\n" : command.present(body));
     return exit_code_of(body);
   } catch (const nlohmann::json::exception &exception) {
-    context.err << "sluicectl: cannot read the answer of sluiced (" << exception.what()
-                << "); are sluicectl and sluiced of the same version?\n";
-    return kExitFailure;
+    return report_failure(context, kExitFailure,
+                          std::string("cannot read the answer of sluiced (") + exception.what() +
+                              "); are sluicectl and sluiced of the same version?");
   }
 }
 
