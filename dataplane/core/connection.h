@@ -11,24 +11,16 @@
 #ifndef SLUICE_CORE_CONNECTION_H
 #define SLUICE_CORE_CONNECTION_H
 
+#include "dataplane/core/connection_entry.h"
 #include "dataplane/core/hash.h"
 #include "dataplane/core/packet.h"
 #include "dataplane/core/tables.h"
 
 SLUICE_NAMESPACE_BEGIN
 
-#define SLUICE_STATE_KEY_MASK 0x1ffffffffull  // ports and protocol
-#define SLUICE_STATE_STATE_SHIFT 33
-#define SLUICE_STATE_STAMP_SHIFT 35
-#define SLUICE_STATE_BACKEND_SHIFT 48
-
 enum ConnectionPolicy {
-  kIpv4Width = 2,  // words per entry
-  kIpv6Width = 4,
-  kBucketWords = 8,
   kEvictableAgeS =
       3,  // an embryonic entry this old goes first: a client's first SYN retransmission is past (RFC 6298)
-  kClockSkewS = 60,  // how far a stamp may lie ahead
   // How far room is looked for among entries that can move. At 85% load, buckets of two (IPv6) need it.
   kMaxDisplacements = 24,     // moves in a row
   kMaxDisplacementWalks = 8,  // tries, from each of the flow's buckets in turn
@@ -44,23 +36,6 @@ struct ConnectionKey {
   uint32_t width;    // words per entry
   uint8_t family;    // enum AddressFamily
 };
-
-SLUICE_INLINE uint32_t state_of(uint64_t word) { return (uint32_t)(word >> SLUICE_STATE_STATE_SHIFT) & 3; }
-SLUICE_INLINE uint16_t backend_of(uint64_t word) { return (uint16_t)(word >> SLUICE_STATE_BACKEND_SHIFT); }
-SLUICE_INLINE bool is_udp(uint64_t word) { return (word >> 32) & 1; }
-
-// Seconds since the entry was last seen, up to kStampMask. A stamp from just ahead of `now_s` is of now:
-// another worker read the clock later than this one did for its burst.
-SLUICE_INLINE uint32_t age_of(uint64_t word, uint32_t now_s) {
-  uint32_t age_s = (now_s - (uint32_t)(word >> SLUICE_STATE_STAMP_SHIFT)) & kStampMask;
-  return age_s + kClockSkewS > kStampMask ? 0 : age_s;
-}
-
-SLUICE_INLINE uint64_t make_state(uint64_t key, uint32_t state, uint32_t now_s, uint16_t backend) {
-  return (key & SLUICE_STATE_KEY_MASK) | ((uint64_t)state << SLUICE_STATE_STATE_SHIFT) |
-         ((uint64_t)(now_s & kStampMask) << SLUICE_STATE_STAMP_SHIFT) |
-         ((uint64_t)backend << SLUICE_STATE_BACKEND_SHIFT);
-}
 
 SLUICE_INLINE uint32_t tag_of_hash(uint64_t hash) { return (uint32_t)(hash >> 32) | 1; }
 SLUICE_INLINE uint32_t first_bucket(uint64_t hash, uint32_t mask) { return (uint32_t)hash & mask; }

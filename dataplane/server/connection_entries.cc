@@ -3,27 +3,20 @@
 #include <algorithm>
 
 #include "dataplane/abi/snapshot.h"
+#include "dataplane/core/connection_entry.h"
 #include "dataplane/core/hash.h"
 
 namespace sluice {
 namespace {
 
-constexpr uint32_t kBucketWords = 8;
-constexpr uint32_t kMetaShift = 32;  // of `meta` in an entry's last word, in either family
-constexpr uint64_t kKeyMask = (uint64_t{1} << (kMetaShift + kMetaStateShift)) - 1;  // ports and protocol
-constexpr uint64_t kAheadS = 60;  // a stamp so far ahead is of now: the clock was read just before
-
-uint16_t meta_of(const uint64_t *entry, uint32_t words) {
-  return static_cast<uint16_t>(entry[words - 1] >> kMetaShift);
-}
+uint64_t state_word(const uint64_t *entry, uint32_t words) { return entry[words - 1]; }
 
 bool is_empty(const uint64_t *entry, uint32_t words) {
-  return (meta_of(entry, words) & kMetaStateMask) == kConnectionEmpty;
+  return state_of(state_word(entry, words)) == kConnectionEmpty;
 }
 
 uint64_t age_at(const uint64_t *entry, uint32_t words, uint64_t now_s) {
-  const uint64_t age_s = (now_s - (meta_of(entry, words) >> kMetaStampShift)) & kStampMask;
-  return age_s + kAheadS > kStampMask ? 0 : age_s;
+  return age_of(state_word(entry, words), static_cast<uint32_t>(now_s));
 }
 
 /// As a worker does: the last word first, so that no reader takes a part of the entry for another one.
@@ -42,13 +35,13 @@ void for_each_entry(const BucketArray &array, const Visit &visit) {
 }
 
 bool is_same_flow(const uint64_t *a, const uint64_t *b, uint32_t words) {
-  return std::equal(a, a + words - 1, b) && ((a[words - 1] ^ b[words - 1]) & kKeyMask) == 0;
+  return std::equal(a, a + words - 1, b) && ((a[words - 1] ^ b[words - 1]) & SLUICE_STATE_KEY_MASK) == 0;
 }
 
 uint64_t flow_of(const uint64_t *entry, uint32_t words) {
   uint64_t sum = 0;
   for (uint32_t word = 0; word + 1 < words; word++) sum = mix_bits(sum + entry[word]);
-  return mix_bits(sum + (entry[words - 1] & kKeyMask));
+  return mix_bits(sum + (entry[words - 1] & SLUICE_STATE_KEY_MASK));
 }
 
 /// Where a flow has an entry.

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "dataplane/core/connection_entry.h"
 #include "dataplane/core/hash.h"
 #include "dataplane/server/connection_entries.h"
 
@@ -26,7 +27,6 @@ namespace {
 constexpr uint64_t kHugePage = 2 << 20;  // bytes: the size's unit, so that huge pages can hold the region
 constexpr uint64_t kMebibyte = 1 << 20;
 constexpr uint32_t kMinBuckets = 64;
-constexpr uint32_t kBucketWords = 8;
 constexpr uint64_t kMaxBuckets = 1u << 31;
 // Tables without a worker are swept in so many parts, one per heartbeat: all of it well within the time
 // that stamps can tell beyond the longest timeout.
@@ -212,11 +212,11 @@ std::span<ConnectionBucket> ConnectionRegion::ipv6_buckets(uint32_t index) const
 }
 
 BucketArray ConnectionRegion::ipv4_array(uint32_t index) const {
-  return {ipv4_buckets(index), kBucketWords / kIpv4EntriesPerBucket};
+  return {ipv4_buckets(index), kIpv4Width};
 }
 
 BucketArray ConnectionRegion::ipv6_array(uint32_t index) const {
-  return {ipv6_buckets(index), kBucketWords / kIpv6EntriesPerBucket};
+  return {ipv6_buckets(index), kIpv6Width};
 }
 
 void ConnectionRegion::take_over(const ConnectionRegionHeader &old, uint32_t live_tables,

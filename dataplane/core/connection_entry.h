@@ -1,0 +1,41 @@
+// What an entry of the connection table says by itself: its state word, without any table (connection.h has
+// its layout). Shared by the stages and by the server, which looks at tables that have no worker.
+#ifndef SLUICE_CORE_CONNECTION_ENTRY_H
+#define SLUICE_CORE_CONNECTION_ENTRY_H
+
+#include "dataplane/abi/connection.h"
+
+SLUICE_NAMESPACE_BEGIN
+
+#define SLUICE_STATE_KEY_MASK 0x1ffffffffull  // ports and protocol
+#define SLUICE_STATE_STATE_SHIFT 33
+#define SLUICE_STATE_STAMP_SHIFT 35
+#define SLUICE_STATE_BACKEND_SHIFT 48
+
+enum EntryLayout {
+  kIpv4Width = 2,  // words per entry
+  kIpv6Width = 4,
+  kBucketWords = 8,
+  kClockSkewS = 60  // how far a stamp may lie ahead
+};
+
+SLUICE_INLINE uint32_t state_of(uint64_t word) { return (uint32_t)(word >> SLUICE_STATE_STATE_SHIFT) & 3; }
+SLUICE_INLINE uint16_t backend_of(uint64_t word) { return (uint16_t)(word >> SLUICE_STATE_BACKEND_SHIFT); }
+SLUICE_INLINE bool is_udp(uint64_t word) { return (word >> 32) & 1; }
+
+// Seconds since the entry was last seen, up to kStampMask. A stamp from just ahead of `now_s` is of now:
+// another worker read the clock later than this one did for its burst.
+SLUICE_INLINE uint32_t age_of(uint64_t word, uint32_t now_s) {
+  uint32_t age_s = (now_s - (uint32_t)(word >> SLUICE_STATE_STAMP_SHIFT)) & kStampMask;
+  return age_s + kClockSkewS > kStampMask ? 0 : age_s;
+}
+
+SLUICE_INLINE uint64_t make_state(uint64_t key, uint32_t state, uint32_t now_s, uint16_t backend) {
+  return (key & SLUICE_STATE_KEY_MASK) | ((uint64_t)state << SLUICE_STATE_STATE_SHIFT) |
+         ((uint64_t)(now_s & kStampMask) << SLUICE_STATE_STAMP_SHIFT) |
+         ((uint64_t)backend << SLUICE_STATE_BACKEND_SHIFT);
+}
+
+SLUICE_NAMESPACE_END
+
+#endif
