@@ -211,13 +211,9 @@ std::span<ConnectionBucket> ConnectionRegion::ipv6_buckets(uint32_t index) const
   return {reinterpret_cast<ConnectionBucket *>(table(index)) + header().ipv4_buckets, header().ipv6_buckets};
 }
 
-BucketArray ConnectionRegion::ipv4_array(uint32_t index) const {
-  return {ipv4_buckets(index), kIpv4Width};
-}
+BucketArray ConnectionRegion::ipv4_array(uint32_t index) const { return {ipv4_buckets(index), kIpv4Width}; }
 
-BucketArray ConnectionRegion::ipv6_array(uint32_t index) const {
-  return {ipv6_buckets(index), kIpv6Width};
-}
+BucketArray ConnectionRegion::ipv6_array(uint32_t index) const { return {ipv6_buckets(index), kIpv6Width}; }
 
 void ConnectionRegion::take_over(const ConnectionRegionHeader &old, uint32_t live_tables,
                                  const BootClock &now) {
