@@ -29,6 +29,14 @@
 #define SLUICE_LIKELY(x) __builtin_expect(!!(x), 1)
 #define SLUICE_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+// Words of a packet, at any address. clang's BPF target takes an access apart into bytes unless its type says
+// that it is aligned; the CPUs that BPF programs run on here take it whole (the verifier knows).
+#ifdef __bpf__
+#define SLUICE_UNALIGNED __attribute__((may_alias))
+#else
+#define SLUICE_UNALIGNED __attribute__((may_alias, aligned(1)))
+#endif
+
 // One 64-bit word that another thread reads. The BPF target has no atomic load or store; its CPUs
 // here (x86) keep the order of plain ones, so that keeping the compiler from reordering is enough.
 #ifdef __bpf__

@@ -233,14 +233,16 @@ SLUICE_INLINE int bucket_evict_embryonic(const struct Tables *tables, union Conn
 struct DisplacementPath {
   uint32_t bucket[kMaxDisplacements + 1];
   uint8_t state[kMaxDisplacements + 1];  // index of the state word
+  uint8_t reserved[3];
+  uint32_t random;  // of the step's choice
 };
 
 // Looks for room in the other buckets of the entries of the path's bucket at `depth`. True: the path's
 // place at `depth` + 1 is room for the entry at `depth`. False: it is the bucket to look on from, by way
-// of an entry that `random` picks (and that does not lead back).
-SLUICE_INLINE bool displacement_step(const struct Tables *tables, uint8_t family,
-                                     struct DisplacementPath *path, uint32_t depth, uint32_t random,
-                                     uint32_t now_s) {
+// of an entry that path->random picks (and that does not lead back).
+SLUICE_SUBPROGRAM bool displacement_step(const struct Tables *tables, uint8_t family,
+                                         struct DisplacementPath *path, uint32_t depth, uint32_t now_s) {
+  if (!path || depth >= kMaxDisplacements) return false;
   uint32_t width = family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
   union ConnectionBucket *bucket = tables_bucket(tables, family, path->bucket[depth]);
   if (!bucket) return false;
@@ -249,7 +251,7 @@ SLUICE_INLINE bool displacement_step(const struct Tables *tables, uint8_t family
   // A flood fills every bucket with young embryonic entries: patience for them ends soon.
   uint32_t min_age_s = depth < kPatientDisplacements ? kEvictableAgeS : 0;
   for (uint32_t i = 0; i < entries; i++) {
-    uint32_t state = ((i + (random >> 30)) & (entries - 1)) * width + width - 1;
+    uint32_t state = ((i + (path->random >> 30)) & (entries - 1)) * width + width - 1;
     uint32_t other = entry_other_bucket(tables, bucket, state, width, path->bucket[depth]);
     union ConnectionBucket *to = tables_bucket(tables, family, other);
     if (!to) return false;
@@ -264,20 +266,28 @@ SLUICE_INLINE bool displacement_step(const struct Tables *tables, uint8_t family
   return false;
 }
 
+// Moves the entry of the path's place before `to_depth` there. False: it does not fit any more.
+SLUICE_SUBPROGRAM bool displacement_move(const struct Tables *tables, uint8_t family,
+                                         const struct DisplacementPath *path, uint32_t to_depth) {
+  if (!path || to_depth < 1 || to_depth > kMaxDisplacements) return false;
+  uint32_t width = family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
+  union ConnectionBucket *from = tables_bucket(tables, family, path->bucket[to_depth - 1]);
+  union ConnectionBucket *to = tables_bucket(tables, family, path->bucket[to_depth]);
+  if (!from || !to) return false;
+  uint32_t state = path->state[to_depth - 1];
+  if (*entry_word(to, path->state[to_depth], 0) != 0 || *entry_word(from, state, 0) == 0) return false;
+  if (entry_other_bucket(tables, from, state, width, path->bucket[to_depth - 1]) != path->bucket[to_depth])
+    return false;
+  entry_move(to, path->state[to_depth], from, state, width);
+  return true;
+}
+
 // Moves the entries of a path of `length` moves, from its far end on. A path that crosses itself does
 // not fit any more when the crossing is reached; what has moved until then is where it may be.
 SLUICE_INLINE bool displacement_shift(const struct Tables *tables, uint8_t family,
                                       const struct DisplacementPath *path, uint32_t length) {
-  uint32_t width = family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
   for (uint32_t i = kMaxDisplacements; i > 0; i--) {
-    if (i > length) continue;
-    union ConnectionBucket *from = tables_bucket(tables, family, path->bucket[i - 1]);
-    union ConnectionBucket *to = tables_bucket(tables, family, path->bucket[i]);
-    if (!from || !to) return false;
-    uint32_t state = path->state[i - 1];
-    if (*entry_word(to, path->state[i], 0) != 0 || *entry_word(from, state, 0) == 0) return false;
-    if (entry_other_bucket(tables, from, state, width, path->bucket[i - 1]) != path->bucket[i]) return false;
-    entry_move(to, path->state[i], from, state, width);
+    if (i <= length && !displacement_move(tables, family, path, i)) return false;
   }
   return true;
 }
@@ -287,14 +297,13 @@ SLUICE_INLINE bool displacement_shift(const struct Tables *tables, uint8_t famil
 // TCS 2007) with a random walk that moves nothing until it has found room. Answers as bucket_make_room.
 SLUICE_SUBPROGRAM int bucket_displace(const struct Tables *tables, uint8_t family, uint32_t index,
                                       uint32_t random, uint32_t now_s) {
-  struct DisplacementPath path;
-  path.bucket[0] = index;
+  struct DisplacementPath path = {{index}, {0}, {0}, random};
   for (uint32_t depth = 0; depth < kMaxDisplacements; depth++) {
     if (!tables_take_displacement_step(tables)) return -1;
-    if (displacement_step(tables, family, &path, depth, random, now_s)) {
+    if (displacement_step(tables, family, &path, depth, now_s)) {
       return displacement_shift(tables, family, &path, depth + 1) ? (int)path.state[0] : -1;
     }
-    random = random * 0x9e3779b1u + 1;
+    path.random = path.random * 0x9e3779b1u + 1;
   }
   return -1;
 }

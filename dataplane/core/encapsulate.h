@@ -27,8 +27,7 @@ SLUICE_INLINE void decrement_hop_limit(uint8_t *l3, uint8_t family) {
   l3[8] = (uint8_t)(l3[8] - 1);
   // The word {TTL, protocol} fell by 0x0100 in network order, so the complement sum rises by it.
   uint32_t sum = (uint32_t)load_be16(l3 + 10) + 0x0001u;  // 0x0100 as the bytes lie in memory
-  uint16_t checksum = (uint16_t)(sum + (sum >= 0xffff));
-  __builtin_memcpy(l3 + 10, &checksum, sizeof(checksum));
+  store_be16(l3 + 10, (uint16_t)(sum + (sum >= 0xffff)));
 }
 
 SLUICE_INLINE uint16_t fold_checksum(uint32_t sum) {
@@ -50,13 +49,12 @@ SLUICE_INLINE void write_outer_ipv4(uint8_t *l3, const struct Egress *egress, co
   // Each field as its 16-bit word lies in memory; the second byte of a word is its high one.
   uint32_t sum = (uint32_t)egress->ipv4_sum + ((uint32_t)packet->traffic_class << 8) + length + id +
                  fragment + ((uint32_t)protocol << 8);
-  uint16_t checksum = fold_checksum(sum);
   l3[1] = packet->traffic_class;
-  __builtin_memcpy(l3 + 2, &length, sizeof(length));
-  __builtin_memcpy(l3 + 4, &id, sizeof(id));
-  __builtin_memcpy(l3 + 6, &fragment, sizeof(fragment));
+  store_be16(l3 + 2, length);
+  store_be16(l3 + 4, id);
+  store_be16(l3 + 6, fragment);
   l3[9] = protocol;
-  __builtin_memcpy(l3 + 10, &checksum, sizeof(checksum));
+  store_be16(l3 + 10, fold_checksum(sum));
 }
 
 // The outer IPv6 header: traffic class copied (RFC 6040), the flow label carries the flow's entropy so
@@ -64,9 +62,8 @@ SLUICE_INLINE void write_outer_ipv4(uint8_t *l3, const struct Egress *egress, co
 SLUICE_INLINE void write_outer_ipv6(uint8_t *l3, const struct Packet *packet) {
   be32 first =
       host_to_be32(0x60000000u | ((uint32_t)packet->traffic_class << 20) | (uint32_t)(packet->hash >> 44));
-  uint16_t length = host_to_be16(packet->l3_length);
-  __builtin_memcpy(l3, &first, sizeof(first));
-  __builtin_memcpy(l3 + 4, &length, sizeof(length));
+  store_be32(l3, first);
+  store_be16(l3 + 4, host_to_be16(packet->l3_length));
   l3[6] = packet->family == kFamilyIpv4 ? kProtocolIpv4 : kProtocolIpv6;
 }
 
@@ -77,11 +74,11 @@ SLUICE_INLINE void encapsulate(uint8_t *start, const struct Egress *egress, cons
   uint8_t *outer = start + kEthernetHeaderSize;
   if (egress->flags & kEgressOuterIpv6) {
     decrement_hop_limit(outer + kIpv6HeaderSize, packet->family);
-    __builtin_memcpy(start, egress->headers, kEthernetHeaderSize + kIpv6HeaderSize);
+    copy_bytes(start, egress->headers, kEthernetHeaderSize + kIpv6HeaderSize);
     write_outer_ipv6(outer, packet);
   } else {
     decrement_hop_limit(outer + kIpv4HeaderSize, packet->family);
-    __builtin_memcpy(start, egress->headers, kEthernetHeaderSize + kIpv4HeaderSize);
+    copy_bytes(start, egress->headers, kEthernetHeaderSize + kIpv4HeaderSize);
     write_outer_ipv4(outer, egress, packet);
   }
 }

@@ -142,28 +142,33 @@ SLUICE_NOINLINE enum Verdict choose_backend_anew(const struct Tables *tables, co
   return kVerdictForwardAdopted;
 }
 
-// Stage 3 and 4: the backend of the packet's connection, or of a new one. Fills decision->backend and
-// decision->egress unless the verdict is a drop.
-SLUICE_INLINE enum Verdict choose_backend(const struct Tables *tables, const struct Packet *packet,
-                                          const struct ConnectionKey *key, uint32_t now_s,
-                                          struct Decision *decision) {
-  const struct Service *service = tables_service(tables, decision->service);
-  if (!service) return kVerdictDropInternal;
+// Stage 3: the backend of an established connection. Answers kVerdictForwardEstablished with
+// decision->backend and decision->egress filled; or kVerdictUndecided, and `entry` is the flow's entry, which
+// does not hold, or null. Not for ICMP errors.
+SLUICE_INLINE enum Verdict choose_established(const struct Tables *tables, const struct Packet *packet,
+                                              const struct ConnectionKey *key, const struct Service *service,
+                                              uint32_t now_s, struct Decision *decision, uint64_t **entry) {
+  *entry = connection_find(tables, key);
+  if (SLUICE_UNLIKELY(*entry == 0)) return kVerdictUndecided;
+  const struct Egress *egress = tables_egress(tables, backend_of(**entry));
+  if (SLUICE_UNLIKELY(!connection_holds(egress, **entry, packet, service, now_s))) return kVerdictUndecided;
+  decision->egress = egress;
+  decision->backend = backend_of(**entry);
+  connection_touch(tables, *entry, packet, now_s);
+  return kVerdictForwardEstablished;
+}
+
+// Stage 3 and 4 for what is no established connection of this worker: an ICMP error, or a flow whose entry is
+// missing or, in `entry`, does not hold. Fills decision->backend and decision->egress unless the verdict is a
+// drop.
+SLUICE_INLINE enum Verdict choose_otherwise(const struct Tables *tables, const struct Packet *packet,
+                                            const struct ConnectionKey *key, const struct Service *service,
+                                            uint32_t now_s, uint64_t *entry, struct Decision *decision) {
   enum Verdict verdict = kVerdictUndecided;
   uint16_t backend = 0;
-  if (SLUICE_UNLIKELY(packet->flags & kPacketIcmpError)) {
+  if (packet->flags & kPacketIcmpError) {
     verdict = choose_backend_of_quoted(tables, key, service, packet->hash, &backend);
   } else {
-    uint64_t *entry = connection_find(tables, key);
-    if (SLUICE_LIKELY(entry != 0)) {
-      decision->egress = tables_egress(tables, backend_of(*entry));
-      if (SLUICE_LIKELY(connection_holds(decision->egress, *entry, packet, service, now_s))) {
-        decision->backend = backend_of(*entry);
-        connection_touch(tables, entry, packet, now_s);
-        return kVerdictForwardEstablished;
-      }
-      decision->egress = 0;
-    }
     struct Miss miss = {packet, service, entry, now_s};
     verdict = choose_backend_anew(tables, key, &miss, &backend);
   }
@@ -171,6 +176,20 @@ SLUICE_INLINE enum Verdict choose_backend(const struct Tables *tables, const str
   decision->backend = backend;
   decision->egress = tables_egress(tables, backend);
   return decision->egress ? verdict : kVerdictDropInternal;
+}
+
+// Stage 3 and 4: the backend of the packet's connection, or of a new one.
+SLUICE_INLINE enum Verdict choose_backend(const struct Tables *tables, const struct Packet *packet,
+                                          const struct ConnectionKey *key, uint32_t now_s,
+                                          struct Decision *decision) {
+  const struct Service *service = tables_service(tables, decision->service);
+  if (!service) return kVerdictDropInternal;
+  uint64_t *entry = 0;
+  if (SLUICE_LIKELY((packet->flags & kPacketIcmpError) == 0)) {
+    enum Verdict verdict = choose_established(tables, packet, key, service, now_s, decision, &entry);
+    if (SLUICE_LIKELY(verdict != kVerdictUndecided)) return verdict;
+  }
+  return choose_otherwise(tables, packet, key, service, now_s, entry, decision);
 }
 
 // The whole decision for one packet at `now_s` (CLOCK_BOOTTIME seconds). Reads the frame, changes

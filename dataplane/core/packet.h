@@ -5,6 +5,7 @@
 #include "dataplane/abi/address.h"
 #include "dataplane/abi/verdict.h"
 #include "dataplane/abi/wire.h"
+#include "dataplane/core/bytes.h"
 #include "dataplane/core/hash.h"
 
 SLUICE_NAMESPACE_BEGIN
@@ -58,25 +59,6 @@ struct Packet {
 };
 
 SLUICE_STATIC_ASSERT(sizeof(struct Packet) == 64, "one cache line per packet of a burst");
-
-// Unaligned loads of network-order fields.
-SLUICE_INLINE be16 load_be16(const uint8_t *bytes) {
-  be16 value;
-  __builtin_memcpy(&value, bytes, sizeof(value));
-  return value;
-}
-
-SLUICE_INLINE be32 load_be32(const uint8_t *bytes) {
-  be32 value;
-  __builtin_memcpy(&value, bytes, sizeof(value));
-  return value;
-}
-
-SLUICE_INLINE struct Address load_ipv6_address(const uint8_t *bytes) {
-  struct Address address;
-  __builtin_memcpy(&address, bytes, sizeof(address));
-  return address;
-}
 
 SLUICE_NAMESPACE_END
 

@@ -33,7 +33,7 @@ SLUICE_INLINE enum Verdict parse_ports(struct Packet *packet, const uint8_t *l4,
   } else {
     if (l4 + kUdpHeaderSize > end || l4_length < kUdpHeaderSize) return kVerdictDropL4Truncated;
   }
-  __builtin_memcpy(&packet->ports, l4, sizeof(packet->ports));
+  packet->ports = ports_of_word(load_be32(l4));
   return kVerdictUndecided;
 }
 

@@ -62,11 +62,11 @@ SLUICE_INLINE uint32_t sum_words(const uint8_t *bytes, uint32_t size) {
 
 // Turns the link header round: addresses exchanged, tags and type kept. `from` is where it is now.
 SLUICE_INLINE void write_link_header_back(uint8_t *start, const uint8_t *from, uint32_t size) {
-  __builtin_memcpy(start, from + 6, 6);
-  __builtin_memcpy(start + 6, from, 6);
+  copy_bytes(start, from + 6, 6);
+  copy_bytes(start + 6, from, 6);
   for (uint32_t i = 12; i < kEthernetHeaderSize + (int)kMaxVlanTags * kVlanTagSize; i += 2) {
     if (i >= size) break;
-    __builtin_memcpy(start + i, from + i, 2);
+    store_be16(start + i, load_be16(from + i));
   }
 }
 
@@ -74,39 +74,34 @@ SLUICE_INLINE void write_too_big_ipv4(uint8_t *l3, const struct Packet *packet, 
   const uint16_t length = host_to_be16((uint16_t)kIpv4HeaderSize + (uint16_t)kTooBigIcmpSize);
   const uint8_t header[kIpv4HeaderSize] = {0x45, 0xc0, 0, 0,  0,
                                            0,    0x40, 0, 64, kProtocolIcmp};  // DF, CS6 as routers do
-  __builtin_memcpy(l3, header, sizeof(header));
-  __builtin_memcpy(l3 + 2, &length, sizeof(length));
-  __builtin_memcpy(l3 + 12, &packet->vip.word[3], 4);
-  __builtin_memcpy(l3 + 16, &packet->client.word[3], 4);
-  uint16_t checksum = fold_checksum(sum_words(l3, kIpv4HeaderSize));
-  __builtin_memcpy(l3 + 10, &checksum, sizeof(checksum));
+  copy_bytes(l3, header, sizeof(header));
+  store_be16(l3 + 2, length);
+  store_be32(l3 + 12, packet->vip.word[3]);
+  store_be32(l3 + 16, packet->client.word[3]);
+  store_be16(l3 + 10, fold_checksum(sum_words(l3, kIpv4HeaderSize)));
 
   uint8_t *icmp = l3 + kIpv4HeaderSize;
   const uint8_t icmp_header[kIcmpHeaderSize] = {3, 4};
-  be16 mtu_field = host_to_be16(mtu);
-  __builtin_memcpy(icmp, icmp_header, sizeof(icmp_header));
-  __builtin_memcpy(icmp + 6, &mtu_field, sizeof(mtu_field));
-  checksum = fold_checksum(sum_words(icmp, kTooBigIcmpSize));
-  __builtin_memcpy(icmp + 2, &checksum, sizeof(checksum));
+  copy_bytes(icmp, icmp_header, sizeof(icmp_header));
+  store_be16(icmp + 6, host_to_be16(mtu));
+  store_be16(icmp + 2, fold_checksum(sum_words(icmp, kTooBigIcmpSize)));
 }
 
 // The ICMPv6 checksum covers the addresses, the length and the protocol too (RFC 8200 section 8.1).
 SLUICE_INLINE void write_too_big_ipv6(uint8_t *l3, const struct Packet *packet, uint16_t mtu) {
   const uint16_t length = host_to_be16(kTooBigIcmpSize);
   const uint8_t header[8] = {0x6c, 0, 0, 0, 0, 0, kProtocolIcmpv6, 64};  // CS6
-  __builtin_memcpy(l3, header, sizeof(header));
-  __builtin_memcpy(l3 + 4, &length, sizeof(length));
-  __builtin_memcpy(l3 + 8, &packet->vip, 16);
-  __builtin_memcpy(l3 + 24, &packet->client, 16);
+  copy_bytes(l3, header, sizeof(header));
+  store_be16(l3 + 4, length);
+  store_ipv6_address(l3 + 8, &packet->vip);
+  store_ipv6_address(l3 + 24, &packet->client);
 
   uint8_t *icmp = l3 + kIpv6HeaderSize;
   const uint8_t icmp_header[kIcmpHeaderSize] = {2, 0};
-  be16 mtu_field = host_to_be16(mtu);
-  __builtin_memcpy(icmp, icmp_header, sizeof(icmp_header));
-  __builtin_memcpy(icmp + 6, &mtu_field, sizeof(mtu_field));
+  copy_bytes(icmp, icmp_header, sizeof(icmp_header));
+  store_be16(icmp + 6, host_to_be16(mtu));
   uint32_t pseudo = (uint32_t)length + host_to_be16(kProtocolIcmpv6);
-  uint16_t checksum = fold_checksum(sum_words(l3 + 8, 32 + kTooBigIcmpSize) + pseudo);
-  __builtin_memcpy(icmp + 2, &checksum, sizeof(checksum));
+  store_be16(icmp + 2, fold_checksum(sum_words(l3 + 8, 32 + kTooBigIcmpSize) + pseudo));
 }
 
 // Writes the answer's headers in front of the packet. `start` is the answer's first byte; the packet's

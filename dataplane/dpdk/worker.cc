@@ -10,17 +10,13 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "dataplane/core/limits.h"
+
 namespace sluice {
 namespace {
 
-constexpr uint32_t kTicksPerSecond = 1000;
-constexpr uint32_t kSweepTicks = 60 * kTicksPerSecond;  // ticks for one pass over the table
-// Looks into other workers' tables per tick that find nothing, for TCP and for the rest each: a few cache
-// misses, so at most some percent of a core.
-constexpr uint32_t kAdoptionLookupsPerTick = 64;
-// Steps of walks for room in a crowded table: 0.2 to 1.2 us each, so at most a third of a full one's core.
-constexpr uint32_t kDisplacementStepsPerTick = 256;
-constexpr uint32_t kIcmpReplyBurst = 100;  // ICMP answers at once; one more each tick, so 1,000 a second
+constexpr uint32_t kTicksPerSecond = 1000;                         // as core/limits.h counts
+constexpr uint32_t kSweepTicks = kSweepPeriodS * kTicksPerSecond;  // ticks for one pass over the table
 // Packets for a VIP but no service (ping, refusals, scans) that go to the kernel in a tick: each is a system
 // call, and a flood of them must leave a worker most of its core. ARP, multicast and what is for the host's
 // own addresses (neighbour discovery, BGP, ssh) are not limited.
@@ -339,10 +335,10 @@ uint32_t Worker::transmit(const TransmitQueue &to, rte_mbuf **frames, uint32_t c
 void Worker::tick(uint64_t now_tsc) {
   next_tick_tsc_ = now_tsc + tick_cycles_;
   now_s_ = boottime_s();
-  for (uint32_t &budget : adoption_budgets_) budget = kAdoptionLookupsPerTick;
-  displacement_budget_ = kDisplacementStepsPerTick;
+  for (uint32_t &budget : adoption_budgets_) budget = kAdoptionLookupsPerMs;
+  displacement_budget_ = kDisplacementStepsPerMs;
   kernel_budget_ = kKernelFramesPerTick;
-  icmp_reply_budget_ = std::min(icmp_reply_budget_ + 1, kIcmpReplyBurst);
+  icmp_reply_budget_ = std::min<uint32_t>(icmp_reply_budget_ + kIcmpRepliesPerMs, kIcmpReplyBurst);
   if (generation_serial_ != 0) sweep_buckets(tables_, &sweep_cursor_, sweep_count_, now_s_);
 }
 
