@@ -1,6 +1,9 @@
 // Counters in shared memory: written by workers, each its own lines; read by sluiced with plain loads.
-// A region: CounterRegionHeader, then per worker (each part at a multiple of 64 bytes):
+// A region: CounterRegionHeader, then per worker (each part at a multiple of 64 bytes, the first one after
+// header_size bytes):
 //   WorkerCounters | BackendCounters[backend_capacity] | TrafficCounters[service_capacity]
+// In the DPDK engine header_size is kCounterHeaderSize. In the XDP engine it is worker_stride: the region is
+// a BPF array whose elements are of one size, the first one the header's.
 #ifndef SLUICE_ABI_COUNTERS_H
 #define SLUICE_ABI_COUNTERS_H
 
@@ -46,7 +49,7 @@ struct TrafficCounters {
 struct CounterRegionHeader {
   uint64_t magic;
   uint32_t version;
-  uint32_t header_size;  // kCounterHeaderSize
+  uint32_t header_size;  // bytes before worker 0's part: a multiple of 64, at least kCounterHeaderSize
   uint64_t total_size;   // bytes
   uint32_t worker_count;
   uint32_t verdict_count;     // kVerdictCount of the writer: a reader refuses another

@@ -14,6 +14,8 @@
 #include <rte_mbuf.h>
 #include <spdlog/spdlog.h>
 
+#include "dataplane/server/active_connections.h"
+
 namespace sluice {
 namespace {
 
@@ -190,7 +192,7 @@ Tables DpdkEngine::worker_tables(uint16_t index) {
   tables.counted_backends = counters_->header().backend_capacity;
   tables.service_counters = counters_->services(index).data();
   if (options_.workers > 1) tables.others_active = others_active_[index].data();
-  recount_active_connections(tables, counters_->backends(index));
+  recount_active_connections(*connections_, *counters_, index);
   return tables;
 }
 

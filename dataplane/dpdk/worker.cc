@@ -44,26 +44,7 @@ bool write_frame(int fd, const rte_mbuf *frame) {
   return writev(fd, segments, count) >= 0;
 }
 
-void count_active(const Tables &tables, AddressFamily family, uint32_t width,
-                  std::span<BackendCounters> backends) {
-  const ConnectionBucket *buckets = tables.own.buckets[family_index(family)];
-  for (uint64_t bucket = 0; bucket <= tables_bucket_mask(&tables, family); bucket++) {
-    for (uint32_t word = width - 1; word < kBucketWords; word += width) {
-      uint64_t entry = buckets[bucket].word[word];
-      uint32_t state = state_of(entry);
-      bool active = state == kConnectionEmbryonic || state == kConnectionEstablished;
-      if (active && backend_of(entry) < backends.size()) backends[backend_of(entry)].active_connections++;
-    }
-  }
-}
-
 }  // namespace
-
-void recount_active_connections(const Tables &tables, std::span<BackendCounters> backends) {
-  for (BackendCounters &backend : backends) backend.active_connections = 0;
-  count_active(tables, kFamilyIpv4, kIpv4Width, backends);
-  count_active(tables, kFamilyIpv6, kIpv6Width, backends);
-}
 
 Worker::Worker(WorkerSetup setup)
     : setup_(std::move(setup)),

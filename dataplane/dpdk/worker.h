@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include <rte_config.h>
@@ -109,9 +108,6 @@ class alignas(64) Worker {
   std::vector<TransmitBatch> transmit_batches_;  // by logical port
   std::vector<SteerBatch> steer_batches_;        // by worker
 };
-
-/// Sets a worker's active connections from the entries in its table: they may be of an earlier process.
-void recount_active_connections(const Tables &tables, std::span<BackendCounters> backends);
 
 }  // namespace sluice
 

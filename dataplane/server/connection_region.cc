@@ -9,17 +9,16 @@
 #include <utility>
 #include <vector>
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "dataplane/core/connection_entry.h"
 #include "dataplane/core/hash.h"
 #include "dataplane/server/connection_entries.h"
+#include "dataplane/server/connection_file.h"
 
 namespace sluice {
 namespace {
@@ -65,49 +64,38 @@ ConnectionRegionHeader fresh_header(const ConnectionRegionOptions &options) {
   return header;
 }
 
+/// Why `size` bytes that begin with `header` are no region of this layout; empty when they are.
+std::string reason_to_doubt(const ConnectionRegionHeader &header, uint64_t size) {
+  if (header.magic != SLUICE_CONNECTION_MAGIC) return "it holds no connection tables";
+  if (header.version != SLUICE_CONNECTION_VERSION || header.header_size != kConnectionHeaderSize)
+    return fmt::format("its layout has version {}, this dataplane's has {}", header.version,
+                       SLUICE_CONNECTION_VERSION);
+  if (header.table_count == 0 || header.table_count > kMaxConnectionTables)
+    return fmt::format("its table_count is {}", header.table_count);
+  const uint64_t whole = region_size(header.table_count, header.ipv4_buckets, header.ipv6_buckets);
+  if (header.total_size != whole || size < whole)
+    return fmt::format("its size is {} bytes, not {}", size, whole);
+  return "";
+}
+
+/// Why tables of `there` are of another size than those of `wanted`; empty when they are not.
+std::string other_tables(const ConnectionRegionHeader &there, const ConnectionRegionHeader &wanted) {
+  if (there.ipv4_buckets == wanted.ipv4_buckets && there.ipv6_buckets == wanted.ipv6_buckets) return "";
+  return fmt::format("its tables have {} IPv4 and {} IPv6 buckets, {} and {} are configured",
+                     there.ipv4_buckets, there.ipv6_buckets, wanted.ipv4_buckets, wanted.ipv6_buckets);
+}
+
 /// Why entries under `old` cannot be kept in a region like `wanted`; empty when they can.
 std::string reason_to_start_afresh(const ConnectionRegionHeader &old, uint64_t file_size,
                                    const ConnectionRegionHeader &wanted, const BootClock &now) {
-  if (old.magic != SLUICE_CONNECTION_MAGIC) return "it holds no connection tables";
-  if (old.version != SLUICE_CONNECTION_VERSION || old.header_size != kConnectionHeaderSize)
-    return fmt::format("its layout has version {}, this dataplane's has {}", old.version,
-                       SLUICE_CONNECTION_VERSION);
-  if (old.ipv4_buckets != wanted.ipv4_buckets || old.ipv6_buckets != wanted.ipv6_buckets)
-    return fmt::format("its tables have {} IPv4 and {} IPv6 buckets, {} and {} are configured",
-                       old.ipv4_buckets, old.ipv6_buckets, wanted.ipv4_buckets, wanted.ipv6_buckets);
-  if (old.table_count == 0 || old.table_count > kMaxConnectionTables)
-    return fmt::format("its table_count is {}", old.table_count);
-  const uint64_t size = region_size(old.table_count, old.ipv4_buckets, old.ipv6_buckets);
-  if (old.total_size != size || file_size < size)
-    return fmt::format("its size is {} bytes, not {}", file_size, size);
+  if (std::string reason = reason_to_doubt(old, file_size); !reason.empty()) return reason;
+  if (std::string reason = other_tables(old, wanted); !reason.empty()) return reason;
   if (old.boot_id != now.boot_id || old.alive_boottime_s > now.boottime_s)
     return "the host has been started anew since";
   if (now.boottime_s - old.alive_boottime_s > SLUICE_MAX_TIMEOUT_S)
     return fmt::format("no dataplane has kept it for {} s, longer than any timeout",
                        now.boottime_s - old.alive_boottime_s);
   return "";
-}
-
-Error no_room(const std::filesystem::path &path, uint64_t size) {
-  const std::string cause = errno_text();
-  struct statvfs filesystem = {};
-  ::statvfs(path.c_str(), &filesystem);
-  return Error{fmt::format(
-      "{}: the connection tables need {} MiB, its filesystem has {} MiB free: {}; ask for fewer connections "
-      "or "
-      "make the filesystem larger",
-      path.string(), size / kMebibyte, filesystem.f_bavail * filesystem.f_frsize / kMebibyte, cause)};
-}
-
-/// Gives the file `size` bytes of real memory: a worker must not meet SIGBUS on a full filesystem.
-Status reserve(int fd, const std::filesystem::path &path, uint64_t size, uint64_t size_before) {
-  if (::ftruncate(fd, static_cast<off_t>(size)) == 0 &&
-      (::fallocate(fd, 0, 0, static_cast<off_t>(size)) == 0 || errno == EOPNOTSUPP))
-    return Done{};
-  const Error error = no_room(path, size);
-  if (::ftruncate(fd, static_cast<off_t>(size_before)) != 0)
-    spdlog::warn("{}: cannot give memory back: {}", path.string(), errno_text());
-  return error;
 }
 
 /// The file's header, zero when it is too short to have one.
@@ -118,15 +106,8 @@ Result<ConnectionRegionHeader> peek_header(int fd, uint64_t file_size) {
   return *reinterpret_cast<const ConnectionRegionHeader *>(mapping.value().data());
 }
 
-Result<UniqueFd> open_and_lock(const std::filesystem::path &path) {
-  UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!file.valid()) return Error{fmt::format("{}: cannot open or create: {}", path.string(), errno_text())};
-  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0)
-    return Error{
-        fmt::format("{}: cannot lock: {}; another sluice-dataplane uses it: stop that one or give this one "
-                    "another file",
-                    path.string(), errno_text())};
-  return file;
+const ConnectionRegionHeader &header_of(std::span<const std::byte> memory) {
+  return *reinterpret_cast<const ConnectionRegionHeader *>(memory.data());
 }
 
 }  // namespace
@@ -153,7 +134,7 @@ Result<ConnectionRegion> ConnectionRegion::open(const ConnectionRegionOptions &o
   if (options.worker_count == 0 || options.worker_count > kMaxConnectionTables)
     return Error{fmt::format("connections: worker_count: {} is not between 1 and {}", options.worker_count,
                              +kMaxConnectionTables)};
-  Result<UniqueFd> file = open_and_lock(options.path);
+  Result<UniqueFd> file = open_connection_file(options.path);
   if (!file.ok()) return file.error();
   const int fd = file.value().get();
   struct stat info = {};
@@ -174,10 +155,12 @@ Result<ConnectionRegion> ConnectionRegion::open(const ConnectionRegionOptions &o
   } else {
     return Error{fmt::format("{}: cannot truncate: {}", options.path.string(), errno_text())};
   }
-  const Status reserved = reserve(fd, options.path, header.total_size, file_size);
+  const Status reserved = reserve_connection_file(fd, options.path, header.total_size, file_size);
   if (!reserved.ok()) return reserved.error();
   Result<Mapping> mapping = map_shared(fd, header.total_size, options.path.string());
   if (!mapping.ok()) return mapping.error();
+  Result<UniqueFd> reader = reopen_for_reading(fd);
+  if (!reader.ok()) return reader.error();
   // Granted where the filesystem may (tmpfs with huge=advise); a wish, so its failure is no error.
   ::madvise(mapping.value().data(), header.total_size, MADV_HUGEPAGE);
 
@@ -185,7 +168,8 @@ Result<ConnectionRegion> ConnectionRegion::open(const ConnectionRegionOptions &o
   header.boot_id = now.boot_id;
   header.alive_boottime_s = old.value().alive_boottime_s;
   std::memcpy(mapping.value().data(), &header, sizeof(header));
-  ConnectionRegion region(std::move(file).value(), options.path, std::move(mapping).value());
+  ConnectionRegion region({std::move(mapping).value(), std::move(reader).value(), options.path.string()},
+                          std::move(file).value());
   if (reason.empty()) region.take_over(old.value(), options.worker_count, now);
   // Only now: if this is killed while it takes over, the next one must do it again, and whole.
   region.mutable_header().live_tables = options.worker_count;
@@ -198,8 +182,36 @@ Result<ConnectionRegion> ConnectionRegion::open(const ConnectionRegionOptions &o
   return region;
 }
 
+Result<ConnectionRegion> ConnectionRegion::over(SharedMemory memory, const ConnectionRegionOptions &wanted) {
+  const std::string misfit = connection_region_misfit({memory.mapping.data(), memory.mapping.size()}, wanted);
+  if (!misfit.empty()) return Error{fmt::format("{}: {}", memory.name, misfit)};
+  ConnectionRegion region(std::move(memory), UniqueFd());
+  region.key_state_ = KeyState::kInUse;
+  region.opened_as_ = fmt::format("kept {} tables in use by {} workers", region.header().table_count,
+                                  region.header().live_tables);
+  return region;
+}
+
+Result<ConnectionRegion> ConnectionRegion::copied_into(SharedMemory memory) const {
+  if (memory.mapping.size() < bytes().size())
+    return Error{fmt::format("{}: the connection tables need {} bytes, it has {}", memory.name,
+                             bytes().size(), memory.mapping.size())};
+  std::memcpy(memory.mapping.data(), bytes().data(), bytes().size());
+  ConnectionRegion copy(std::move(memory), UniqueFd());
+  copy.opened_as_ = opened_as_;
+  copy.key_state_ = key_state_;
+  copy.next_part_ = next_part_;
+  return copy;
+}
+
+Status ConnectionRegion::discard_file() {
+  if (!file_.valid()) return Error{fmt::format("{}: it is no file", memory_.name)};
+  if (::unlink(memory_.name.c_str()) == 0 || errno == ENOENT) return Done{};
+  return Error{fmt::format("{}: cannot remove: {}", memory_.name, errno_text())};
+}
+
 std::byte *ConnectionRegion::table(uint32_t index) const {
-  return mapping_.data() + kConnectionHeaderSize +
+  return memory_.mapping.data() + kConnectionHeaderSize +
          index * table_size(header().ipv4_buckets, header().ipv6_buckets);
 }
 
@@ -233,7 +245,7 @@ void ConnectionRegion::take_over(const ConnectionRegionHeader &old, uint32_t liv
       outdated += drop_older_twins(arrays, old.live_tables, revived_end, now.boottime_s);
   }
   if (expired + outdated > 0)
-    spdlog::info("connection tables in {}: {} entries had timed out, {} were out of date", path_.string(),
+    spdlog::info("connection tables in {}: {} entries had timed out, {} were out of date", memory_.name,
                  expired, outdated);
 }
 
@@ -242,12 +254,12 @@ ConnectionRegion::Entries ConnectionRegion::set_flow_hash_key(const FlowHashKey 
   const uint64_t before = std::exchange(mutable_header().flow_hash_key_fingerprint, now);
   const KeyState state = std::exchange(key_state_, KeyState::kInUse);
   if (before == now || before == 0) return Entries::kKept;
-  if (state == KeyState::kFromFile) {
+  if (state == KeyState::kFromHeader) {
     spdlog::warn(
         "flow_hash_key is another than the connection tables in {} were filled with: their connections "
         "cannot be found any more and are forgotten",
-        path_.string());
-    std::memset(table(0), 0, mapping_.size() - kConnectionHeaderSize);
+        memory_.name);
+    std::memset(table(0), 0, header().total_size - kConnectionHeaderSize);
     return Entries::kCleared;
   }
   spdlog::warn(
@@ -260,18 +272,65 @@ void ConnectionRegion::heartbeat(const BootClock &now) {
   const uint64_t alive_before_s = std::exchange(header.alive_boottime_s, now.boottime_s);
   const uint64_t gap_s = now.boottime_s - alive_before_s;
   if (header.table_count == header.live_tables) return;
-  const uint64_t parts = std::min<uint64_t>(kSweepParts, 1 + gap_s / kSweepPartS);
+  sweep_idle_tables(alive_before_s, gap_s, std::min<uint64_t>(kSweepParts, 1 + gap_s / kSweepPartS));
+}
+
+void ConnectionRegion::sweep_idle_tables(uint64_t alive_s, uint64_t gap_s, uint64_t parts) {
   for (uint64_t i = 0; i < parts; i++) {
-    for (uint32_t table = header.live_tables; table < header.table_count; table++)
+    for (uint32_t table = header().live_tables; table < header().table_count; table++)
       for (const BucketArray &array : {ipv4_array(table), ipv6_array(table)}) {
         const size_t size = array.buckets.size() / kSweepParts;
-        expire_entries({array.buckets.subspan(next_part_ * size, size), array.entry_words}, alive_before_s,
-                       gap_s);
+        expire_entries({array.buckets.subspan(next_part_ * size, size), array.entry_words}, alive_s, gap_s);
       }
     next_part_ = (next_part_ + 1) % kSweepParts;
   }
 }
 
-Result<UniqueFd> ConnectionRegion::read_only_descriptor() const { return reopen_for_reading(file_.get()); }
+std::string connection_region_misfit(std::span<const std::byte> memory,
+                                     const ConnectionRegionOptions &wanted) {
+  if (memory.size() < kConnectionHeaderSize) return "it holds no connection tables";
+  const ConnectionRegionHeader &there = header_of(memory);
+  if (std::string reason = reason_to_doubt(there, memory.size()); !reason.empty()) return reason;
+  if (std::string reason = other_tables(there, fresh_header(wanted)); !reason.empty()) return reason;
+  // A table that gets a worker has to lose first what is out of date in it, which only take_over does.
+  if (there.live_tables != wanted.worker_count)
+    return fmt::format("it serves {} workers, {} are wanted", there.live_tables, wanted.worker_count);
+  if (there.table_count < there.live_tables) return fmt::format("its table_count is {}", there.table_count);
+  return "";
+}
+
+Status save_connections(const std::filesystem::path &path, std::span<const std::byte> bytes,
+                        const BootClock &now) {
+  const std::string doubt = bytes.size() < kConnectionHeaderSize
+                                ? "it holds no connection tables"
+                                : reason_to_doubt(header_of(bytes), bytes.size());
+  if (!doubt.empty())
+    return Error{fmt::format("{}: the connections that were to be saved there cannot be used: {}",
+                             path.string(), doubt)};
+  ConnectionRegionHeader header = header_of(bytes);
+  Result<UniqueFd> file = open_connection_file(path);
+  if (!file.ok()) return file.error();
+  if (::ftruncate(file.value().get(), 0) != 0)
+    return Error{fmt::format("{}: cannot truncate: {}", path.string(), errno_text())};
+  const Status reserved = reserve_connection_file(file.value().get(), path, header.total_size, 0);
+  if (!reserved.ok()) return reserved.error();
+  Result<Mapping> mapping = map_shared(file.value().get(), header.total_size, path.string());
+  if (!mapping.ok()) return mapping.error();
+
+  const uint64_t alive_s = std::exchange(header.alive_boottime_s, now.boottime_s);
+  header.boot_id = now.boot_id;
+  header.magic = 0;  // until all the rest is there
+  std::byte *const to = mapping.value().data();
+  std::memcpy(to, &header, sizeof(header));
+  std::memcpy(to + kConnectionHeaderSize, bytes.data() + kConnectionHeaderSize,
+              header.total_size - kConnectionHeaderSize);
+  ConnectionRegion region({std::move(mapping).value(), UniqueFd(), path.string()}, std::move(file).value());
+  // Workers kept the stamps in their own tables true, also when no dataplane ran that said so; in the others
+  // only the dataplane does.
+  region.sweep_idle_tables(alive_s, now.boottime_s - std::min(alive_s, now.boottime_s), kSweepParts);
+  __atomic_store_n(&region.mutable_header().magic, SLUICE_CONNECTION_MAGIC, __ATOMIC_RELEASE);
+  spdlog::info("connection tables saved to {} ({} MiB)", path.string(), header.total_size / kMebibyte);
+  return Done{};
+}
 
 }  // namespace sluice

@@ -1,4 +1,5 @@
-// The connection table's memory: a file on tmpfs (or hugetlbfs), so that connections outlive the process.
+// The connection table's memory: a file on tmpfs (or hugetlbfs), or memory that an engine made and keeps (a
+// pinned BPF map), so that connections outlive the process.
 #ifndef SLUICE_SERVER_CONNECTION_REGION_H
 #define SLUICE_SERVER_CONNECTION_REGION_H
 
@@ -7,6 +8,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "dataplane/abi/connection.h"
 #include "dataplane/abi/result.h"
@@ -37,21 +39,48 @@ struct BootClock {
 /// The clock of this host.
 BootClock read_boot_clock();
 
-/// The connection tables of every worker (dataplane/abi/connection.h). One dataplane at a time has the
-/// file (flock). Opened again with the same layout, the entries are still there, but for those that are
-/// older than any timeout by now: the first `worker_count` tables belong to workers, the others (of
-/// workers that are no more) are kept for adoption. A table that gets a worker again loses the entries
-/// whose flow another table has seen since. A file of another layout or size, of another boot, or
-/// unattended for longer than SLUICE_MAX_TIMEOUT_S is started afresh, and the log says so.
+/// Why the region that lies in `memory` is not, as it is, what `wanted` asks for (the path aside); empty when
+/// it is. A region that is not can be saved to the file, from which ConnectionRegion::open takes what it can.
+std::string connection_region_misfit(std::span<const std::byte> memory,
+                                     const ConnectionRegionOptions &wanted);
+
+/// Makes the file at `path` hold the region in `bytes` (as ConnectionRegion::bytes; more may follow it), for
+/// the next ConnectionRegion::open of either engine. Nobody may write it any more, and until `now` its
+/// workers did. What the file held before is lost; when this process is killed meanwhile, the file holds no
+/// tables. Errors: `bytes` is no region, another dataplane has the file, not enough memory.
+[[nodiscard]] Status save_connections(const std::filesystem::path &path, std::span<const std::byte> bytes,
+                                      const BootClock &now);
+
+/// The connection tables of every worker (dataplane/abi/connection.h): the first `worker_count` tables belong
+/// to workers, the others (of workers that are no more) are kept for adoption.
 class ConnectionRegion {
  public:
-  /// Errors: path not writable, another dataplane has it, not enough memory in its filesystem.
+  /// The region in the file, for the one dataplane at a time that has it (flock). Opened again with the same
+  /// layout, the entries are still there, but for those that are older than any timeout by now; a table that
+  /// gets a worker again loses the entries whose flow another table has seen since. A file of another layout
+  /// or size, of another boot, or unattended for longer than SLUICE_MAX_TIMEOUT_S is started afresh, and the
+  /// log says so. Errors: path not writable, another dataplane has it, not enough memory in its filesystem.
   [[nodiscard]] static Result<ConnectionRegion> open(const ConnectionRegionOptions &options,
                                                      const BootClock &now);
 
+  /// The region in memory in which workers go on writing, a BPF program say: nothing of it is changed.
+  /// Errors: it is not what `wanted` asks for (connection_region_misfit).
+  [[nodiscard]] static Result<ConnectionRegion> over(SharedMemory memory,
+                                                     const ConnectionRegionOptions &wanted);
+
+  /// This region's copy in `memory`, which holds zeros; nobody writes either meanwhile. Once the copy
+  /// outlives the process, discard_file() leaves it as the only one. Errors: fewer than bytes().size() bytes.
+  [[nodiscard]] Result<ConnectionRegion> copied_into(SharedMemory memory) const;
+
+  /// Removes the region's file: nobody opens it again. What is mapped stays. Errors: it has none, or it
+  /// cannot be removed.
+  [[nodiscard]] Status discard_file();
+
   const ConnectionRegionHeader &header() const {
-    return *reinterpret_cast<const ConnectionRegionHeader *>(mapping_.data());
+    return *reinterpret_cast<const ConnectionRegionHeader *>(memory_.mapping.data());
   }
+  /// The whole region, header().total_size bytes.
+  std::span<const std::byte> bytes() const { return {memory_.mapping.data(), header().total_size}; }
   /// `index` < header().table_count, in both.
   std::span<ConnectionBucket> ipv4_buckets(uint32_t index) const;
   std::span<ConnectionBucket> ipv6_buckets(uint32_t index) const;
@@ -70,26 +99,33 @@ class ConnectionRegion {
   void heartbeat(const BootClock &now);
 
   /// A descriptor for reading, for a client.
-  [[nodiscard]] Result<UniqueFd> read_only_descriptor() const;
+  [[nodiscard]] Result<UniqueFd> read_only_descriptor() const { return duplicate_reader(memory_); }
 
  private:
-  ConnectionRegion(UniqueFd file, std::filesystem::path path, Mapping mapping)
-      : file_(std::move(file)), path_(std::move(path)), mapping_(std::move(mapping)) {}
+  friend Status save_connections(const std::filesystem::path &, std::span<const std::byte>,
+                                 const BootClock &);
+
+  /// By which key entries are placed that are there before the first set_flow_hash_key: the header says it,
+  /// or workers place by it already.
+  enum class KeyState { kFromHeader, kInUse };
+
+  ConnectionRegion(SharedMemory memory, UniqueFd file) : memory_(std::move(memory)), file_(std::move(file)) {}
 
   ConnectionRegionHeader &mutable_header() const {
-    return *reinterpret_cast<ConnectionRegionHeader *>(mapping_.data());
+    return *reinterpret_cast<ConnectionRegionHeader *>(memory_.mapping.data());
   }
   std::byte *table(uint32_t index) const;
   BucketArray ipv4_array(uint32_t index) const;
   BucketArray ipv6_array(uint32_t index) const;
   /// Empties what has timed out meanwhile, and in tables that get a worker again what is out of date.
   void take_over(const ConnectionRegionHeader &old, uint32_t live_tables, const BootClock &now);
+  /// Empties what has timed out in `parts` of the kSweepParts parts of each table without a worker.
+  void sweep_idle_tables(uint64_t alive_s, uint64_t gap_s, uint64_t parts);
 
-  UniqueFd file_;
-  std::filesystem::path path_;
-  Mapping mapping_;
+  SharedMemory memory_;
+  UniqueFd file_;  // what is locked; none when the memory is somebody else's
   std::string opened_as_;
-  enum class KeyState { kFromFile, kInUse } key_state_ = KeyState::kFromFile;
+  KeyState key_state_ = KeyState::kFromHeader;
   uint32_t next_part_ = 0;  // of the tables without a worker, to be swept
 };
 

@@ -19,23 +19,30 @@ constexpr size_t align_up(size_t size, size_t alignment) {
 
 std::string errno_text() { return std::strerror(errno); }  // NOLINT(concurrency-mt-unsafe)
 
-void lay_out(CounterRegionHeader *header, const CounterRegionShape &shape) {
-  header->magic = SLUICE_COUNTER_MAGIC;
-  header->version = SLUICE_COUNTER_VERSION;
-  header->header_size = kCounterHeaderSize;
-  header->worker_count = shape.worker_count;
-  header->verdict_count = kVerdictCount;
-  header->backend_capacity = shape.backend_capacity;
-  header->service_capacity = shape.service_capacity;
-  header->backends_offset = align_up(sizeof(WorkerCounters), 64);
-  header->services_offset =
-      align_up(header->backends_offset + size_t{shape.backend_capacity} * sizeof(BackendCounters), 64);
-  // A page between workers: the prefetcher of one must not pull another's lines.
-  header->worker_stride =
-      align_up(header->services_offset + size_t{shape.service_capacity} * sizeof(TrafficCounters), 4096);
-  header->total_size = kCounterHeaderSize + shape.worker_count * header->worker_stride;
-  header->tsc_hz = shape.tsc_hz;
-  header->started_unix_ns = shape.started_unix_ns;
+/// The first field in which a header is of another layout than `wanted`; empty when there is none.
+std::string difference(const CounterRegionHeader &there, const CounterRegionHeader &wanted) {
+  struct Field {
+    const char *name;
+    uint64_t there;
+    uint64_t wanted;
+  };
+  const Field fields[] = {
+      {"magic", there.magic, wanted.magic},
+      {"version", there.version, wanted.version},
+      {"header_size", there.header_size, wanted.header_size},
+      {"worker_count", there.worker_count, wanted.worker_count},
+      {"verdict_count", there.verdict_count, wanted.verdict_count},
+      {"backend_capacity", there.backend_capacity, wanted.backend_capacity},
+      {"service_capacity", there.service_capacity, wanted.service_capacity},
+      {"worker_stride", there.worker_stride, wanted.worker_stride},
+      {"backends_offset", there.backends_offset, wanted.backends_offset},
+      {"services_offset", there.services_offset, wanted.services_offset},
+      {"total_size", there.total_size, wanted.total_size},
+  };
+  for (const Field &field : fields)
+    if (field.there != field.wanted)
+      return fmt::format("{} is {}, not {}", field.name, field.there, field.wanted);
+  return "";
 }
 
 }  // namespace
@@ -67,39 +74,89 @@ Result<UniqueFd> reopen_for_reading(int fd) {
   return reopened;
 }
 
-Result<CounterRegion> CounterRegion::create(const CounterRegionShape &shape) {
-  if (shape.worker_count == 0) return Error{"counters: worker_count: 0 workers have no counters"};
+Result<UniqueFd> duplicate_reader(const SharedMemory &memory) {
+  UniqueFd duplicate(::fcntl(memory.reader.get(), F_DUPFD_CLOEXEC, 0));
+  if (!duplicate.valid())
+    return Error{fmt::format("{}: cannot duplicate its descriptor: {}", memory.name, errno_text())};
+  return duplicate;
+}
+
+CounterRegionHeader counter_region_layout(const CounterRegionShape &shape) {
   CounterRegionHeader header = {};
-  lay_out(&header, shape);
+  header.magic = SLUICE_COUNTER_MAGIC;
+  header.version = SLUICE_COUNTER_VERSION;
+  header.worker_count = shape.worker_count;
+  header.verdict_count = kVerdictCount;
+  header.backend_capacity = shape.backend_capacity;
+  header.service_capacity = shape.service_capacity;
+  header.backends_offset = align_up(sizeof(WorkerCounters), 64);
+  header.services_offset =
+      align_up(header.backends_offset + size_t{shape.backend_capacity} * sizeof(BackendCounters), 64);
+  // A page between workers: the prefetcher of one must not pull another's lines.
+  header.worker_stride =
+      align_up(header.services_offset + size_t{shape.service_capacity} * sizeof(TrafficCounters), 4096);
+  header.header_size = kCounterHeaderSize;
+  if (shape.first_worker_part == FirstWorkerPart::kAfterOneStride)
+    header.header_size = static_cast<uint32_t>(header.worker_stride);
+  header.total_size = header.header_size + shape.worker_count * header.worker_stride;
+  header.tsc_hz = shape.tsc_hz;
+  header.started_unix_ns = shape.started_unix_ns;
+  return header;
+}
+
+Result<CounterRegion> CounterRegion::create(const CounterRegionShape &shape) {
+  const uint64_t size = counter_region_layout(shape).total_size;
   UniqueFd memfd(::memfd_create("sluice-counters", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!memfd.valid()) return Error{"counters: memfd_create: " + errno_text()};
-  if (::ftruncate(memfd.get(), static_cast<off_t>(header.total_size)) != 0)
-    return Error{fmt::format("counters: no room for {} bytes: {}", header.total_size, errno_text())};
-  Result<Mapping> mapping = map_shared(memfd.get(), header.total_size, "counters");
+  if (::ftruncate(memfd.get(), static_cast<off_t>(size)) != 0)
+    return Error{fmt::format("counters: no room for {} bytes: {}", size, errno_text())};
+  Result<Mapping> mapping = map_shared(memfd.get(), size, "counters");
   if (!mapping.ok()) return mapping.error();
   // Only this mapping may write from here on, whatever a receiver of the descriptor tries.
   if (::fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
     return Error{"counters: cannot seal: " + errno_text()};
-  std::memcpy(mapping.value().data(), &header, sizeof(header));
-  return CounterRegion(std::move(memfd), std::move(mapping).value());
+  Result<UniqueFd> reader = reopen_for_reading(memfd.get());
+  if (!reader.ok()) return reader.error();
+  return over({std::move(mapping).value(), std::move(reader).value(), "counters"}, shape,
+              CounterContents::kNew);
+}
+
+Result<CounterRegion> CounterRegion::over(SharedMemory memory, const CounterRegionShape &shape,
+                                          CounterContents contents) {
+  if (shape.worker_count == 0)
+    return Error{fmt::format("{}: worker_count: 0 workers have no counters", memory.name)};
+  const CounterRegionHeader wanted = counter_region_layout(shape);
+  if (memory.mapping.size() < wanted.total_size)
+    return Error{fmt::format("{}: counters of {} workers need {} bytes, it has {}", memory.name,
+                             wanted.worker_count, wanted.total_size, memory.mapping.size())};
+  if (contents == CounterContents::kNew) {
+    std::memcpy(memory.mapping.data(), &wanted, sizeof(wanted));
+    return CounterRegion(std::move(memory));
+  }
+  const std::string other =
+      difference(*reinterpret_cast<const CounterRegionHeader *>(memory.mapping.data()), wanted);
+  if (!other.empty())
+    return Error{fmt::format("{}: its counters are of another layout: {}", memory.name, other)};
+  return CounterRegion(std::move(memory));
+}
+
+std::byte *CounterRegion::part(uint32_t worker) const {
+  return memory_.mapping.data() + header().header_size + worker * header().worker_stride;
 }
 
 WorkerCounters &CounterRegion::worker(uint32_t worker) const {
-  return *reinterpret_cast<WorkerCounters *>(mapping_.data() + header().header_size +
-                                             worker * header().worker_stride);
+  return *reinterpret_cast<WorkerCounters *>(part(worker));
 }
 
 std::span<BackendCounters> CounterRegion::backends(uint32_t worker) const {
-  std::byte *part = mapping_.data() + header().header_size + worker * header().worker_stride;
-  return {reinterpret_cast<BackendCounters *>(part + header().backends_offset), header().backend_capacity};
+  return {reinterpret_cast<BackendCounters *>(part(worker) + header().backends_offset),
+          header().backend_capacity};
 }
 
 std::span<TrafficCounters> CounterRegion::services(uint32_t worker) const {
-  std::byte *part = mapping_.data() + header().header_size + worker * header().worker_stride;
-  return {reinterpret_cast<TrafficCounters *>(part + header().services_offset), header().service_capacity};
+  return {reinterpret_cast<TrafficCounters *>(part(worker) + header().services_offset),
+          header().service_capacity};
 }
-
-Result<UniqueFd> CounterRegion::read_only_descriptor() const { return reopen_for_reading(memfd_.get()); }
 
 void merge_active_connections(const CounterRegion &counters, std::span<uint32_t> merged) {
   const uint32_t workers = counters.header().worker_count;

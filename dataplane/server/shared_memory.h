@@ -1,12 +1,15 @@
 // Memory that workers write and others read: mappings, and the counter region (a memfd, new with every
-// start). The connection table, which outlives the process, is in connection_region.h.
+// start, or memory that an engine made, a BPF map say). The connection table, which outlives the process,
+// is in connection_region.h.
 #ifndef SLUICE_SERVER_SHARED_MEMORY_H
 #define SLUICE_SERVER_SHARED_MEMORY_H
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "dataplane/abi/counters.h"
 #include "dataplane/abi/result.h"
@@ -40,6 +43,22 @@ class Mapping {
 /// A read-only descriptor of the file that `fd` is open on.
 [[nodiscard]] Result<UniqueFd> reopen_for_reading(int fd);
 
+/// Memory that workers write, whoever made it (a memfd, a file, a BPF map), and what clients read it by.
+struct SharedMemory {
+  Mapping mapping;
+  UniqueFd reader;   // cannot be mapped for writing; clients get duplicates of it
+  std::string name;  // in messages
+};
+
+/// A duplicate of `memory.reader`, for a client.
+[[nodiscard]] Result<UniqueFd> duplicate_reader(const SharedMemory &memory);
+
+/// Where the part of worker 0 begins in a counter region (CounterRegionHeader::header_size).
+enum class FirstWorkerPart {
+  kAfterOnePage,
+  kAfterOneStride,  // so that the header is one more element of an array of workers' parts
+};
+
 /// How large a counter region is, and what its header says of the process.
 struct CounterRegionShape {
   uint32_t worker_count = 1;
@@ -47,32 +66,47 @@ struct CounterRegionShape {
   uint32_t service_capacity = kMaxServices;  // records
   uint64_t tsc_hz = 0;
   uint64_t started_unix_ns = 0;
+  FirstWorkerPart first_worker_part = FirstWorkerPart::kAfterOnePage;
 };
 
-/// The counters of every worker (dataplane/abi/counters.h), zero at the start. A worker writes its own
-/// part with plain stores; others read.
+/// The header of a region of that shape: with its worker_stride and total_size, memory for one can be made.
+/// worker_stride is a multiple of 4096, and header_size is it with kAfterOneStride.
+CounterRegionHeader counter_region_layout(const CounterRegionShape &shape);
+
+/// What is in memory that a counter region is to lie in.
+enum class CounterContents {
+  kNew,   // zeros: the region's header is written
+  kKept,  // the counts of a process before this one, which go on; workers may be writing them now
+};
+
+/// The counters of every worker (dataplane/abi/counters.h). A worker writes its own part with plain stores;
+/// others read.
 class CounterRegion {
  public:
-  /// Errors: no memory, or a shape of no workers.
+  /// A region of its own, zero at the start. Errors: no memory, or a shape of no workers.
   [[nodiscard]] static Result<CounterRegion> create(const CounterRegionShape &shape);
 
+  /// The region in memory that somebody else made. Errors: a shape of no workers or larger than the memory;
+  /// with kKept also a header of another layout, by field (tsc_hz and started_unix_ns stay those in it).
+  [[nodiscard]] static Result<CounterRegion> over(SharedMemory memory, const CounterRegionShape &shape,
+                                                  CounterContents contents);
+
   const CounterRegionHeader &header() const {
-    return *reinterpret_cast<const CounterRegionHeader *>(mapping_.data());
+    return *reinterpret_cast<const CounterRegionHeader *>(memory_.mapping.data());
   }
   /// `worker` < header().worker_count, in all three.
   WorkerCounters &worker(uint32_t worker) const;
   std::span<BackendCounters> backends(uint32_t worker) const;
   std::span<TrafficCounters> services(uint32_t worker) const;
 
-  /// A descriptor that its receiver can map for reading only (the region is sealed against any other
-  /// writer). One per client.
-  [[nodiscard]] Result<UniqueFd> read_only_descriptor() const;
+  /// A descriptor that its receiver can map for reading only (a memfd is sealed against any other writer).
+  [[nodiscard]] Result<UniqueFd> read_only_descriptor() const { return duplicate_reader(memory_); }
 
  private:
-  CounterRegion(UniqueFd memfd, Mapping mapping) : memfd_(std::move(memfd)), mapping_(std::move(mapping)) {}
+  explicit CounterRegion(SharedMemory memory) : memory_(std::move(memory)) {}
+  std::byte *part(uint32_t worker) const;
 
-  UniqueFd memfd_;
-  Mapping mapping_;
+  SharedMemory memory_;
 };
 
 /// Sums every backend's active connections over the workers into `merged`, by backend identifier.

@@ -1,0 +1,79 @@
+#include "dataplane/server/connection_file.h"
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+namespace sluice {
+namespace {
+
+constexpr uint64_t kMebibyte = 1 << 20;
+
+std::string errno_text() { return std::strerror(errno); }  // NOLINT(concurrency-mt-unsafe)
+
+Error no_room(const std::filesystem::path &path, uint64_t size) {
+  const std::string cause = errno_text();
+  struct statvfs filesystem = {};
+  ::statvfs(path.c_str(), &filesystem);
+  return Error{fmt::format(
+      "{}: the connection tables need {} MiB, its filesystem has {} MiB free: {}; ask for fewer connections "
+      "or "
+      "make the filesystem larger",
+      path.string(), size / kMebibyte, filesystem.f_bavail * filesystem.f_frsize / kMebibyte, cause)};
+}
+
+Status lock(int fd, const std::filesystem::path &path) {
+  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return Done{};
+  return Error{
+      fmt::format("{}: cannot lock: {}; another sluice-dataplane uses it: stop that one or give this one "
+                  "another file",
+                  path.string(), errno_text())};
+}
+
+}  // namespace
+
+Result<UniqueFd> open_connection_file(const std::filesystem::path &path) {
+  for (;;) {
+    UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!file.valid())
+      return Error{fmt::format("{}: cannot open or create: {}", path.string(), errno_text())};
+    const Status locked = lock(file.get(), path);
+    if (!locked.ok()) return locked.error();
+    struct stat info = {};
+    if (::fstat(file.get(), &info) != 0) return Error{fmt::format("{}: {}", path.string(), errno_text())};
+    // Who had it may have discarded it meanwhile: nobody would find what went into this one.
+    if (info.st_nlink > 0) return file;
+  }
+}
+
+Status reserve_connection_file(int fd, const std::filesystem::path &path, uint64_t size,
+                               uint64_t size_before) {
+  if (::ftruncate(fd, static_cast<off_t>(size)) == 0 &&
+      (::fallocate(fd, 0, 0, static_cast<off_t>(size)) == 0 || errno == EOPNOTSUPP))
+    return Done{};
+  const Error error = no_room(path, size);
+  if (::ftruncate(fd, static_cast<off_t>(size_before)) != 0)
+    spdlog::warn("{}: cannot give memory back: {}", path.string(), errno_text());
+  return error;
+}
+
+Status discard_connection_file(const std::filesystem::path &path) {
+  const UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (!file.valid() && errno == ENOENT) return Done{};
+  if (!file.valid()) return Error{fmt::format("{}: cannot open: {}", path.string(), errno_text())};
+  const Status locked = lock(file.get(), path);
+  if (!locked.ok()) return locked.error();
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+    return Error{fmt::format("{}: cannot remove: {}", path.string(), errno_text())};
+  return Done{};
+}
+
+}  // namespace sluice
