@@ -73,8 +73,9 @@ std::string reason_to_doubt(const ConnectionRegionHeader &header, uint64_t size)
   if (header.table_count == 0 || header.table_count > kMaxConnectionTables)
     return fmt::format("its table_count is {}", header.table_count);
   const uint64_t whole = region_size(header.table_count, header.ipv4_buckets, header.ipv6_buckets);
-  if (header.total_size != whole || size < whole)
-    return fmt::format("its size is {} bytes, not {}", size, whole);
+  if (header.total_size != whole)
+    return fmt::format("its tables make {} bytes, its header says {}", whole, header.total_size);
+  if (size < whole) return fmt::format("its size is {} bytes, not {}", size, whole);
   return "";
 }
 
@@ -199,8 +200,6 @@ Result<ConnectionRegion> ConnectionRegion::copied_into(SharedMemory memory) cons
   std::memcpy(memory.mapping.data(), bytes().data(), bytes().size());
   ConnectionRegion copy(std::move(memory), UniqueFd());
   copy.opened_as_ = opened_as_;
-  copy.key_state_ = key_state_;
-  copy.next_part_ = next_part_;
   return copy;
 }
 

@@ -2,11 +2,15 @@
 
 #include <array>
 #include <string>
+#include <utility>
 
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "tests/server/memory.h"
 
 namespace sluice {
 namespace {
@@ -80,6 +84,117 @@ TEST(CounterRegion, can_be_read_but_not_written_by_others) {
     EXPECT_EQ(::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, writable.get(), 0), MAP_FAILED);
   }
   ::munmap(view, size);
+}
+
+constexpr CounterRegionShape kInMemory = {.worker_count = 3,
+                                          .backend_capacity = 300,
+                                          .service_capacity = 10,
+                                          .tsc_hz = 5,
+                                          .started_unix_ns = 6,
+                                          .first_worker_part = FirstWorkerPart::kAfterOneStride};
+
+TEST(CounterRegionLayout, is_of_one_more_element_than_workers_when_the_header_is_one) {
+  const CounterRegionHeader layout = counter_region_layout(kInMemory);
+  EXPECT_EQ(layout.header_size, layout.worker_stride);
+  EXPECT_EQ(layout.worker_stride % 4096, 0);
+  EXPECT_EQ(layout.total_size, 4 * layout.worker_stride);
+}
+
+TEST(CounterRegionLayout, of_the_largest_shape_has_elements_that_a_bpf_array_takes) {
+  CounterRegionShape shape = kInMemory;
+  shape.backend_capacity = kMaxBackends;
+  shape.service_capacity = kMaxServices;
+  const CounterRegionHeader layout = counter_region_layout(shape);
+  EXPECT_EQ(layout.header_size, layout.worker_stride);
+  EXPECT_LE(layout.worker_stride, 4u << 20) << "KMALLOC_MAX_SIZE of kernels before 6.4";
+}
+
+TEST(CounterRegionInMemory, gives_every_worker_an_element_after_the_header) {
+  const uint64_t stride = counter_region_layout(kInMemory).worker_stride;
+  SharedMemory memory = make_memory(4 * stride);
+  std::byte *const start = memory.mapping.data();
+  const Result<CounterRegion> region =
+      CounterRegion::over(std::move(memory), kInMemory, CounterContents::kNew);
+  ASSERT_TRUE(region.ok()) << region.error().message;
+  EXPECT_EQ(region.value().header().magic, SLUICE_COUNTER_MAGIC);
+  EXPECT_EQ(region.value().header().started_unix_ns, 6u);
+  for (uint32_t worker = 0; worker < 3; worker++) {
+    std::byte *const part = start + (1 + worker) * stride;
+    EXPECT_EQ(reinterpret_cast<std::byte *>(&region.value().worker(worker)), part);
+    EXPECT_EQ(reinterpret_cast<std::byte *>(region.value().backends(worker).data()),
+              part + region.value().header().backends_offset);
+    EXPECT_EQ(reinterpret_cast<std::byte *>(region.value().services(worker).data()),
+              part + region.value().header().services_offset);
+  }
+}
+
+TEST(CounterRegionInMemory, goes_on_with_the_counts_of_the_process_before) {
+  SharedMemory memory = make_memory(counter_region_layout(kInMemory).total_size);
+  SharedMemory later = same_memory(memory);
+  const Result<CounterRegion> before =
+      CounterRegion::over(std::move(memory), kInMemory, CounterContents::kNew);
+  ASSERT_TRUE(before.ok());
+  before.value().worker(2).received_packets = 42;
+  CounterRegionShape shape = kInMemory;
+  shape.tsc_hz = 7;
+  shape.started_unix_ns = 8;
+  const Result<CounterRegion> region = CounterRegion::over(std::move(later), shape, CounterContents::kKept);
+  ASSERT_TRUE(region.ok()) << region.error().message;
+  EXPECT_EQ(region.value().worker(2).received_packets, 42u);
+  EXPECT_EQ(region.value().header().tsc_hz, 5u);
+  EXPECT_EQ(region.value().header().started_unix_ns, 6u) << "since when its counts are";
+}
+
+TEST(CounterRegionInMemory, refuses_counts_of_another_layout_by_field) {
+  const auto error_after = [](auto change) -> std::string {
+    SharedMemory memory = make_memory(counter_region_layout(kInMemory).total_size);
+    auto *header = reinterpret_cast<CounterRegionHeader *>(memory.mapping.data());
+    *header = counter_region_layout(kInMemory);
+    change(header);
+    const Result<CounterRegion> region =
+        CounterRegion::over(std::move(memory), kInMemory, CounterContents::kKept);
+    return region.ok() ? "no error" : region.error().message;
+  };
+  EXPECT_EQ(error_after([](auto *) {}), "no error");
+  EXPECT_EQ(error_after([](auto *h) { h->worker_count = 2; }),
+            "the engine's memory: its counters are of another layout: worker_count is 2, not 3");
+  EXPECT_THAT(error_after([](auto *h) { h->magic = 0; }), testing::HasSubstr("magic is 0"));
+  EXPECT_THAT(error_after([](auto *h) { h->version = 2; }), testing::HasSubstr("version is 2, not 1"));
+  EXPECT_THAT(error_after([](auto *h) { h->header_size = 4096; }), testing::HasSubstr("header_size is 4096"));
+  EXPECT_THAT(error_after([](auto *h) { h->verdict_count = 1; }), testing::HasSubstr("verdict_count is 1"));
+  EXPECT_THAT(error_after([](auto *h) { h->backend_capacity = 1; }),
+              testing::HasSubstr("backend_capacity is 1, not 300"));
+  EXPECT_THAT(error_after([](auto *h) { h->service_capacity = 1; }),
+              testing::HasSubstr("service_capacity is 1, not 10"));
+  EXPECT_THAT(error_after([](auto *h) { h->worker_stride = 64; }), testing::HasSubstr("worker_stride is 64"));
+  EXPECT_THAT(error_after([](auto *h) { h->backends_offset = 64; }), testing::HasSubstr("backends_offset"));
+  EXPECT_THAT(error_after([](auto *h) { h->services_offset = 64; }), testing::HasSubstr("services_offset"));
+  EXPECT_THAT(error_after([](auto *h) { h->total_size = 64; }), testing::HasSubstr("total_size is 64"));
+}
+
+TEST(CounterRegionInMemory, refuses_memory_that_is_too_small) {
+  for (const CounterContents contents : {CounterContents::kNew, CounterContents::kKept}) {
+    const Result<CounterRegion> region = CounterRegion::over(make_memory(4096), kInMemory, contents);
+    ASSERT_FALSE(region.ok());
+    EXPECT_THAT(region.error().message,
+                testing::HasSubstr("counters of 3 workers need 49152 bytes, it has 4096"));
+  }
+}
+
+TEST(CounterRegionInMemory, hands_out_duplicates_of_its_reader) {
+  SharedMemory memory = make_memory(counter_region_layout(kInMemory).total_size);
+  const Result<CounterRegion> region =
+      CounterRegion::over(std::move(memory), kInMemory, CounterContents::kNew);
+  ASSERT_TRUE(region.ok());
+  const Result<UniqueFd> first = region.value().read_only_descriptor();
+  const Result<UniqueFd> second = region.value().read_only_descriptor();
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_NE(first.value().get(), second.value().get());
+  EXPECT_EQ(::fcntl(first.value().get(), F_GETFD), FD_CLOEXEC);
+  uint64_t magic = 0;
+  ASSERT_EQ(::pread(second.value().get(), &magic, sizeof(magic), 0), 8);
+  EXPECT_EQ(magic, SLUICE_COUNTER_MAGIC);
+  EXPECT_EQ(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, first.value().get(), 0), MAP_FAILED);
 }
 
 TEST(MergeActiveConnections, sums_over_the_workers) {
