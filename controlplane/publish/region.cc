@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <string>
 
@@ -18,7 +19,19 @@ Error unusable(const std::string &region, const std::string &why) {
   return Error{"dataplane: its " + region + " region cannot be used: " + why};
 }
 
-// What every region's header begins with.
+// What every region's header begins with, so that the size can be read before anything else is known.
+struct HeaderStart {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t header_size;
+  uint64_t total_size;
+};
+static_assert(offsetof(HeaderStart, total_size) == offsetof(CounterRegionHeader, total_size));
+static_assert(offsetof(HeaderStart, total_size) == offsetof(ConnectionRegionHeader, total_size));
+
+// A BPF map is of no file type, and has no size.
+bool is_anonymous(const struct stat &file) { return (file.st_mode & S_IFMT) == 0 && file.st_size == 0; }
+
 Status check_header(const std::string &region, uint64_t magic, uint64_t expected_magic, uint32_t version,
                     uint32_t expected_version) {
   if (magic != expected_magic) return unusable(region, "it does not begin with the magic number");
@@ -31,14 +44,15 @@ Status check_header(const std::string &region, uint64_t magic, uint64_t expected
 bool counters_fit(const CounterRegionHeader &header) {
   const uint64_t backends_size = uint64_t{header.backend_capacity} * sizeof(BackendCounters);
   const uint64_t services_size = uint64_t{header.service_capacity} * sizeof(TrafficCounters);
-  return header.worker_count <= kMaxWorkers && header.worker_stride % alignof(uint64_t) == 0 &&
+  return header.header_size >= kCounterHeaderSize && header.header_size % 64 == 0 &&
+         header.worker_count <= kMaxWorkers && header.worker_stride % alignof(uint64_t) == 0 &&
          header.backends_offset % alignof(uint64_t) == 0 && header.services_offset % alignof(uint64_t) == 0 &&
          header.worker_stride <= kMaxRegionBytes / kMaxWorkers &&
          header.worker_stride >= sizeof(WorkerCounters) && header.backends_offset <= header.worker_stride &&
          header.services_offset <= header.worker_stride &&
          backends_size <= header.worker_stride - header.backends_offset &&
          services_size <= header.worker_stride - header.services_offset &&
-         kCounterHeaderSize + header.worker_count * header.worker_stride <= header.total_size;
+         header.header_size + header.worker_count * header.worker_stride <= header.total_size;
 }
 
 bool tables_fit(const ConnectionRegionHeader &header) {
@@ -60,21 +74,34 @@ ReadOnlyMapping::~ReadOnlyMapping() {
   if (data_ != nullptr) munmap(const_cast<std::byte *>(data_), size_bytes_);
 }
 
+Result<ReadOnlyMapping> ReadOnlyMapping::map_bytes(int descriptor, uint64_t size_bytes) {
+  void *data = mmap(nullptr, size_bytes, PROT_READ, MAP_SHARED, descriptor, 0);
+  if (data == MAP_FAILED)
+    return Error{"mmap of " + std::to_string(size_bytes) + " bytes: " + std::strerror(errno)};
+  ReadOnlyMapping mapping;
+  mapping.data_ = static_cast<const std::byte *>(data);
+  mapping.size_bytes_ = size_bytes;
+  return mapping;
+}
+
 Result<ReadOnlyMapping> ReadOnlyMapping::map(const FileDescriptor &descriptor, uint64_t minimum_bytes) {
   struct stat file {};
   if (fstat(descriptor.get(), &file) != 0) return Error{std::string("fstat: ") + std::strerror(errno)};
-  const auto size = static_cast<uint64_t>(file.st_size);
-  if (!S_ISREG(file.st_mode)) return Error{"the descriptor is no memory or file"};
-  if (size < minimum_bytes || size > kMaxRegionBytes) {
-    return Error{"it has " + std::to_string(size) + " bytes, at least " + std::to_string(minimum_bytes) +
-                 " are needed"};
+  auto size = static_cast<uint64_t>(file.st_size);
+  std::string has = "it has ";
+  if (is_anonymous(file)) {
+    const auto first_page = map_bytes(descriptor.get(), minimum_bytes);
+    if (!first_page.ok()) return first_page.error();
+    size = reinterpret_cast<const HeaderStart *>(first_page.value().data())->total_size;
+    has = "its header claims ";
+  } else if (!S_ISREG(file.st_mode)) {
+    return Error{"the descriptor is no memory or file"};
   }
-  void *data = mmap(nullptr, size, PROT_READ, MAP_SHARED, descriptor.get(), 0);
-  if (data == MAP_FAILED) return Error{std::string("mmap: ") + std::strerror(errno)};
-  ReadOnlyMapping mapping;
-  mapping.data_ = static_cast<const std::byte *>(data);
-  mapping.size_bytes_ = size;
-  return mapping;
+  if (size < minimum_bytes || size > kMaxRegionBytes) {
+    return Error{has + std::to_string(size) + " bytes, " + std::to_string(minimum_bytes) + " to " +
+                 std::to_string(kMaxRegionBytes) + " can be used"};
+  }
+  return map_bytes(descriptor.get(), size);
 }
 
 Result<CounterView> CounterView::open(const FileDescriptor &descriptor) {
@@ -91,8 +118,7 @@ Result<CounterView> CounterView::open(const FileDescriptor &descriptor) {
     return unusable("counter", std::to_string(header.verdict_count) + " verdicts, this sluiced knows " +
                                    std::to_string(int{kVerdictCount}) + "; use both of one release");
   }
-  const bool fits = header.header_size == kCounterHeaderSize &&
-                    header.total_size <= view.mapping_.size_bytes() && counters_fit(header);
+  const bool fits = header.total_size <= view.mapping_.size_bytes() && counters_fit(header);
   if (!fits)
     return unusable("counter", "its header claims more than its " +
                                    std::to_string(view.mapping_.size_bytes()) + " bytes hold");
@@ -100,7 +126,7 @@ Result<CounterView> CounterView::open(const FileDescriptor &descriptor) {
 }
 
 const std::byte *CounterView::worker_part(uint32_t index) const {
-  return mapping_.data() + kCounterHeaderSize + index * header_.worker_stride;
+  return mapping_.data() + header_.header_size + index * header_.worker_stride;
 }
 
 const WorkerCounters &CounterView::worker(uint32_t index) const {

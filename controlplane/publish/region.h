@@ -1,5 +1,6 @@
-// The dataplane's shared memory, mapped read-only: a peer's descriptor is mapped only after its size
-// was compared with what its header claims.
+// The dataplane's shared memory, mapped read-only: a file (the DPDK engine's) or a BPF map (the XDP
+// engine's). Nothing that a header claims is read before it is known to lie inside: a file's size is asked
+// for, a map's is what the kernel agrees to map.
 #ifndef SLUICE_CONTROLPLANE_PUBLISH_REGION_H
 #define SLUICE_CONTROLPLANE_PUBLISH_REGION_H
 
@@ -23,13 +24,17 @@ class ReadOnlyMapping {
   ReadOnlyMapping &operator=(ReadOnlyMapping &&other) noexcept;
   ~ReadOnlyMapping();
 
-  /// Maps the whole file behind `descriptor`, which must have at least `minimum_bytes`.
+  /// Maps the whole region behind `descriptor`, which must have at least `minimum_bytes` (a page). Nobody can
+  /// ask for the size of a BPF map: so many bytes of one are mapped as the header at its beginning claims
+  /// (total_size), and the kernel refuses to map more than there are.
   static Result<ReadOnlyMapping> map(const FileDescriptor &descriptor, uint64_t minimum_bytes);
 
   const std::byte *data() const { return data_; }
   uint64_t size_bytes() const { return size_bytes_; }
 
  private:
+  static Result<ReadOnlyMapping> map_bytes(int descriptor, uint64_t size_bytes);
+
   const std::byte *data_ = nullptr;
   uint64_t size_bytes_ = 0;
 };
@@ -38,7 +43,7 @@ class ReadOnlyMapping {
 /// itself, sums of several may be some packets apart.
 class CounterView {
  public:
-  /// Checks magic, version, verdict count, and that every worker's part lies inside the file.
+  /// Checks magic, version, verdict count, and that every worker's part lies inside the memory.
   static Result<CounterView> open(const FileDescriptor &descriptor);
 
   const CounterRegionHeader &header() const { return header_; }
@@ -56,7 +61,7 @@ class CounterView {
 /// The connection tables (dataplane/abi/connection.h). Workers write while this is read.
 class ConnectionView {
  public:
-  /// Checks magic, version, and that every table lies inside the file.
+  /// Checks magic, version, and that every table lies inside the memory.
   static Result<ConnectionView> open(const FileDescriptor &descriptor);
 
   const ConnectionRegionHeader &header() const { return header_; }
