@@ -20,14 +20,26 @@
 #define SLUICE_INLINE static inline __attribute__((always_inline))
 #define SLUICE_NOINLINE static __attribute__((noinline, unused))
 // A function that the BPF verifier checks once by itself, not anew at each call. It must be global there,
-// take at most five numbers and pointers to plain memory, and check the pointers.
+// take at most five numbers and pointers to plain memory, and check the pointers. The second is for one that
+// is inlined on hosts.
 #ifdef __bpf__
 #define SLUICE_SUBPROGRAM __attribute__((noinline))
+#define SLUICE_INLINE_SUBPROGRAM SLUICE_SUBPROGRAM
 #else
 #define SLUICE_SUBPROGRAM SLUICE_NOINLINE
+#define SLUICE_INLINE_SUBPROGRAM SLUICE_INLINE
 #endif
 #define SLUICE_LIKELY(x) __builtin_expect(!!(x), 1)
 #define SLUICE_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+// In front of a loop: to be unrolled whole (of at most 8 turns), or not at all.
+#ifdef __clang__
+#define SLUICE_UNROLL _Pragma("clang loop unroll(full)")
+#define SLUICE_NO_UNROLL _Pragma("clang loop unroll(disable)")
+#else
+#define SLUICE_UNROLL _Pragma("GCC unroll 8")
+#define SLUICE_NO_UNROLL _Pragma("GCC unroll 1")
+#endif
 
 // Words of a packet, at any address. clang's BPF target takes an access apart into bytes unless its type says
 // that it is aligned; the CPUs that BPF programs run on here take it whole (the verifier knows).

@@ -28,7 +28,7 @@ SLUICE_INLINE void store_ipv6_address(uint8_t *bytes, const struct Address *addr
 
 // `size` is a constant.
 SLUICE_INLINE void copy_bytes(uint8_t *to, const uint8_t *from, uint32_t size) {
-#pragma GCC unroll 8
+  SLUICE_UNROLL
   for (uint32_t i = 0; i < size / 8; i++) ((UnalignedWord64 *)to)[i] = ((const UnalignedWord64 *)from)[i];
   uint32_t done = size & ~7u;
   if (size & 4) store_be32(to + done, load_be32(from + done));

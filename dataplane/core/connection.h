@@ -22,7 +22,7 @@ enum ConnectionPolicy {
   kEvictableAgeS =
       3,  // an embryonic entry this old goes first: a client's first SYN retransmission is past (RFC 6298)
   // How far room is looked for among entries that can move. At 85% load, buckets of two (IPv6) need it.
-  kMaxDisplacements = 24,     // moves in a row
+  // and kMaxDisplacements (tables.h) moves in a row
   kMaxDisplacementWalks = 8,  // tries, from each of the flow's buckets in turn
   kPatientDisplacements = 3,  // moves before an embryonic entry gives way whatever its age
   kConsistentLooks = 4        // at another worker's entry, which must all see the same
@@ -172,8 +172,10 @@ SLUICE_INLINE void entry_clear(const struct Tables *tables, union ConnectionBuck
 
 // Index of the state word of an entry of the bucket that can be overwritten: an empty one, or one that
 // has expired and is now emptied. -1 if there is none.
-SLUICE_INLINE int bucket_make_room(const struct Tables *tables, union ConnectionBucket *bucket,
-                                   uint32_t width, uint32_t now_s) {
+SLUICE_INLINE_SUBPROGRAM int bucket_make_room(const struct Tables *tables, union ConnectionBucket *bucket,
+                                              uint8_t family, uint32_t now_s) {
+  if (!tables || !bucket) return -1;
+  uint32_t width = width_of(family);
   for (uint32_t state = width - 1; state < kBucketWords; state += width) {
     if (bucket->word[state] == 0) return (int)state;
   }
@@ -188,12 +190,14 @@ SLUICE_INLINE int bucket_make_room(const struct Tables *tables, union Connection
 
 // The other candidate bucket of an entry of `bucket`, which is at `index`. IPv6 entries carry their tag;
 // an IPv4 entry's is computed again from its key.
-SLUICE_INLINE uint32_t entry_other_bucket(const struct Tables *tables, union ConnectionBucket *bucket,
-                                          uint32_t state, uint32_t width, uint32_t index) {
-  uint32_t mask = tables_bucket_mask(tables, width == kIpv4Width ? kFamilyIpv4 : kFamilyIpv6);
+SLUICE_INLINE_SUBPROGRAM uint32_t entry_other_bucket(const struct Tables *tables,
+                                                     union ConnectionBucket *bucket, uint32_t state,
+                                                     uint8_t family, uint32_t index) {
+  if (!tables || !bucket) return index;
+  uint32_t mask = tables_bucket_mask(tables, family);
   uint64_t word = *entry_word(bucket, state, 0);
   uint64_t before = *entry_word(bucket, state, 1);
-  if (width == kIpv6Width) return other_bucket(index, (uint32_t)(before >> 32), mask);
+  if (family != kFamilyIpv4) return other_bucket(index, (uint32_t)(before >> 32), mask);
   struct Address client = address_from_ipv4((be32)before);
   struct Address vip = address_from_ipv4((be32)(before >> 32));
   uint64_t hash = flow_hash(tables_flow_hash_key(tables), &client, &vip, ports_of_word((uint32_t)word),
@@ -212,8 +216,11 @@ SLUICE_INLINE void entry_move(union ConnectionBucket *to, uint32_t to_state, uni
 }
 
 // Empties the oldest embryonic entry of the bucket that is at least `min_age_s` old; -1 if none is.
-SLUICE_INLINE int bucket_evict_embryonic(const struct Tables *tables, union ConnectionBucket *bucket,
-                                         uint32_t width, uint32_t min_age_s, uint32_t now_s) {
+SLUICE_INLINE_SUBPROGRAM int bucket_evict_embryonic(const struct Tables *tables,
+                                                    union ConnectionBucket *bucket, uint8_t family,
+                                                    uint32_t min_age_s, uint32_t now_s) {
+  if (!tables || !bucket) return -1;
+  uint32_t width = width_of(family);
   int oldest = -1;
   uint32_t oldest_age = min_age_s;
   for (uint32_t state = width - 1; state < kBucketWords; state += width) {
@@ -229,34 +236,28 @@ SLUICE_INLINE int bucket_evict_embryonic(const struct Tables *tables, union Conn
   return oldest;
 }
 
-// A chain of entries, each of which is to move to the place of the next; the last place is room.
-struct DisplacementPath {
-  uint32_t bucket[kMaxDisplacements + 1];
-  uint8_t state[kMaxDisplacements + 1];  // index of the state word
-  uint8_t reserved[3];
-  uint32_t random;  // of the step's choice
-};
-
 // Looks for room in the other buckets of the entries of the path's bucket at `depth`. True: the path's
 // place at `depth` + 1 is room for the entry at `depth`. False: it is the bucket to look on from, by way
 // of an entry that path->random picks (and that does not lead back).
 SLUICE_SUBPROGRAM bool displacement_step(const struct Tables *tables, uint8_t family,
                                          struct DisplacementPath *path, uint32_t depth, uint32_t now_s) {
-  if (!path || depth >= kMaxDisplacements) return false;
-  uint32_t width = family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
+  if (!tables || !path || depth >= kMaxDisplacements) return false;
+  uint32_t width = width_of(family);
   union ConnectionBucket *bucket = tables_bucket(tables, family, path->bucket[depth]);
   if (!bucket) return false;
   uint32_t before = depth > 0 ? path->bucket[depth - 1] : path->bucket[0];
-  uint32_t entries = kBucketWords / width;
+  uint32_t entries = family == kFamilyIpv4 ? kIpv4EntriesPerBucket : kIpv6EntriesPerBucket;
   // A flood fills every bucket with young embryonic entries: patience for them ends soon.
   uint32_t min_age_s = depth < kPatientDisplacements ? kEvictableAgeS : 0;
-  for (uint32_t i = 0; i < entries; i++) {
+  SLUICE_NO_UNROLL  // it is long, and the BPF stack short
+      for (uint32_t i = 0; i < kIpv4EntriesPerBucket; i++) {
+    if (i >= entries) break;
     uint32_t state = ((i + (path->random >> 30)) & (entries - 1)) * width + width - 1;
-    uint32_t other = entry_other_bucket(tables, bucket, state, width, path->bucket[depth]);
+    uint32_t other = entry_other_bucket(tables, bucket, state, family, path->bucket[depth]);
     union ConnectionBucket *to = tables_bucket(tables, family, other);
     if (!to) return false;
-    int room = bucket_make_room(tables, to, width, now_s);
-    if (room < 0) room = bucket_evict_embryonic(tables, to, width, min_age_s, now_s);
+    int room = bucket_make_room(tables, to, family, now_s);
+    if (room < 0) room = bucket_evict_embryonic(tables, to, family, min_age_s, now_s);
     if (room < 0 && i > 0 && path->bucket[depth + 1] != before) continue;
     path->state[depth] = (uint8_t)state;
     path->bucket[depth + 1] = other;
@@ -269,14 +270,14 @@ SLUICE_SUBPROGRAM bool displacement_step(const struct Tables *tables, uint8_t fa
 // Moves the entry of the path's place before `to_depth` there. False: it does not fit any more.
 SLUICE_SUBPROGRAM bool displacement_move(const struct Tables *tables, uint8_t family,
                                          const struct DisplacementPath *path, uint32_t to_depth) {
-  if (!path || to_depth < 1 || to_depth > kMaxDisplacements) return false;
-  uint32_t width = family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
+  if (!tables || !path || to_depth < 1 || to_depth > kMaxDisplacements) return false;
+  uint32_t width = width_of(family);
   union ConnectionBucket *from = tables_bucket(tables, family, path->bucket[to_depth - 1]);
   union ConnectionBucket *to = tables_bucket(tables, family, path->bucket[to_depth]);
   if (!from || !to) return false;
   uint32_t state = path->state[to_depth - 1];
   if (*entry_word(to, path->state[to_depth], 0) != 0 || *entry_word(from, state, 0) == 0) return false;
-  if (entry_other_bucket(tables, from, state, width, path->bucket[to_depth - 1]) != path->bucket[to_depth])
+  if (entry_other_bucket(tables, from, state, family, path->bucket[to_depth - 1]) != path->bucket[to_depth])
     return false;
   entry_move(to, path->state[to_depth], from, state, width);
   return true;
@@ -297,13 +298,16 @@ SLUICE_INLINE bool displacement_shift(const struct Tables *tables, uint8_t famil
 // TCS 2007) with a random walk that moves nothing until it has found room. Answers as bucket_make_room.
 SLUICE_SUBPROGRAM int bucket_displace(const struct Tables *tables, uint8_t family, uint32_t index,
                                       uint32_t random, uint32_t now_s) {
-  struct DisplacementPath path = {{index}, {0}, {0}, random};
+  if (!tables) return -1;
+  struct DisplacementPath *path = tables_displacement_path(tables);
+  path->bucket[0] = index;
+  path->random = random;
   for (uint32_t depth = 0; depth < kMaxDisplacements; depth++) {
     if (!tables_take_displacement_step(tables)) return -1;
-    if (displacement_step(tables, family, &path, depth, now_s)) {
-      return displacement_shift(tables, family, &path, depth + 1) ? (int)path.state[0] : -1;
+    if (displacement_step(tables, family, path, depth, now_s)) {
+      return displacement_shift(tables, family, path, depth + 1) ? (int)path->state[0] : -1;
     }
-    path.random = path.random * 0x9e3779b1u + 1;
+    path->random = path->random * 0x9e3779b1u + 1;
   }
   return -1;
 }
@@ -320,8 +324,6 @@ SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables
                                                      const struct ConnectionKey *key, uint32_t now_s) {
   uint32_t index[2] = {key->bucket,
                        other_bucket(key->bucket, key->tag, tables_bucket_mask(tables, key->family))};
-  // Not key->width: of that the BPF verifier knows nothing.
-  uint32_t width = key->family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
   union ConnectionBucket *bucket[2];
   struct EntryPlace place = {0, -1};
   for (int i = 0; i < 2; i++) {
@@ -330,12 +332,12 @@ SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables
   }
   for (int i = 0; i < 2; i++) {
     place.bucket = bucket[i];
-    place.state = bucket_make_room(tables, place.bucket, width, now_s);
+    place.state = bucket_make_room(tables, place.bucket, key->family, now_s);
     if (place.state >= 0) return place;
   }
   for (int i = 0; i < 2; i++) {
     place.bucket = bucket[i];
-    place.state = bucket_evict_embryonic(tables, place.bucket, width, kEvictableAgeS, now_s);
+    place.state = bucket_evict_embryonic(tables, place.bucket, key->family, kEvictableAgeS, now_s);
     if (place.state >= 0) return place;
   }
   for (uint32_t i = 0; i < kMaxDisplacementWalks; i++) {
@@ -345,7 +347,7 @@ SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables
   }
   for (int i = 0; i < 2; i++) {
     place.bucket = bucket[i];
-    place.state = bucket_evict_embryonic(tables, place.bucket, width, 0, now_s);
+    place.state = bucket_evict_embryonic(tables, place.bucket, key->family, 0, now_s);
     if (place.state >= 0) return place;
   }
   return place;
@@ -354,7 +356,7 @@ SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables
 // Enters the flow with a state word. False: its buckets are full of established connections.
 SLUICE_SUBPROGRAM bool connection_insert(const struct Tables *tables, const struct ConnectionKey *key,
                                          uint64_t state, uint32_t now_s) {
-  if (!key) return false;
+  if (!tables || !key) return false;
   struct EntryPlace place = connection_make_room(tables, key, now_s);
   if (place.state < 0 || !place.bucket) return false;
   uint32_t at = (uint32_t)place.state;
@@ -378,8 +380,9 @@ SLUICE_INLINE void connection_replace(const struct Tables *tables, uint64_t *ent
 }
 
 // The flow's state word in another worker's table, or 0.
-SLUICE_INLINE uint64_t peer_bucket_read(const union ConnectionBucket *bucket,
-                                        const struct ConnectionKey *key) {
+SLUICE_INLINE_SUBPROGRAM uint64_t peer_bucket_read(const union ConnectionBucket *bucket,
+                                                   const struct ConnectionKey *key) {
+  if (!bucket || !key) return 0;
   int found = bucket_find(bucket, key);
   if (found < 0) return 0;
   const uint64_t *entry = &bucket->word[found & (kBucketWords - 1)];
@@ -394,16 +397,16 @@ SLUICE_INLINE uint64_t peer_bucket_read(const union ConnectionBucket *bucket,
 
 SLUICE_SUBPROGRAM uint64_t connection_find_in_peers(const struct Tables *tables,
                                                     const struct ConnectionKey *key) {
-  if (!key) return 0;
+  if (!tables || !key) return 0;
   uint32_t other = other_bucket(key->bucket, key->tag, tables_bucket_mask(tables, key->family));
   uint32_t peers = tables_peer_count(tables);
   for (uint32_t peer = 0; peer < kMaxConnectionTables; peer++) {
     if (peer >= peers) break;
     const union ConnectionBucket *bucket = tables_peer_bucket(tables, peer, key->family, key->bucket);
-    uint64_t state = bucket ? peer_bucket_read(bucket, key) : 0;
+    uint64_t state = peer_bucket_read(bucket, key);
     if (state != 0) return state;
     bucket = tables_peer_bucket(tables, peer, key->family, other);
-    state = bucket ? peer_bucket_read(bucket, key) : 0;
+    state = peer_bucket_read(bucket, key);
     if (state != 0) return state;
   }
   return 0;
@@ -412,7 +415,7 @@ SLUICE_SUBPROGRAM uint64_t connection_find_in_peers(const struct Tables *tables,
 // Empties what has expired in one bucket of this worker's table. A worker calls it for a few buckets a
 // millisecond, so that each is seen well within the stamp's 8,192 seconds.
 SLUICE_INLINE void sweep_bucket(const struct Tables *tables, uint8_t family, uint32_t index, uint32_t now_s) {
-  uint32_t width = family == kFamilyIpv4 ? kIpv4Width : kIpv6Width;
+  uint32_t width = width_of(family);
   union ConnectionBucket *bucket = tables_bucket(tables, family, index);
   if (!bucket) return;
   for (uint32_t state = width - 1; state < kBucketWords; state += width) {

@@ -19,6 +19,9 @@ enum EntryLayout {
   kClockSkewS = 60  // how far a stamp may lie ahead
 };
 
+// Words per entry.
+SLUICE_INLINE uint32_t width_of(uint8_t family) { return family == kFamilyIpv4 ? kIpv4Width : kIpv6Width; }
+
 SLUICE_INLINE uint32_t state_of(uint64_t word) { return (uint32_t)(word >> SLUICE_STATE_STATE_SHIFT) & 3; }
 SLUICE_INLINE uint16_t backend_of(uint64_t word) { return (uint16_t)(word >> SLUICE_STATE_BACKEND_SHIFT); }
 SLUICE_INLINE bool is_udp(uint64_t word) { return (word >> 32) & 1; }

@@ -67,19 +67,30 @@ SLUICE_INLINE void write_outer_ipv6(uint8_t *l3, const struct Packet *packet) {
   l3[6] = packet->family == kFamilyIpv4 ? kProtocolIpv4 : kProtocolIpv6;
 }
 
-// Writes Ethernet and outer header at `start`; the inner packet lies right behind them, at
-// start + kEthernetHeaderSize + egress->outer_size. The caller has made and checked that room,
-// and the inner header's. check_egress() has said yes.
-SLUICE_INLINE void encapsulate(uint8_t *start, const struct Egress *egress, const struct Packet *packet) {
+// Each writes Ethernet and outer header at `start`; the inner packet lies right behind them, at
+// start + kEthernetHeaderSize + egress->outer_size. The caller has made and checked that room, and the inner
+// header's. check_egress() has said yes.
+SLUICE_INLINE void encapsulate_in_ipv4(uint8_t *start, const struct Egress *egress,
+                                       const struct Packet *packet) {
   uint8_t *outer = start + kEthernetHeaderSize;
+  decrement_hop_limit(outer + kIpv4HeaderSize, packet->family);
+  copy_bytes(start, egress->headers, kEthernetHeaderSize + kIpv4HeaderSize);
+  write_outer_ipv4(outer, egress, packet);
+}
+
+SLUICE_INLINE void encapsulate_in_ipv6(uint8_t *start, const struct Egress *egress,
+                                       const struct Packet *packet) {
+  uint8_t *outer = start + kEthernetHeaderSize;
+  decrement_hop_limit(outer + kIpv6HeaderSize, packet->family);
+  copy_bytes(start, egress->headers, kEthernetHeaderSize + kIpv6HeaderSize);
+  write_outer_ipv6(outer, packet);
+}
+
+SLUICE_INLINE void encapsulate(uint8_t *start, const struct Egress *egress, const struct Packet *packet) {
   if (egress->flags & kEgressOuterIpv6) {
-    decrement_hop_limit(outer + kIpv6HeaderSize, packet->family);
-    copy_bytes(start, egress->headers, kEthernetHeaderSize + kIpv6HeaderSize);
-    write_outer_ipv6(outer, packet);
+    encapsulate_in_ipv6(start, egress, packet);
   } else {
-    decrement_hop_limit(outer + kIpv4HeaderSize, packet->family);
-    copy_bytes(start, egress->headers, kEthernetHeaderSize + kIpv4HeaderSize);
-    write_outer_ipv4(outer, egress, packet);
+    encapsulate_in_ipv4(start, egress, packet);
   }
 }
 

@@ -57,7 +57,7 @@ SLUICE_SUBPROGRAM enum Verdict choose_backend_of_quoted(const struct Tables *tab
                                                         const struct ConnectionKey *key,
                                                         const struct Service *service, uint64_t hash,
                                                         uint16_t *backend) {
-  if (!key || !service || !backend) return kVerdictDropInternal;
+  if (!tables || !key || !service || !backend) return kVerdictDropInternal;
   uint64_t *entry = connection_find(tables, key);
   uint64_t state = entry ? *entry : 0;
   bool asked = false;
@@ -142,19 +142,17 @@ SLUICE_NOINLINE enum Verdict choose_backend_anew(const struct Tables *tables, co
   return kVerdictForwardAdopted;
 }
 
-// Stage 3: the backend of an established connection. Answers kVerdictForwardEstablished with
-// decision->backend and decision->egress filled; or kVerdictUndecided, and `entry` is the flow's entry, which
-// does not hold, or null. Not for ICMP errors.
-SLUICE_INLINE enum Verdict choose_established(const struct Tables *tables, const struct Packet *packet,
-                                              const struct ConnectionKey *key, const struct Service *service,
-                                              uint32_t now_s, struct Decision *decision, uint64_t **entry) {
-  *entry = connection_find(tables, key);
-  if (SLUICE_UNLIKELY(*entry == 0)) return kVerdictUndecided;
-  const struct Egress *egress = tables_egress(tables, backend_of(**entry));
-  if (SLUICE_UNLIKELY(!connection_holds(egress, **entry, packet, service, now_s))) return kVerdictUndecided;
+// Stage 3: the backend that the flow's entry names; `entry` may be null. Answers kVerdictForwardEstablished
+// with decision->backend and decision->egress filled, or kVerdictUndecided if the entry does not hold.
+SLUICE_INLINE enum Verdict choose_established(const struct Tables *tables, uint64_t *entry,
+                                              const struct Packet *packet, const struct Service *service,
+                                              uint32_t now_s, struct Decision *decision) {
+  if (SLUICE_UNLIKELY(entry == 0)) return kVerdictUndecided;
+  const struct Egress *egress = tables_egress(tables, backend_of(*entry));
+  if (SLUICE_UNLIKELY(!connection_holds(egress, *entry, packet, service, now_s))) return kVerdictUndecided;
   decision->egress = egress;
-  decision->backend = backend_of(**entry);
-  connection_touch(tables, *entry, packet, now_s);
+  decision->backend = backend_of(*entry);
+  connection_touch(tables, entry, packet, now_s);
   return kVerdictForwardEstablished;
 }
 
@@ -186,7 +184,8 @@ SLUICE_INLINE enum Verdict choose_backend(const struct Tables *tables, const str
   if (!service) return kVerdictDropInternal;
   uint64_t *entry = 0;
   if (SLUICE_LIKELY((packet->flags & kPacketIcmpError) == 0)) {
-    enum Verdict verdict = choose_established(tables, packet, key, service, now_s, decision, &entry);
+    entry = connection_find(tables, key);
+    enum Verdict verdict = choose_established(tables, entry, packet, service, now_s, decision);
     if (SLUICE_LIKELY(verdict != kVerdictUndecided)) return verdict;
   }
   return choose_otherwise(tables, packet, key, service, now_s, entry, decision);

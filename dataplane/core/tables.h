@@ -21,6 +21,16 @@ enum TableEvent {
 // Two limits, so that datagrams, each of whose new flows looks, cannot use up what TCP needs.
 enum AdoptionLimit { kAdoptionOfTcp, kAdoptionOfOthers, kAdoptionLimitCount };
 
+enum { kMaxDisplacements = 24 };  // entries that a walk for room moves at most
+
+// A chain of entries, each of which is to move to the place of the next; the last place is room.
+struct DisplacementPath {
+  uint32_t bucket[kMaxDisplacements + 1];
+  uint8_t state[kMaxDisplacements + 1];  // index of the state word
+  uint8_t reserved[3];
+  uint32_t random;  // of the step's choice
+};
+
 // The snapshot.
 SLUICE_INLINE const struct FlowHashKey *tables_flow_hash_key(const struct Tables *tables);
 SLUICE_INLINE uint32_t tables_vip_mask(const struct Tables *tables);
@@ -46,6 +56,8 @@ SLUICE_INLINE void tables_return_adoption_lookup(const struct Tables *tables, en
 // The same for one more step of a walk for room in this worker's table, which reads up to five cache lines:
 // a full table must not cost each new flow hundreds of them.
 SLUICE_INLINE bool tables_take_displacement_step(const struct Tables *tables);
+// This worker's memory for one walk at a time: more than there is on a BPF program's stack.
+SLUICE_INLINE struct DisplacementPath *tables_displacement_path(const struct Tables *tables);
 
 // Whether an ICMP answer is within the worker's rate limit now; takes one if so (RFC 4443 section 2.4 f).
 SLUICE_INLINE bool tables_take_icmp_reply(const struct Tables *tables);

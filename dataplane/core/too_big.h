@@ -70,7 +70,7 @@ SLUICE_INLINE void write_link_header_back(uint8_t *start, const uint8_t *from, u
   }
 }
 
-SLUICE_INLINE void write_too_big_ipv4(uint8_t *l3, const struct Packet *packet, uint16_t mtu) {
+SLUICE_INLINE void write_too_big_headers_ipv4(uint8_t *l3, const struct Packet *packet, uint16_t mtu) {
   const uint16_t length = host_to_be16((uint16_t)kIpv4HeaderSize + (uint16_t)kTooBigIcmpSize);
   const uint8_t header[kIpv4HeaderSize] = {0x45, 0xc0, 0, 0,  0,
                                            0,    0x40, 0, 64, kProtocolIcmp};  // DF, CS6 as routers do
@@ -88,7 +88,7 @@ SLUICE_INLINE void write_too_big_ipv4(uint8_t *l3, const struct Packet *packet, 
 }
 
 // The ICMPv6 checksum covers the addresses, the length and the protocol too (RFC 8200 section 8.1).
-SLUICE_INLINE void write_too_big_ipv6(uint8_t *l3, const struct Packet *packet, uint16_t mtu) {
+SLUICE_INLINE void write_too_big_headers_ipv6(uint8_t *l3, const struct Packet *packet, uint16_t mtu) {
   const uint16_t length = host_to_be16(kTooBigIcmpSize);
   const uint8_t header[8] = {0x6c, 0, 0, 0, 0, 0, kProtocolIcmpv6, 64};  // CS6
   copy_bytes(l3, header, sizeof(header));
@@ -104,17 +104,32 @@ SLUICE_INLINE void write_too_big_ipv6(uint8_t *l3, const struct Packet *packet, 
   store_be16(icmp + 2, fold_checksum(sum_words(l3 + 8, 32 + kTooBigIcmpSize) + pseudo));
 }
 
-// Writes the answer's headers in front of the packet. `start` is the answer's first byte; the packet's
-// frame begins too_big_growth() bytes behind it and is still whole. The caller has made and checked the
-// room, has too_big_frame_size() bytes readable, and then cuts the frame to that size.
+// The next hop's MTU, less what encapsulation adds: what the client's packets may have.
+SLUICE_INLINE uint16_t inner_mtu(const struct Egress *egress) {
+  return (uint16_t)(egress->outer_mtu - egress->outer_size);
+}
+
+// Each writes the answer's headers in front of the packet. `start` is the answer's first byte; the packet's
+// frame begins too_big_growth() bytes behind it and is still whole. `l3` is start + packet->l3_offset, where
+// the answer's IP header goes (a pointer, since a verifier knows pointers one by one). The caller has made
+// and checked the room, has too_big_frame_size() bytes readable, and then cuts the frame to that size.
+SLUICE_INLINE void write_too_big_ipv4(uint8_t *start, uint8_t *l3, const struct Egress *egress,
+                                      const struct Packet *packet) {
+  write_link_header_back(start, start + kTooBigIpv4Growth, packet->l3_offset);
+  write_too_big_headers_ipv4(l3, packet, inner_mtu(egress));
+}
+
+SLUICE_INLINE void write_too_big_ipv6(uint8_t *start, uint8_t *l3, const struct Egress *egress,
+                                      const struct Packet *packet) {
+  write_link_header_back(start, start + kTooBigIpv6Growth, packet->l3_offset);
+  write_too_big_headers_ipv6(l3, packet, inner_mtu(egress));
+}
+
 SLUICE_INLINE void write_too_big(uint8_t *start, const struct Egress *egress, const struct Packet *packet) {
-  uint16_t mtu = (uint16_t)(egress->outer_mtu - egress->outer_size);
-  uint32_t l3_offset = packet->l3_offset;
-  write_link_header_back(start, start + too_big_growth(packet), l3_offset);
   if (packet->family == kFamilyIpv4) {
-    write_too_big_ipv4(start + l3_offset, packet, mtu);
+    write_too_big_ipv4(start, start + packet->l3_offset, egress, packet);
   } else {
-    write_too_big_ipv6(start + l3_offset, packet, mtu);
+    write_too_big_ipv6(start, start + packet->l3_offset, egress, packet);
   }
 }
 

@@ -50,6 +50,8 @@ struct Tables {
   uint32_t *adoption_budgets = nullptr;  // looks into peers' tables left in this interval, by AdoptionLimit
   uint32_t *displacement_budget = nullptr;  // steps of walks for room left in this interval; null: no limit
 
+  mutable DisplacementPath displacement_path = {};
+
   uint32_t *icmp_reply_budget = nullptr;  // ICMP answers left in this interval
 
   // Counters: this worker's part of the shared region.
@@ -107,6 +109,10 @@ SLUICE_INLINE bool tables_take_displacement_step(const Tables *tables) {
   if (*tables->displacement_budget == 0) return false;
   --*tables->displacement_budget;
   return true;
+}
+
+SLUICE_INLINE DisplacementPath *tables_displacement_path(const Tables *tables) {
+  return &tables->displacement_path;
 }
 
 SLUICE_INLINE bool tables_take_icmp_reply(const Tables *tables) {

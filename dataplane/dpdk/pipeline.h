@@ -115,9 +115,10 @@ SLUICE_INLINE Verdict encapsulate_in_mbuf(rte_mbuf *mbuf, const Egress &egress, 
 /// Makes the frame an answer to itself, to go back by the port that it came from.
 inline Verdict reply_too_big(rte_mbuf *mbuf, const Egress &egress, const Packet &packet) {
   if (mbuf->data_len < packet.l3_offset + kQuotedSize) return kVerdictDropTooBig;
-  char *start = rte_pktmbuf_prepend(mbuf, static_cast<uint16_t>(too_big_growth(&packet)));
+  auto *start =
+      reinterpret_cast<uint8_t *>(rte_pktmbuf_prepend(mbuf, static_cast<uint16_t>(too_big_growth(&packet))));
   if (unlikely(!start)) return kVerdictDropNoHeadroom;
-  write_too_big(reinterpret_cast<uint8_t *>(start), &egress, &packet);
+  write_too_big(start, &egress, &packet);
   rte_pktmbuf_free(mbuf->next);  // further segments, if any
   mbuf->next = nullptr;
   mbuf->nb_segs = 1;
