@@ -6,9 +6,8 @@
 #include "dataplane/abi/connection.h"
 #include "dataplane/abi/counters.h"
 #include "dataplane/abi/snapshot.h"
-#include "dataplane/core/connection.h"
+#include "dataplane/core/connection_entry.h"
 #include "dataplane/core/packet.h"
-#include "dataplane/core/service.h"
 
 SLUICE_NAMESPACE_BEGIN
 
@@ -30,8 +29,9 @@ enum XdpCapacities {
 SLUICE_STATIC_ASSERT((int)kXdpConnectionHeader *(int)sizeof(union ConnectionBucket) == kConnectionHeaderSize,
                      "the header fills whole buckets");
 
-// One worker's element of the map `counters`: dataplane/abi/counters.h, with all capacities.
-struct XdpCounters {
+// One worker's element of the map `counters`: dataplane/abi/counters.h, with all capacities. Its size is the
+// region's worker_stride.
+struct __attribute__((aligned(4096))) XdpCounters {
   struct WorkerCounters worker;
   struct BackendCounters backends[kMaxBackends];
   struct TrafficCounters services[kMaxServices];

@@ -22,19 +22,10 @@ enum ConnectionPolicy {
   kEvictableAgeS =
       3,  // an embryonic entry this old goes first: a client's first SYN retransmission is past (RFC 6298)
   // How far room is looked for among entries that can move. At 85% load, buckets of two (IPv6) need it.
-  // and kMaxDisplacements (tables.h) moves in a row
+  // and kMaxDisplacements (connection_entry.h) moves in a row
   kMaxDisplacementWalks = 8,  // tries, from each of the flow's buckets in turn
   kPatientDisplacements = 3,  // moves before an embryonic entry gives way whatever its age
   kConsistentLooks = 4        // at another worker's entry, which must all see the same
-};
-
-// A flow as its entry would hold it, and where that entry can be.
-struct ConnectionKey {
-  uint64_t word[4];  // the entry, twice if it has two words; its last word has no state yet
-  uint32_t bucket;   // first candidate
-  uint32_t tag;      // other candidate: bucket ^ (tag & mask); odd, so that it is another one
-  uint32_t width;    // words per entry
-  uint8_t family;    // enum AddressFamily
 };
 
 SLUICE_INLINE uint32_t tag_of_hash(uint64_t hash) { return (uint32_t)(hash >> 32) | 1; }

@@ -39,6 +39,25 @@ SLUICE_INLINE uint64_t make_state(uint64_t key, uint32_t state, uint32_t now_s, 
          ((uint64_t)backend << SLUICE_STATE_BACKEND_SHIFT);
 }
 
+// A flow as its entry would hold it, and where that entry can be.
+struct ConnectionKey {
+  uint64_t word[4];  // the entry, twice if it has two words; its last word has no state yet
+  uint32_t bucket;   // first candidate
+  uint32_t tag;      // other candidate: bucket ^ (tag & mask); odd, so that it is another one
+  uint32_t width;    // words per entry
+  uint8_t family;    // enum AddressFamily
+};
+
+enum { kMaxDisplacements = 24 };  // entries that a walk for room moves at most
+
+// A chain of entries, each of which is to move to the place of the next; the last place is room.
+struct DisplacementPath {
+  uint32_t bucket[kMaxDisplacements + 1];
+  uint8_t state[kMaxDisplacements + 1];  // index of the state word
+  uint8_t reserved[3];
+  uint32_t random;  // of the step's choice
+};
+
 SLUICE_NAMESPACE_END
 
 #endif

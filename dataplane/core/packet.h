@@ -60,6 +60,12 @@ struct Packet {
 
 SLUICE_STATIC_ASSERT(sizeof(struct Packet) == 64, "one cache line per packet of a burst");
 
+// What find_service finds (service.h).
+struct ServiceMatch {
+  uint32_t vip_number;
+  uint32_t service;  // identifier
+};
+
 SLUICE_NAMESPACE_END
 
 #endif

@@ -8,12 +8,6 @@
 
 SLUICE_NAMESPACE_BEGIN
 
-// What the stage finds.
-struct ServiceMatch {
-  uint32_t vip_number;
-  uint32_t service;  // identifier
-};
-
 // Where the lookup of this VIP starts: an index of the VIP table, to prefetch and to find_service by.
 SLUICE_INLINE uint32_t vip_index(const struct Tables *tables, const struct Address *address) {
   return vip_hash(tables_flow_hash_key(tables), address) & tables_vip_mask(tables);

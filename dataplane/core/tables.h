@@ -4,9 +4,9 @@
 #ifndef SLUICE_CORE_TABLES_H
 #define SLUICE_CORE_TABLES_H
 
-#include "dataplane/abi/connection.h"
 #include "dataplane/abi/egress.h"
 #include "dataplane/abi/snapshot.h"
+#include "dataplane/core/connection_entry.h"
 
 SLUICE_NAMESPACE_BEGIN
 
@@ -20,16 +20,6 @@ enum TableEvent {
 
 // Two limits, so that datagrams, each of whose new flows looks, cannot use up what TCP needs.
 enum AdoptionLimit { kAdoptionOfTcp, kAdoptionOfOthers, kAdoptionLimitCount };
-
-enum { kMaxDisplacements = 24 };  // entries that a walk for room moves at most
-
-// A chain of entries, each of which is to move to the place of the next; the last place is room.
-struct DisplacementPath {
-  uint32_t bucket[kMaxDisplacements + 1];
-  uint8_t state[kMaxDisplacements + 1];  // index of the state word
-  uint8_t reserved[3];
-  uint32_t random;  // of the step's choice
-};
 
 // The snapshot.
 SLUICE_INLINE const struct FlowHashKey *tables_flow_hash_key(const struct Tables *tables);
