@@ -107,8 +107,23 @@ Result<ConnectionRegionHeader> peek_header(int fd, uint64_t file_size) {
   return *reinterpret_cast<const ConnectionRegionHeader *>(mapping.value().data());
 }
 
-const ConnectionRegionHeader &header_of(std::span<const std::byte> memory) {
-  return *reinterpret_cast<const ConnectionRegionHeader *>(memory.data());
+/// A copy of the header that `memory` begins with, zero when it is too short to have one.
+ConnectionRegionHeader header_in(std::span<const std::byte> memory) {
+  ConnectionRegionHeader header = {};
+  if (memory.size() >= kConnectionHeaderSize) std::memcpy(&header, memory.data(), sizeof(header));
+  return header;
+}
+
+/// Why a region of `size` bytes under `there` is not, as it is, what `wanted` asks for; empty when it is.
+std::string misfit(const ConnectionRegionHeader &there, uint64_t size,
+                   const ConnectionRegionOptions &wanted) {
+  if (std::string reason = reason_to_doubt(there, size); !reason.empty()) return reason;
+  if (std::string reason = other_tables(there, fresh_header(wanted)); !reason.empty()) return reason;
+  // A table that gets a worker has to lose first what is out of date in it, which only take_over does.
+  if (there.live_tables != wanted.worker_count)
+    return fmt::format("it serves {} workers, {} are wanted", there.live_tables, wanted.worker_count);
+  if (there.table_count < there.live_tables) return fmt::format("its table_count is {}", there.table_count);
+  return "";
 }
 
 }  // namespace
@@ -168,13 +183,14 @@ Result<ConnectionRegion> ConnectionRegion::open(const ConnectionRegionOptions &o
   header.live_tables = old.value().live_tables;
   header.boot_id = now.boot_id;
   header.alive_boottime_s = old.value().alive_boottime_s;
-  std::memcpy(mapping.value().data(), &header, sizeof(header));
   ConnectionRegion region({std::move(mapping).value(), std::move(reader).value(), options.path.string()},
-                          std::move(file).value());
+                          std::move(file).value(), header);
+  region.write_header();
   if (reason.empty()) region.take_over(old.value(), options.worker_count, now);
   // Only now: if this is killed while it takes over, the next one must do it again, and whole.
-  region.mutable_header().live_tables = options.worker_count;
-  region.mutable_header().alive_boottime_s = now.boottime_s;
+  region.header_.live_tables = options.worker_count;
+  region.header_.alive_boottime_s = now.boottime_s;
+  region.write_header();
   region.opened_as_ = reason.empty() ? fmt::format("kept {} tables for {} workers", old.value().table_count,
                                                    options.worker_count)
                                      : fmt::format("started afresh: {}", reason);
@@ -184,9 +200,10 @@ Result<ConnectionRegion> ConnectionRegion::open(const ConnectionRegionOptions &o
 }
 
 Result<ConnectionRegion> ConnectionRegion::over(SharedMemory memory, const ConnectionRegionOptions &wanted) {
-  const std::string misfit = connection_region_misfit({memory.mapping.data(), memory.mapping.size()}, wanted);
-  if (!misfit.empty()) return Error{fmt::format("{}: {}", memory.name, misfit)};
-  ConnectionRegion region(std::move(memory), UniqueFd());
+  const ConnectionRegionHeader header = header_in({memory.mapping.data(), memory.mapping.size()});
+  const std::string reason = misfit(header, memory.mapping.size(), wanted);
+  if (!reason.empty()) return Error{fmt::format("{}: {}", memory.name, reason)};
+  ConnectionRegion region(std::move(memory), UniqueFd(), header);
   region.key_state_ = KeyState::kInUse;
   region.opened_as_ = fmt::format("kept {} tables in use by {} workers", region.header().table_count,
                                   region.header().live_tables);
@@ -198,7 +215,7 @@ Result<ConnectionRegion> ConnectionRegion::copied_into(SharedMemory memory) cons
     return Error{fmt::format("{}: the connection tables need {} bytes, it has {}", memory.name,
                              bytes().size(), memory.mapping.size())};
   std::memcpy(memory.mapping.data(), bytes().data(), bytes().size());
-  ConnectionRegion copy(std::move(memory), UniqueFd());
+  ConnectionRegion copy(std::move(memory), UniqueFd(), header_);
   copy.opened_as_ = opened_as_;
   return copy;
 }
@@ -207,6 +224,14 @@ Status ConnectionRegion::discard_file() {
   if (!file_.valid()) return Error{fmt::format("{}: it is no file", memory_.name)};
   if (::unlink(memory_.name.c_str()) == 0 || errno == ENOENT) return Done{};
   return Error{fmt::format("{}: cannot remove: {}", memory_.name, errno_text())};
+}
+
+void ConnectionRegion::write_header() const {
+  std::byte *const to = memory_.mapping.data();
+  constexpr size_t kMagicSize = sizeof(header_.magic);
+  std::memcpy(to + kMagicSize, reinterpret_cast<const std::byte *>(&header_) + kMagicSize,
+              sizeof(header_) - kMagicSize);
+  __atomic_store_n(&reinterpret_cast<ConnectionRegionHeader *>(to)->magic, header_.magic, __ATOMIC_RELEASE);
 }
 
 std::byte *ConnectionRegion::table(uint32_t index) const {
@@ -250,7 +275,8 @@ void ConnectionRegion::take_over(const ConnectionRegionHeader &old, uint32_t liv
 
 ConnectionRegion::Entries ConnectionRegion::set_flow_hash_key(const FlowHashKey &key) {
   const uint64_t now = fingerprint(key);
-  const uint64_t before = std::exchange(mutable_header().flow_hash_key_fingerprint, now);
+  const uint64_t before = std::exchange(header_.flow_hash_key_fingerprint, now);
+  write_header();
   const KeyState state = std::exchange(key_state_, KeyState::kInUse);
   if (before == now || before == 0) return Entries::kKept;
   if (state == KeyState::kFromHeader) {
@@ -267,10 +293,10 @@ ConnectionRegion::Entries ConnectionRegion::set_flow_hash_key(const FlowHashKey 
 }
 
 void ConnectionRegion::heartbeat(const BootClock &now) {
-  ConnectionRegionHeader &header = mutable_header();
-  const uint64_t alive_before_s = std::exchange(header.alive_boottime_s, now.boottime_s);
+  const uint64_t alive_before_s = std::exchange(header_.alive_boottime_s, now.boottime_s);
+  write_header();
   const uint64_t gap_s = now.boottime_s - alive_before_s;
-  if (header.table_count == header.live_tables) return;
+  if (header_.table_count == header_.live_tables) return;
   sweep_idle_tables(alive_before_s, gap_s, std::min<uint64_t>(kSweepParts, 1 + gap_s / kSweepPartS));
 }
 
@@ -287,26 +313,16 @@ void ConnectionRegion::sweep_idle_tables(uint64_t alive_s, uint64_t gap_s, uint6
 
 std::string connection_region_misfit(std::span<const std::byte> memory,
                                      const ConnectionRegionOptions &wanted) {
-  if (memory.size() < kConnectionHeaderSize) return "it holds no connection tables";
-  const ConnectionRegionHeader &there = header_of(memory);
-  if (std::string reason = reason_to_doubt(there, memory.size()); !reason.empty()) return reason;
-  if (std::string reason = other_tables(there, fresh_header(wanted)); !reason.empty()) return reason;
-  // A table that gets a worker has to lose first what is out of date in it, which only take_over does.
-  if (there.live_tables != wanted.worker_count)
-    return fmt::format("it serves {} workers, {} are wanted", there.live_tables, wanted.worker_count);
-  if (there.table_count < there.live_tables) return fmt::format("its table_count is {}", there.table_count);
-  return "";
+  return misfit(header_in(memory), memory.size(), wanted);
 }
 
 Status save_connections(const std::filesystem::path &path, std::span<const std::byte> bytes,
                         const BootClock &now) {
-  const std::string doubt = bytes.size() < kConnectionHeaderSize
-                                ? "it holds no connection tables"
-                                : reason_to_doubt(header_of(bytes), bytes.size());
+  ConnectionRegionHeader header = header_in(bytes);
+  const std::string doubt = reason_to_doubt(header, bytes.size());
   if (!doubt.empty())
     return Error{fmt::format("{}: the connections that were to be saved there cannot be used: {}",
                              path.string(), doubt)};
-  ConnectionRegionHeader header = header_of(bytes);
   Result<UniqueFd> file = open_connection_file(path);
   if (!file.ok()) return file.error();
   if (::ftruncate(file.value().get(), 0) != 0)
@@ -316,18 +332,15 @@ Status save_connections(const std::filesystem::path &path, std::span<const std::
   Result<Mapping> mapping = map_shared(file.value().get(), header.total_size, path.string());
   if (!mapping.ok()) return mapping.error();
 
-  const uint64_t alive_s = std::exchange(header.alive_boottime_s, now.boottime_s);
-  header.boot_id = now.boot_id;
-  header.magic = 0;  // until all the rest is there
-  std::byte *const to = mapping.value().data();
-  std::memcpy(to, &header, sizeof(header));
-  std::memcpy(to + kConnectionHeaderSize, bytes.data() + kConnectionHeaderSize,
+  std::memcpy(mapping.value().data() + kConnectionHeaderSize, bytes.data() + kConnectionHeaderSize,
               header.total_size - kConnectionHeaderSize);
-  ConnectionRegion region({std::move(mapping).value(), UniqueFd(), path.string()}, std::move(file).value());
+  const uint64_t alive_s = std::exchange(header.alive_boottime_s, now.boottime_s);
+  ConnectionRegion region({std::move(mapping).value(), UniqueFd(), path.string()}, std::move(file).value(),
+                          header);
   // Workers kept the stamps in their own tables true, also when no dataplane ran that said so; in the others
   // only the dataplane does.
   region.sweep_idle_tables(alive_s, now.boottime_s - std::min(alive_s, now.boottime_s), kSweepParts);
-  __atomic_store_n(&region.mutable_header().magic, SLUICE_CONNECTION_MAGIC, __ATOMIC_RELEASE);
+  region.write_header();  // until here the file holds no tables
   spdlog::info("connection tables saved to {} ({} MiB)", path.string(), header.total_size / kMebibyte);
   return Done{};
 }

@@ -76,9 +76,7 @@ class ConnectionRegion {
   /// cannot be removed.
   [[nodiscard]] Status discard_file();
 
-  const ConnectionRegionHeader &header() const {
-    return *reinterpret_cast<const ConnectionRegionHeader *>(memory_.mapping.data());
-  }
+  const ConnectionRegionHeader &header() const { return header_; }
   /// The whole region, header().total_size bytes.
   std::span<const std::byte> bytes() const { return {memory_.mapping.data(), header().total_size}; }
   /// `index` < header().table_count, in both.
@@ -98,7 +96,7 @@ class ConnectionRegion {
   /// entries of tables without a worker that are older than any timeout, a part of the tables at a time.
   void heartbeat(const BootClock &now);
 
-  /// A descriptor for reading, for a client.
+  /// A descriptor for a client, which can map a file's region for reading only (SharedMemory).
   [[nodiscard]] Result<UniqueFd> read_only_descriptor() const { return duplicate_reader(memory_); }
 
  private:
@@ -109,11 +107,11 @@ class ConnectionRegion {
   /// or workers place by it already.
   enum class KeyState { kFromHeader, kInUse };
 
-  ConnectionRegion(SharedMemory memory, UniqueFd file) : memory_(std::move(memory)), file_(std::move(file)) {}
+  ConnectionRegion(SharedMemory memory, UniqueFd file, const ConnectionRegionHeader &header)
+      : memory_(std::move(memory)), file_(std::move(file)), header_(header) {}
 
-  ConnectionRegionHeader &mutable_header() const {
-    return *reinterpret_cast<ConnectionRegionHeader *>(memory_.mapping.data());
-  }
+  /// Puts header_ into the memory; whether it is a region (the magic number) is said last.
+  void write_header() const;
   std::byte *table(uint32_t index) const;
   BucketArray ipv4_array(uint32_t index) const;
   BucketArray ipv6_array(uint32_t index) const;
@@ -123,7 +121,8 @@ class ConnectionRegion {
   void sweep_idle_tables(uint64_t alive_s, uint64_t gap_s, uint64_t parts);
 
   SharedMemory memory_;
-  UniqueFd file_;  // what is locked; none when the memory is somebody else's
+  UniqueFd file_;                  // what is locked; none when the memory is somebody else's
+  ConnectionRegionHeader header_;  // a copy: what was checked is what is used; only this object changes it
   std::string opened_as_;
   KeyState key_state_ = KeyState::kFromHeader;
   uint32_t next_part_ = 0;  // of the tables without a worker, to be swept

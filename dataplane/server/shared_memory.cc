@@ -131,13 +131,14 @@ Result<CounterRegion> CounterRegion::over(SharedMemory memory, const CounterRegi
                              wanted.worker_count, wanted.total_size, memory.mapping.size())};
   if (contents == CounterContents::kNew) {
     std::memcpy(memory.mapping.data(), &wanted, sizeof(wanted));
-    return CounterRegion(std::move(memory));
+    return CounterRegion(std::move(memory), wanted);
   }
-  const std::string other =
-      difference(*reinterpret_cast<const CounterRegionHeader *>(memory.mapping.data()), wanted);
+  CounterRegionHeader there;
+  std::memcpy(&there, memory.mapping.data(), sizeof(there));
+  const std::string other = difference(there, wanted);
   if (!other.empty())
     return Error{fmt::format("{}: its counters are of another layout: {}", memory.name, other)};
-  return CounterRegion(std::move(memory));
+  return CounterRegion(std::move(memory), there);
 }
 
 std::byte *CounterRegion::part(uint32_t worker) const {

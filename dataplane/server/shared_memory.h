@@ -43,10 +43,13 @@ class Mapping {
 /// A read-only descriptor of the file that `fd` is open on.
 [[nodiscard]] Result<UniqueFd> reopen_for_reading(int fd);
 
-/// Memory that workers write, whoever made it (a memfd, a file, a BPF map), and what clients read it by.
+/// Memory that workers write, whoever made it (a memfd, a file, a BPF map), and what clients read it by. Of a
+/// memfd and a file, `reader` can be mapped for reading only. Of a BPF map it has to be the writable
+/// descriptor: the kernel does not map another one (its mmap clears VM_SHARED then, and a map's asks for it).
+/// So a client could write a map, and what a header in memory says is never believed twice.
 struct SharedMemory {
   Mapping mapping;
-  UniqueFd reader;   // cannot be mapped for writing; clients get duplicates of it
+  UniqueFd reader;   // clients get duplicates of it
   std::string name;  // in messages
 };
 
@@ -91,22 +94,22 @@ class CounterRegion {
   [[nodiscard]] static Result<CounterRegion> over(SharedMemory memory, const CounterRegionShape &shape,
                                                   CounterContents contents);
 
-  const CounterRegionHeader &header() const {
-    return *reinterpret_cast<const CounterRegionHeader *>(memory_.mapping.data());
-  }
+  const CounterRegionHeader &header() const { return header_; }
   /// `worker` < header().worker_count, in all three.
   WorkerCounters &worker(uint32_t worker) const;
   std::span<BackendCounters> backends(uint32_t worker) const;
   std::span<TrafficCounters> services(uint32_t worker) const;
 
-  /// A descriptor that its receiver can map for reading only (a memfd is sealed against any other writer).
+  /// A descriptor for a client, which can map a region made by create() for reading only (SharedMemory).
   [[nodiscard]] Result<UniqueFd> read_only_descriptor() const { return duplicate_reader(memory_); }
 
  private:
-  explicit CounterRegion(SharedMemory memory) : memory_(std::move(memory)) {}
+  CounterRegion(SharedMemory memory, const CounterRegionHeader &header)
+      : memory_(std::move(memory)), header_(header) {}
   std::byte *part(uint32_t worker) const;
 
   SharedMemory memory_;
+  CounterRegionHeader header_;  // copied: what was checked is what is used
 };
 
 /// Sums every backend's active connections over the workers into `merged`, by backend identifier.

@@ -1,6 +1,5 @@
 // Connection tables on their way: into memory of an engine's, back into the file, to the next process.
 #include <algorithm>
-#include <csignal>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -8,7 +7,6 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -143,6 +141,24 @@ TEST_F(ConnectionHandover, memory_of_another_layout_is_refused_with_the_reason) 
             "the engine's memory: it serves 2 workers, 1 are wanted");
 }
 
+TEST_F(ConnectionHandover, what_a_client_writes_into_the_header_is_not_believed) {
+  { const ConnectionRegion two = open(options(2)); }
+  const ConnectionRegion file = open(options(1));
+  mark(file);
+  SharedMemory memory = left_by(file);
+  const SharedMemory client = same_memory(memory);
+  Result<ConnectionRegion> region = ConnectionRegion::over(std::move(memory), options(1));
+  ASSERT_TRUE(region.ok()) << region.error().message;
+  header_in(client)->table_count = 1'000'000;
+  header_in(client)->ipv4_buckets = 1u << 31;
+  header_in(client)->total_size = uint64_t{1} << 40;
+  EXPECT_EQ(region.value().ipv4_buckets(1).size(), 512);
+  EXPECT_EQ(region.value().bytes().size(), file.bytes().size());
+  region.value().heartbeat({kLateS, kNow.boot_id});
+  EXPECT_TRUE(is_empty(region.value(), 1));
+  EXPECT_EQ(header_in(client)->table_count, 2) << "and is put right again";
+}
+
 TEST_F(ConnectionHandover, a_descriptor_of_memory_is_its_readers_duplicate) {
   const ConnectionRegion region = in_memory(1);
   const Result<UniqueFd> descriptor = region.read_only_descriptor();
@@ -214,20 +230,6 @@ TEST_F(ConnectionHandover, bytes_that_are_no_region_are_not_saved) {
   EXPECT_THAT(saving_error(region.bytes().first(4096)), HasSubstr("its size is 4096 bytes, not 2097152"));
   EXPECT_THAT(saving_error({}), HasSubstr("holds no connection tables"));
   EXPECT_TRUE(is_marked(open(options(1)), 0)) << "what was in the file is lost";
-}
-
-TEST_F(ConnectionHandover, a_file_without_room_says_so_and_gives_its_memory_back) {
-  const ConnectionRegion region = in_memory(1);
-  ASSERT_NE(std::signal(SIGXFSZ, SIG_IGN), SIG_ERR);
-  rlimit before = {};
-  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
-  const rlimit small = {1 << 20, before.rlim_max};
-  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
-  const std::string error = saving_error(region.bytes());
-  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
-  EXPECT_THAT(error, HasSubstr("the connection tables need 2 MiB"));
-  EXPECT_EQ(std::filesystem::file_size(options(1).path), 0);
-  EXPECT_EQ(saving_error(region.bytes()), "no error") << "once there is room";
 }
 
 TEST_F(ConnectionHandover, a_discarded_file_is_gone_and_its_region_stays_readable) {

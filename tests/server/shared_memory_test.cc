@@ -172,6 +172,20 @@ TEST(CounterRegionInMemory, refuses_counts_of_another_layout_by_field) {
   EXPECT_THAT(error_after([](auto *h) { h->total_size = 64; }), testing::HasSubstr("total_size is 64"));
 }
 
+TEST(CounterRegionInMemory, does_not_believe_what_a_client_writes_into_the_header) {
+  SharedMemory memory = make_memory(counter_region_layout(kInMemory).total_size);
+  const SharedMemory client = same_memory(memory);
+  const Result<CounterRegion> region =
+      CounterRegion::over(std::move(memory), kInMemory, CounterContents::kNew);
+  ASSERT_TRUE(region.ok());
+  const WorkerCounters *before = &region.value().worker(2);
+  auto *header = reinterpret_cast<CounterRegionHeader *>(client.mapping.data());
+  header->worker_stride = uint64_t{1} << 40;
+  header->backend_capacity = 1u << 31;
+  EXPECT_EQ(&region.value().worker(2), before);
+  EXPECT_EQ(region.value().backends(2).size(), 300);
+}
+
 TEST(CounterRegionInMemory, refuses_memory_that_is_too_small) {
   for (const CounterContents contents : {CounterContents::kNew, CounterContents::kKept}) {
     const Result<CounterRegion> region = CounterRegion::over(make_memory(4096), kInMemory, contents);
