@@ -20,6 +20,8 @@ _ABI = pathlib.Path(__file__).resolve().parent.parent.parent / "dataplane" / "ab
 _SNAPSHOT_MAGIC = 0x50414E5345434C53
 _COUNTER_MAGIC = 0x544E554F43434C53
 _VERDICT_CAPACITY = 64
+_PAGE_BYTES = 4096
+_REGION_START = struct.Struct("<QIIQ")  # magic, version, header_size, total_size: of every region
 
 _HEADER = struct.Struct("<QIIQQQQIIII48s")  # SnapshotHeader up to its sections
 _SECTION = struct.Struct("<QII")
@@ -93,10 +95,25 @@ def _content(path: pathlib.Path, request: str) -> bytes | None:
     if descriptor is None:
         return None
     try:
-        with mmap.mmap(descriptor, os.fstat(descriptor).st_size, mmap.MAP_SHARED, mmap.PROT_READ) as memory:
-            return memory[:]
+        return memory_of(descriptor)
     finally:
         os.close(descriptor)
+
+
+def memory_of(descriptor: int) -> bytes:
+    """A copy of a file, or of a BPF map that a region lies in (the XDP engine's): a map has no size that
+    could be asked for, but the header at its beginning says it, and the kernel maps no more than there is."""
+    size = os.fstat(descriptor).st_size
+    if size == 0:
+        size = _REGION_START.unpack_from(_mapped(descriptor, _PAGE_BYTES))[3]
+        if size < _PAGE_BYTES:
+            raise TestbedError(f"the region's header claims {size} bytes, it has at least {_PAGE_BYTES}")
+    return _mapped(descriptor, size)
+
+
+def _mapped(descriptor: int, size: int) -> bytes:
+    with mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ) as memory:
+        return memory[:]
 
 
 def read_snapshot(path: pathlib.Path) -> Snapshot | None:
