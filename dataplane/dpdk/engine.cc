@@ -15,6 +15,8 @@
 #include <spdlog/spdlog.h>
 
 #include "dataplane/server/active_connections.h"
+#include "dataplane/server/interface_settings.h"
+#include "dataplane/server/port_options.h"
 
 namespace sluice {
 namespace {
@@ -159,6 +161,11 @@ Status DpdkEngine::open_kernel_interfaces() {
     const PortOptions &wanted = port->options();
     kernel_interfaces_.emplace_back();
     if (wanted.kernel_interface.empty()) continue;
+    // An XDP engine before this one had the addresses on the interface itself.
+    Result<std::string> below = xdp_interface(wanted);
+    Result<InterfaceSettings> moved =
+        InterfaceSettings::take_from(below.ok() ? below.value() : "", wanted.addresses);
+    if (!moved.ok()) return Error{fmt::format("port {}: {}", wanted.name, moved.error().message)};
     Result<std::unique_ptr<KernelInterface>> interface =
         KernelInterface::open({.name = wanted.kernel_interface,
                                .mac = port->mac(),
@@ -167,6 +174,10 @@ Status DpdkEngine::open_kernel_interfaces() {
                                .queues = options_.workers});
     if (!interface.ok()) return Error{fmt::format("port {}: {}", wanted.name, interface.error().message)};
     kernel_interfaces_.back() = std::move(interface).value();
+    moved.value().give_to(wanted.kernel_interface);
+    if (!moved.value().text().empty())
+      spdlog::info("port {}: moved {} from {} to {}", wanted.name, moved.value().text(), below.value(),
+                   wanted.kernel_interface);
   }
   return Done{};
 }

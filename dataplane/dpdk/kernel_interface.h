@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "dataplane/abi/result.h"
-#include "dataplane/dpdk/port_options.h"
+#include "dataplane/server/interface.h"
 #include "dataplane/server/unique_fd.h"
 
 namespace sluice {
@@ -50,18 +50,6 @@ class KernelInterface {
   uint32_t ifindex_ = 0;
   std::vector<UniqueFd> queues_;
 };
-
-/// An existing network interface, as the preflight needs it.
-struct InterfaceFacts {
-  bool exists = false;
-  uint16_t mtu = 0;                    // bytes of IP packet
-  uint16_t receive_queues = 0;         // 0: not told
-  std::vector<std::string> addresses;  // other than link-local ones
-  std::vector<std::string> merging;    // of "gro" and "lro" (ethtool -K), those that are on
-};
-
-/// Asks the kernel about `name`, in this network namespace.
-InterfaceFacts interface_facts(const std::string &name);
 
 }  // namespace sluice
 

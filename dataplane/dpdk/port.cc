@@ -13,8 +13,8 @@
 #include <rte_ether.h>
 #include <spdlog/spdlog.h>
 
-#include "dataplane/dpdk/kernel_interface.h"
 #include "dataplane/dpdk/leftover_program.h"
+#include "dataplane/server/interface.h"
 
 namespace sluice {
 namespace {

@@ -13,7 +13,7 @@
 #include <rte_spinlock.h>
 
 #include "dataplane/abi/result.h"
-#include "dataplane/dpdk/port_options.h"
+#include "dataplane/server/port_options.h"
 
 namespace sluice {
 

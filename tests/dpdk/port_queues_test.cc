@@ -5,7 +5,7 @@
 #include <sched.h>
 
 #include "dataplane/dpdk/engine.h"
-#include "dataplane/dpdk/port_options.h"
+#include "dataplane/server/port_options.h"
 
 namespace sluice {
 namespace {

@@ -1,4 +1,4 @@
-#include "dataplane/dpdk/port_options.h"
+#include "dataplane/server/port_options.h"
 
 #include <algorithm>
 #include <cctype>
@@ -9,9 +9,8 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <net/if.h>
-
-#include "dataplane/dpdk/kernel_interface.h"
 
 namespace sluice {
 namespace {
@@ -168,6 +167,7 @@ Status parse_field(std::string_view key, std::string_view value, PortOptions *po
   if (key == "mtu") return store(parse_bounded(key, value, 576, 9600), &port->mtu);
   if (key == "steering") return store(parse_steering(value), &port->steering);
   if (key == "kernel") return store(parse_interface_name(key, value), &port->kernel_interface);
+  if (key == "interface") return store(parse_interface_name(key, value), &port->interface);
   if (key == "addresses") return parse_addresses(value, port);
   if (key == "device") {
     Result<DeviceOptions> device = parse_device(value);
@@ -176,16 +176,20 @@ Status parse_field(std::string_view key, std::string_view value, PortOptions *po
     return Done{};
   }
   return Error{
-      fmt::format("{}: there is no such field; the fields are name, device, queues, descriptors, "
-                  "addresses, kernel, mtu and steering",
+      fmt::format("{}: there is no such field; the fields are name, interface, device, queues, "
+                  "descriptors, addresses, kernel, mtu and steering",
                   key)};
 }
 
 /// What one field cannot know of the others.
 Status complete(PortOptions *port) {
   if (port->name.empty()) return Error{"name: is missing; give name=NAME"};
+  if (!port->interface.empty() && !port->devices.empty())
+    return Error{"interface: is given beside device=; give one of them"};
+  if (!port->interface.empty())
+    port->devices.push_back({.driver = "net_af_xdp", .arguments = {{"iface", port->interface}}});
   if (port->devices.empty())
-    return Error{"device: is missing; give device=DRIVER:ARGUMENTS or a PCI address"};
+    return Error{"interface: is missing; give interface=NAME, device=DRIVER:ARGUMENTS or device=PCI-ADDRESS"};
   if (port->kernel_interface.empty()) {
     Result<std::string> name = parse_interface_name("kernel", "sl-" + port->name);
     if (!name.ok()) return Error{name.error().message + "; give a shorter one with kernel=NAME"};
@@ -203,6 +207,7 @@ Status check_differ(const std::vector<PortOptions> &ports) {
   std::set<std::string> names;
   std::set<std::string> interfaces;
   std::set<std::string> devices;
+  std::set<std::string> taken;
   for (const PortOptions &port : ports) {
     if (!names.insert(port.name).second) {
       return Error{fmt::format("--port: name: \"{}\" is given to two ports", port.name)};
@@ -214,6 +219,9 @@ Status check_differ(const std::vector<PortOptions> &ports) {
       if (device.is_pci() && !devices.insert(device.driver).second) {
         return Error{fmt::format("--port: device: \"{}\" is used twice", device.driver)};
       }
+    }
+    if (!port.interface.empty() && !taken.insert(port.interface).second) {
+      return Error{fmt::format("--port: interface: \"{}\" is used twice", port.interface)};
     }
   }
   return Done{};
@@ -236,6 +244,26 @@ std::string DeviceOptions::argument_text() const {
     text += fmt::format("{}{}={}", text.empty() ? "" : ",", name, value);
   }
   return text;
+}
+
+Result<std::string> xdp_interface(const PortOptions &port, const std::string &pci_devices) {
+  if (!port.interface.empty()) return port.interface;
+  std::set<std::string> found;
+  for (const DeviceOptions &device : port.devices) {
+    const bool on_interface =
+        device.driver.starts_with("net_af_xdp") || device.driver.starts_with("net_af_packet");
+    std::string interface = device.is_pci() ? interface_of_pci(device.driver, pci_devices) : "";
+    if (on_interface) interface = device.argument("iface");
+    if (interface.empty())
+      return Error{fmt::format("port {}: device: \"{}\" {}; give interface=NAME", port.name, device.driver,
+                               device.is_pci() ? "has no network interface of the kernel's"
+                               : on_interface  ? "has no iface= argument"
+                                               : "is a device of DPDK's only")};
+    found.insert(std::move(interface));
+  }
+  if (found.size() == 1) return *found.begin();
+  return Error{fmt::format("port {}: device: the XDP engine takes one interface for a port, not {}",
+                           port.name, fmt::join(found, " and "))};
 }
 
 size_t known_queues(const PortOptions &port) {

@@ -1,7 +1,11 @@
-#include "dataplane/dpdk/port_options.h"
+#include "dataplane/server/port_options.h"
+
+#include <filesystem>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "tests/server/temporary_directory.h"
 
 namespace sluice {
 namespace {
@@ -91,7 +95,7 @@ TEST(PortOptions, an_error_names_field_value_and_remedy) {
 
 TEST(PortOptions, missing_unknown_and_repeated_fields_are_errors) {
   EXPECT_THAT(error_of("device=net_null"), HasSubstr("name: is missing"));
-  EXPECT_THAT(error_of("name=front"), HasSubstr("device: is missing"));
+  EXPECT_THAT(error_of("name=front"), HasSubstr("interface: is missing"));
   EXPECT_THAT(error_of("name=front,device=net_null,colour=red"), HasSubstr("colour: there is no such field"));
   EXPECT_THAT(error_of("name=front,name=back,device=net_null"), HasSubstr("name: is given twice"));
   EXPECT_THAT(error_of("name=front,device=net_null,"), HasSubstr("is no field"));
@@ -108,6 +112,57 @@ TEST(PortOptions, ports_must_differ) {
               HasSubstr("kernel: \"k0\""));
   EXPECT_THAT(error({"name=a,device=01:00.0", "name=b,device=0000:01:00.0"}), HasSubstr("used twice"));
   EXPECT_THAT(error({}), HasSubstr("--port: there is none"));
+}
+
+TEST(PortOptions, an_interface_is_a_dpdk_port_over_af_xdp) {
+  PortOptions port = parsed("name=front,interface=eth1");
+  EXPECT_EQ(port.interface, "eth1");
+  ASSERT_EQ(port.devices.size(), 1u);
+  EXPECT_EQ(port.devices[0].driver, "net_af_xdp");
+  EXPECT_EQ(port.devices[0].argument_text(), "iface=eth1");
+}
+
+TEST(PortOptions, an_interface_is_given_once_and_alone) {
+  EXPECT_THAT(error_of("name=front,interface=eth1,device=net_null"),
+              HasSubstr("interface: is given beside device="));
+  EXPECT_THAT(error_of("name=front,interface=eth1,interface=eth2"), HasSubstr("interface: is given twice"));
+  EXPECT_THAT(error_of("name=front,interface=a/b"), HasSubstr("interface: \"a/b\""));
+  Result<std::vector<PortOptions>> ports = parse_ports({"name=a,interface=eth1", "name=b,interface=eth1"});
+  ASSERT_FALSE(ports.ok());
+  EXPECT_THAT(ports.error().message, HasSubstr("interface: \"eth1\" is used twice"));
+}
+
+TEST(XdpInterface, is_what_the_port_or_its_device_names) {
+  for (const char *text : {"name=front,interface=eth1", "name=front,device=net_af_xdp:iface=eth1",
+                           "name=front,device=net_af_packet:iface=eth1;qpairs=2",
+                           "name=front,device=net_af_xdp:iface=eth1;start_queue=0,"
+                           "device=net_af_xdp:iface=eth1;start_queue=1"}) {
+    Result<std::string> interface = xdp_interface(parsed(text));
+    ASSERT_TRUE(interface.ok()) << text;
+    EXPECT_EQ(interface.value(), "eth1") << text;
+  }
+}
+
+TEST(XdpInterface, of_a_pci_device_is_what_the_kernels_driver_made) {
+  TemporaryDirectory devices;
+  std::filesystem::create_directories(devices.path() / "0000:01:00.0" / "net" / "enp1s0");
+  std::filesystem::create_directories(devices.path() / "0000:02:00.0");
+  Result<std::string> bound = xdp_interface(parsed("name=front,device=01:00.0"), devices.path());
+  ASSERT_TRUE(bound.ok());
+  EXPECT_EQ(bound.value(), "enp1s0");
+  Result<std::string> unbound = xdp_interface(parsed("name=front,device=02:00.0"), devices.path());
+  ASSERT_FALSE(unbound.ok());
+  EXPECT_THAT(unbound.error().message, HasSubstr("\"0000:02:00.0\" has no network interface"));
+}
+
+TEST(XdpInterface, a_device_of_dpdks_only_and_several_interfaces_are_errors) {
+  Result<std::string> none = xdp_interface(parsed("name=front,device=net_null"));
+  ASSERT_FALSE(none.ok());
+  EXPECT_THAT(none.error().message, AllOf(HasSubstr("port front"), HasSubstr("of DPDK's only")));
+  Result<std::string> two =
+      xdp_interface(parsed("name=front,device=net_af_xdp:iface=eth1,device=net_af_xdp:iface=eth2"));
+  ASSERT_FALSE(two.ok());
+  EXPECT_THAT(two.error().message, HasSubstr("eth1 and eth2"));
 }
 
 TEST(CoreList, numbers_and_ranges) {

@@ -1,6 +1,6 @@
-// What the operator says of a port, parsed and checked before DPDK starts.
-#ifndef SLUICE_DPDK_PORT_OPTIONS_H
-#define SLUICE_DPDK_PORT_OPTIONS_H
+// What the operator says of a port, parsed and checked before an engine starts.
+#ifndef SLUICE_SERVER_PORT_OPTIONS_H
+#define SLUICE_SERVER_PORT_OPTIONS_H
 
 #include <cstddef>
 #include <cstdint>
@@ -8,17 +8,10 @@
 #include <string_view>
 #include <vector>
 
-#include "dataplane/abi/address.h"
 #include "dataplane/abi/result.h"
+#include "dataplane/server/interface.h"
 
 namespace sluice {
-
-/// An address of the kernel's interface of a port.
-struct InterfaceAddress {
-  Address address;
-  uint8_t prefix_length = 0;  // of the family's own length: 0 to 32, or 0 to 128
-  std::string text;           // as written
-};
 
 /// One DPDK device. `driver` is a PCI address ("0000:01:00.0"), the name of a virtual device's driver
 /// ("net_af_xdp"), or the name of a device that exists already.
@@ -39,8 +32,9 @@ enum class SteeringMode { kAuto, kOn, kOff };
 /// One logical port.
 struct PortOptions {
   std::string name;
-  std::vector<DeviceOptions> devices;
-  std::string kernel_interface;  // empty: none
+  std::string interface;               // interface=; empty: none, there are devices
+  std::vector<DeviceOptions> devices;  // of `interface`: net_af_xdp on it
+  std::string kernel_interface;        // empty: none
   std::vector<InterfaceAddress> addresses;
   uint16_t queues = 0;       // per device; 0: chosen from the device and the number of workers
   uint16_t descriptors = 0;  // per queue; 0: the driver's preference
@@ -51,16 +45,22 @@ struct PortOptions {
 /// Parses one `--port` value: fields `key=value`, separated by commas.
 ///
 ///   name=NAME            required; letters, digits, '-', '_'
-///   device=DEVICE        required, may be repeated: DRIVER[:ARG=VALUE[;ARG=VALUE...]] or a PCI address
+///   interface=NAME       a network interface of the kernel's: it or device= is required
+///   device=DEVICE        may be repeated: DRIVER[:ARG=VALUE[;ARG=VALUE...]] or a PCI address
 ///   queues=N             1 to 64 receive queues per device
 ///   descriptors=N        64 to 32768 per queue
-///   addresses=A/L[;...]  of the kernel's interface
-///   kernel=NAME          that interface's name; default sl-<port name>; "none": no exception path
-///   mtu=N                576 to 9600
-///   steering=auto|on|off
+///   addresses=A/L[;...]  of the port's interface in the kernel: of a DPDK port its tap, of an XDP port
+///   itself kernel=NAME          the tap's name; default sl-<port name>; "none": no exception path mtu=N 576
+///   to 9600 steering=auto|on|off
 ///
 /// Errors name the port's text, the field and the value, and say what is allowed.
 Result<PortOptions> parse_port_options(std::string_view text);
+
+/// The network interface that the XDP engine can take the port by: interface=, iface= of net_af_xdp and
+/// net_af_packet, or what the kernel's driver of a PCI device makes. `pci_devices`: sysfs's folder of them.
+/// Errors say why there is none, or that there are several.
+Result<std::string> xdp_interface(const PortOptions &port,
+                                  const std::string &pci_devices = "/sys/bus/pci/devices");
 
 /// Receive queues that the port will have at least, over all its devices, as far as that is known before
 /// DPDK starts: queues=N of each device, or of net_af_xdp all that its interface has.
