@@ -403,17 +403,23 @@ SLUICE_SUBPROGRAM uint64_t connection_find_in_peers(const struct Tables *tables,
   return 0;
 }
 
-// Empties what has expired in one bucket of this worker's table. A worker calls it for a few buckets a
-// millisecond, so that each is seen well within the stamp's 8,192 seconds.
-SLUICE_INLINE void sweep_bucket(const struct Tables *tables, uint8_t family, uint32_t index, uint32_t now_s) {
+// Empties what has expired in one bucket of this worker's table, and answers how many entries that were. A
+// worker calls it for a few buckets a millisecond, so that each is seen well within the stamp's 8,192
+// seconds.
+SLUICE_INLINE_SUBPROGRAM uint32_t sweep_bucket(const struct Tables *tables, uint8_t family, uint32_t index,
+                                               uint32_t now_s) {
+  if (!tables) return 0;
   uint32_t width = width_of(family);
+  uint32_t expired = 0;
   union ConnectionBucket *bucket = tables_bucket(tables, family, index);
-  if (!bucket) return;
+  if (!bucket) return 0;
   for (uint32_t state = width - 1; state < kBucketWords; state += width) {
     if (bucket->word[state] == 0 || !entry_expired(tables, bucket->word[state], now_s)) continue;
     entry_clear(tables, bucket, state, width);
     tables_count_event(tables, kEventExpired);
+    expired++;
   }
+  return expired;
 }
 
 SLUICE_NAMESPACE_END

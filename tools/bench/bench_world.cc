@@ -2,11 +2,14 @@
 
 #include <cstring>
 #include <new>
+#include <span>
+#include <stdexcept>
 #include <string>
 
 #include <sys/mman.h>
 
 #include "controlplane/compile/maglev.h"
+#include "controlplane/compile/snapshot_writer.h"
 #include "controlplane/compile/vip_table.h"
 #include "dataplane/core/forward.h"
 
@@ -158,6 +161,24 @@ void World::add_services() {
     vips.push_back({vip_address(shape_.family, i), i + 1, first, first + 1, first + 1});
   }
   vips_ = build_vip_table(vips, key_).value();
+}
+
+std::vector<std::byte> World::snapshot() const {
+  SnapshotParts parts;
+  parts.services = services_;
+  parts.port_ranges = ranges_;
+  parts.backends = backends_;
+  parts.vips = vips_;
+  parts.slots = {std::span<const uint16_t>(slots_)};
+  SnapshotHeader header = {};
+  header.revision = 1;
+  header.next_vip_number = shape_.services + 1;
+  header.next_backend_identifier = shape_.backends + 1;
+  header.flow_hash_key = key_;
+  Result<SnapshotBytes> written = write_snapshot(header, parts);
+  if (!written.ok()) throw std::runtime_error(written.error().message);
+  const std::span<const std::byte> bytes(written.value());
+  return {bytes.begin(), bytes.end()};
 }
 
 void World::clear_connections() {

@@ -3,6 +3,7 @@
 #ifndef SLUICE_BENCH_WORLD_H
 #define SLUICE_BENCH_WORLD_H
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -49,6 +50,8 @@ class World {
   /// Size of one table entry's array, in bytes.
   uint64_t connection_bytes() const { return buckets_.count() * sizeof(ConnectionBucket); }
   void clear_connections();
+  /// The world but for its connections and egress records, as a snapshot that check_snapshot accepts.
+  std::vector<std::byte> snapshot() const;
 
  private:
   void add_backends();

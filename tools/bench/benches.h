@@ -17,6 +17,7 @@ struct BenchOptions {
   std::vector<uint64_t> flows;  // connection counts of the packet benches
   uint64_t seed = 1;
   double tsc_hz = 0;
+  uint32_t core = 0;  // that the calling thread is bound to
 };
 
 /// The DPDK worker's whole loop, against one that receives, swaps link addresses and transmits, without a
@@ -25,6 +26,9 @@ void bench_worker(const BenchOptions &options, Report *report);
 
 /// Each stage of the burst alone, and receiving and transmitting, against the same floor. Needs the EAL.
 void bench_stages(const BenchOptions &options, Report *report);
+
+/// The XDP engine's program, hits and misses, against the empty program. Needs root.
+void bench_xdp(const BenchOptions &options, Report *report);
 
 void bench_maglev(const BenchOptions &options, Report *report);
 void bench_balance(const BenchOptions &options, Report *report);

@@ -1,6 +1,7 @@
 #include "tools/bench/harness.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 
 namespace sluice::bench {
@@ -16,6 +17,17 @@ double quantile(std::vector<double> values, double share) {
 }  // namespace
 
 double median(std::vector<double> values) { return quantile(std::move(values), 0.5); }
+
+double tsc_hz() {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  const uint64_t first = read_tsc();
+  while (Clock::now() - start < std::chrono::milliseconds(100)) {
+  }
+  const uint64_t last = read_tsc();
+  const std::chrono::duration<double> passed = Clock::now() - start;
+  return static_cast<double>(last - first) / passed.count();
+}
 
 uint64_t tsc_pair_cycles() {
   std::vector<double> pairs;

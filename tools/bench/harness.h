@@ -22,6 +22,9 @@ inline uint64_t read_tsc() {
   return now;
 }
 
+/// How fast it counts, measured against the monotonic clock for a tenth of a second.
+double tsc_hz();
+
 /// What one read_tsc() pair costs by itself, to be taken off what it encloses. Median of many.
 uint64_t tsc_pair_cycles();
 

@@ -5,8 +5,7 @@
 #include <iostream>
 
 #include <CLI/CLI.hpp>
-#include <rte_config.h>
-#include <rte_cycles.h>
+#include <sched.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -29,10 +28,12 @@ struct Arguments {
 void declare(CLI::App *app, Arguments *arguments) {
   app->add_option("--json", arguments->json_path,
                   "Write the results as JSON to this file; - is standard output");
-  app->add_option("--only", arguments->only, "Run only these: worker, stages, maglev, balance")
-      ->check(CLI::IsMember({"worker", "stages", "maglev", "balance"}));
-  app->add_option("--engine", arguments->engine, "Engine of the worker and stage benches")
-      ->check(CLI::IsMember({"dpdk"}))
+  app->add_option("--only", arguments->only,
+                  "Run only these: worker, stages (of --engine dpdk), xdp (of --engine xdp), maglev, balance")
+      ->check(CLI::IsMember({"worker", "stages", "xdp", "maglev", "balance"}));
+  app->add_option("--engine", arguments->engine,
+                  "Engine of the packet benches; both, one after the other, if all")
+      ->check(CLI::IsMember({"dpdk", "xdp", "all"}))
       ->capture_default_str();
   app->add_option("--flows", arguments->options.flows, "Connection counts of the worker bench")
       ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 26))
@@ -54,19 +55,33 @@ void declare(CLI::App *app, Arguments *arguments) {
       "Examples:\n  sluice-bench\n  sluice-bench --only worker --flows 10000 1000000 --json result.json");
 }
 
-bool chosen(const Arguments &arguments, const char *name) {
+/// Whether a bench was asked for; `engine` is that of a packet bench, or empty.
+bool chosen(const Arguments &arguments, const std::string &name, const std::string &engine = "") {
+  if (!engine.empty() && arguments.engine != "all" && arguments.engine != engine) return false;
   if (arguments.only.empty()) return true;
   return std::find(arguments.only.begin(), arguments.only.end(), name) != arguments.only.end();
 }
 
-void run(Arguments *arguments) {
-  auto eal = sluice::Eal::start({.worker_cores = {arguments->core}, .main_cores = {arguments->core}});
+void run_dpdk_benches(const Arguments &arguments, Report *report) {
+  auto eal = sluice::Eal::start({.worker_cores = {arguments.core}, .main_cores = {arguments.core}});
   if (!eal.ok()) throw std::runtime_error(eal.error().message);
-  arguments->options.tsc_hz = static_cast<double>(rte_get_tsc_hz());
+  if (chosen(arguments, "worker", "dpdk")) sluice::bench::bench_worker(arguments.options, report);
+  if (chosen(arguments, "stages", "dpdk")) sluice::bench::bench_stages(arguments.options, report);
+}
+
+void run(Arguments *arguments) {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  CPU_SET(arguments->core, &cores);
+  if (sched_setaffinity(0, sizeof(cores), &cores) != 0)
+    throw std::runtime_error("--core " + std::to_string(arguments->core) + ": cannot be used");
+  arguments->options.core = static_cast<uint32_t>(arguments->core);
+  arguments->options.tsc_hz = sluice::bench::tsc_hz();
   const bool quiet = arguments->json_path == "-";
   Report report(quiet ? Report::Audience::kMachine : Report::Audience::kPeople);
-  if (chosen(*arguments, "worker")) sluice::bench::bench_worker(arguments->options, &report);
-  if (chosen(*arguments, "stages")) sluice::bench::bench_stages(arguments->options, &report);
+  if (chosen(*arguments, "worker", "dpdk") || chosen(*arguments, "stages", "dpdk"))
+    run_dpdk_benches(*arguments, &report);
+  if (chosen(*arguments, "xdp", "xdp")) sluice::bench::bench_xdp(arguments->options, &report);
   if (chosen(*arguments, "maglev")) sluice::bench::bench_maglev(arguments->options, &report);
   if (chosen(*arguments, "balance")) sluice::bench::bench_balance(arguments->options, &report);
   const nlohmann::json document = {{"tsc_hz", arguments->options.tsc_hz},
