@@ -208,6 +208,17 @@ inline Bytes encapsulated_frame(const Bytes &bytes, const Decided &decided) {
   return out;
 }
 
+/// The frame that leaves, encapsulated or as an answer; nothing if none does.
+inline Bytes leaving_frame(const Bytes &bytes, const Decided &decided) {
+  const VerdictClass kind = verdict_class(decided.verdict());
+  if (kind == kVerdictClassForward) return encapsulated_frame(bytes, decided);
+  if (kind != kVerdictClassReply) return {};
+  Bytes answer = Bytes(too_big_growth(&decided.packet)) + bytes;
+  write_too_big(answer.data(), decided.decision.egress, &decided.packet);
+  answer.resize(too_big_frame_size(&decided.packet));
+  return answer;
+}
+
 /// The verdict's name in verdicts.def, for messages of failing tests.
 inline std::string verdict_name(uint32_t verdict) {
   switch (verdict) {

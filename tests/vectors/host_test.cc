@@ -9,17 +9,6 @@
 namespace sluice {
 namespace {
 
-/// The frame that leaves, or nothing.
-Bytes leaving(const Bytes &frame, const Decided &decided) {
-  const VerdictClass kind = verdict_class(decided.verdict());
-  if (kind == kVerdictClassForward) return encapsulated_frame(frame, decided);
-  if (kind != kVerdictClassReply) return {};
-  Bytes answer = Bytes(too_big_growth(&decided.packet)) + frame;
-  write_too_big(answer.data(), decided.decision.egress, &decided.packet);
-  answer.resize(too_big_frame_size(&decided.packet));
-  return answer;
-}
-
 class HostVector : public testing::TestWithParam<Vector> {};
 
 TEST_P(HostVector, gives_the_verdict_and_the_bytes) {
@@ -34,7 +23,7 @@ TEST_P(HostVector, gives_the_verdict_and_the_bytes) {
     const Decided decided = decide_frame(tables.worker(step.worker), step.frame, step.now_s);
     EXPECT_EQ(verdict_name(decided.verdict()), step.verdict);
     EXPECT_EQ(decided.decision.backend, step.backend);
-    EXPECT_EQ(leaving(step.frame, decided), step.out);
+    EXPECT_EQ(leaving_frame(step.frame, decided), step.out);
   }
 }
 

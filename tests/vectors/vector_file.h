@@ -46,8 +46,10 @@ class VectorTables {
 
   const Tables &worker(uint32_t index) const { return workers_[index]->tables(); }
 
- private:
+  /// What the workers' tables are made from, for an engine that has its own.
   SnapshotBuilder snapshot() const;
+
+ private:
   void apply_egress();
 
   std::unique_ptr<nlohmann::json> description_;
