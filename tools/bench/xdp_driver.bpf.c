@@ -41,8 +41,11 @@ SLUICE_INLINE void write_flow(uint8_t *start, uint64_t flow) {
 
 SEC("xdp")
 int drive(struct xdp_md *context) {
-  int growth = (int)(context->data_end - context->data) - (int)control.frame_size;
-  if (bpf_xdp_adjust_head(context, growth) != 0) return XDP_ABORTED;
+  const uint8_t *received = (const uint8_t *)(long)context->data;
+  long growth = (const uint8_t *)(long)context->data_end - received;
+  __asm__ volatile("" : "+r"(growth));  // the verifier takes a difference of pointers, but no other order of it
+  growth -= control.frame_size;
+  if (bpf_xdp_adjust_head(context, (int)growth) != 0) return XDP_ABORTED;
   uint8_t *start = (uint8_t *)(long)context->data;
   const uint8_t *end = (const uint8_t *)(long)context->data_end;
   if (start + kDriverFrameWords * 8 > end) return XDP_ABORTED;
