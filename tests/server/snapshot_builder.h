@@ -145,6 +145,7 @@ class SnapshotBuilder {
   /// To change a record before `build`.
   Service &service(uint32_t identifier) { return services_[identifier]; }
   Backend &backend(uint32_t identifier) { return backends_[identifier]; }
+  size_t backend_count() const { return backends_.size(); }  // identifier 0 included
 
   /// The snapshot's bytes, checksum included.
   AlignedBytes build() const {

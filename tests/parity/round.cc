@@ -1,0 +1,257 @@
+#include "tests/parity/round.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "tests/core/test_tables.h"
+#include "tests/parity/packets.h"
+#include "tests/xdp/loaded_program.h"
+
+namespace sluice {
+namespace {
+
+constexpr size_t kLongestInSeveralBuffers = 9000;  // bytes
+constexpr uint32_t kMostFramesInBurst = 32;
+
+std::string hex(const Bytes &bytes) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const uint8_t byte : bytes) {
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
+}
+
+const char *way_name(Way way) {
+  constexpr const char *kNames[] = {"nowhere", "to the kernel", "back", "by the other port"};
+  return kNames[static_cast<size_t>(way)];
+}
+
+std::string text_of(const Outcome &outcome) {
+  std::string text = verdict_name(outcome.verdict) + ", goes " + way_name(outcome.way);
+  if (outcome.backend != 0)
+    text += ", service " + std::to_string(outcome.service) + ", backend " + std::to_string(outcome.backend);
+  return text + "\n    " + hex(outcome.out);
+}
+
+std::string text_of(const Budgets &budgets) {
+  return "adoption " + std::to_string(budgets.adoption_lookups[0]) + "/" +
+         std::to_string(budgets.adoption_lookups[1]) + ", displacement " +
+         std::to_string(budgets.displacement_steps) + ", ICMP " + std::to_string(budgets.icmp_replies);
+}
+
+/// The first 64-bit word in which two blocks of memory differ, with both values; empty if none does.
+std::string first_difference(const void *one, const void *other, size_t size) {
+  if (std::memcmp(one, other, size) == 0) return "";
+  for (size_t i = 0; i < size / sizeof(uint64_t); i++) {
+    uint64_t a = 0, b = 0;
+    std::memcpy(&a, static_cast<const char *>(one) + i * sizeof(a), sizeof(a));
+    std::memcpy(&b, static_cast<const char *>(other) + i * sizeof(b), sizeof(b));
+    if (a == b) continue;
+    char text[80];
+    std::snprintf(text, sizeof(text), "word %zu is %016llx and %016llx", i,
+                  static_cast<unsigned long long>(a), static_cast<unsigned long long>(b));
+    return text;
+  }
+  return "the last bytes differ";
+}
+
+template <typename Records>
+std::string first_difference(const Records &one, const Records &other) {
+  return first_difference(one.data(), other.data(), one.size_bytes());
+}
+
+}  // namespace
+
+Round::Round(uint64_t seed, uint32_t other_port_ifindex, Totals *totals)
+    : random_(seed),
+      world_(&random_),
+      engines_{make_host_engine(world_.shape()), make_burst_engine(world_.shape()),
+               make_xdp_engine(world_.shape(), other_port_ifindex)},
+      totals_(totals),
+      now_s_(random_.chance(50) ? 8100 : random_.below(1u << 30)),  // stamps wrap soon
+      longest_frame_(world_.shape().buffers == FrameBuffers::kSeveral ? kLongestInSeveralBuffers
+                                                                      : LoadedProgram::kLongestFrame) {
+  install_next();
+  for (uint32_t worker = 0; worker < world_.shape().workers; worker++) set_budgets(worker);
+}
+
+std::string Round::run(uint64_t packets) {
+  const uint64_t end = totals_->packets + packets;
+  while (totals_->packets < end) {
+    const std::string difference = step();
+    if (!difference.empty()) return difference;
+  }
+  note_events();
+  return compare_counts();
+}
+
+std::string Round::step() {
+  const uint32_t worker = random_.below(world_.shape().workers);
+  const uint32_t what = random_.below(1000);
+  if (what < 860) return burst();
+  if (what < 910) {
+    pass_time();
+  } else if (what < 915) {
+    install_next();
+  } else if (what < 935) {
+    sweep(worker);
+  } else if (what < 965) {
+    set_budgets(worker);
+  } else if (what < 985) {
+    set_others_active(worker);
+  } else {
+    leave_table_to_the_next();
+  }
+  const std::string difference = compare_state();
+  return difference.empty() ? "" : "after step " + std::to_string(what) + " without a packet:\n" + difference;
+}
+
+std::string Round::burst() {
+  const uint32_t worker = random_.below(world_.shape().workers);
+  std::vector<Bytes> frames(random_.chance(20) ? 1 : random_.between(1, kMostFramesInBurst));
+  for (Bytes &frame : frames) frame = random_frame(&random_, world_, longest_frame_);
+  const uint32_t steps_before = engines_[0]->budgets(worker).displacement_steps;
+  std::array<std::vector<Outcome>, 3> outcomes;
+  for (size_t i = 0; i < engines_.size(); i++) outcomes[i] = engines_[i]->run(worker, now_s_, frames);
+  totals_->displacement_steps += steps_before - engines_[0]->budgets(worker).displacement_steps;
+  note(outcomes[0]);
+
+  std::string difference = compare_outcomes(frames, outcomes) + compare_state();
+  if (difference.empty()) return "";
+  difference = "worker " + std::to_string(worker) + " of " + std::to_string(world_.shape().workers) +
+               ", second " + std::to_string(now_s_) + ", a burst of " + std::to_string(frames.size()) +
+               ":\n" + difference + "the burst:\n";
+  for (const Bytes &frame : frames) difference += "  " + hex(frame) + "\n";
+  return difference;
+}
+
+void Round::pass_time() {
+  // Little, mostly; the workers' clocks may be a little apart.
+  now_s_ += random_.chance(90) ? random_.between(0, 12) : random_.pick({60u, 700u, 8000u, 8192u});
+  if (random_.chance(10)) now_s_ -= 1;
+}
+
+void Round::install_next() {
+  const ForwardingTables tables = world_.next_generation(&random_);
+  for (const auto &engine : engines_) engine->install(tables);
+  totals_->generations++;
+}
+
+void Round::sweep(uint32_t worker) {
+  for (const auto &engine : engines_) engine->sweep(worker, now_s_);
+}
+
+void Round::set_budgets(uint32_t worker) {
+  const auto amount = [this] { return random_.pick({0u, 1u, 3u, 20u, 100u, 1000u}); };
+  const Budgets budgets = {{amount(), amount()}, amount(), amount()};
+  for (const auto &engine : engines_) engine->set_budgets(worker, budgets);
+}
+
+void Round::set_others_active(uint32_t worker) {
+  std::vector<uint32_t> active(64);
+  for (uint32_t other = 0; other < world_.shape().workers; other++)
+    for (size_t i = 0; i < active.size() && other != worker; i++)
+      active[i] += engines_[0]->backends(other)[i].active_connections;
+  if (random_.chance(30))
+    for (uint32_t &count : active) count = random_.below(50);
+  for (const auto &engine : engines_) engine->set_others_active(worker, active);
+}
+
+/// As when there are fewer workers than before: the last table has nobody any more, but the connections of
+/// one that somebody had.
+void Round::leave_table_to_the_next() {
+  const WorldShape &shape = world_.shape();
+  if (shape.tables == shape.workers) return;
+  const uint32_t from = random_.below(shape.workers);
+  const uint32_t to = random_.between(shape.workers, shape.tables - 1);
+  const bool empty = random_.chance(50);
+  for (const auto &engine : engines_) {
+    std::ranges::copy(engine->table(from), engine->table(to).begin());
+    if (empty) std::ranges::fill(engine->table(from), ConnectionBucket{});
+  }
+}
+
+std::string Round::compare_outcomes(const std::vector<Bytes> &frames,
+                                    const std::array<std::vector<Outcome>, 3> &outcomes) const {
+  for (size_t i = 0; i < frames.size(); i++) {
+    if (outcomes[0][i] == outcomes[1][i] && outcomes[0][i] == outcomes[2][i]) continue;
+    std::string text = "frame " + std::to_string(i) + ": " + hex(frames[i]) + "\n";
+    for (size_t engine = 0; engine < engines_.size(); engine++)
+      text += "  " + engines_[engine]->name() + ": " + text_of(outcomes[engine][i]) + "\n";
+    return text;
+  }
+  return "";
+}
+
+std::string Round::compare_state() const {
+  std::string text;
+  for (size_t i = 1; i < engines_.size(); i++) {
+    for (uint32_t table = 0; table < world_.shape().tables; table++) {
+      const std::string difference = first_difference(engines_[0]->table(table), engines_[i]->table(table));
+      if (!difference.empty())
+        text += "connection table " + std::to_string(table) + " of " + engines_[0]->name() + " and " +
+                engines_[i]->name() + ": " + difference + "\n";
+    }
+    text += compare_workers(engines_[i].get());
+  }
+  return text;
+}
+
+std::string Round::compare_workers(ParityEngine *engine) const {
+  const ParityEngine &first = *engines_[0];
+  std::string text;
+  for (uint32_t worker = 0; worker < world_.shape().workers; worker++) {
+    const std::string which =
+        "worker " + std::to_string(worker) + " of " + first.name() + " and " + engine->name() + ": ";
+    const std::string counters =
+        first_difference(&first.counters(worker), &engine->counters(worker), sizeof(WorkerCounters));
+    if (!counters.empty()) text += "counters of " + which + counters + "\n";
+    if (first.budgets(worker) != engine->budgets(worker))
+      text += "budgets of " + which + text_of(first.budgets(worker)) + " and " +
+              text_of(engine->budgets(worker)) + "\n";
+  }
+  return text;
+}
+
+/// What is per backend and per service: large, so once in a round.
+std::string Round::compare_counts() const {
+  std::string text;
+  for (size_t i = 1; i < engines_.size(); i++) {
+    for (uint32_t worker = 0; worker < world_.shape().workers; worker++) {
+      const std::string which = " of worker " + std::to_string(worker) + " of " + engines_[0]->name() +
+                                " and " + engines_[i]->name() + ": ";
+      const std::string backends =
+          first_difference(engines_[0]->backends(worker), engines_[i]->backends(worker));
+      if (!backends.empty()) text += "backend counters" + which + backends + "\n";
+      const std::string services =
+          first_difference(engines_[0]->services(worker), engines_[i]->services(worker));
+      if (!services.empty()) text += "service counters" + which + services + "\n";
+    }
+  }
+  return text;
+}
+
+void Round::note(const std::vector<Outcome> &outcomes) {
+  for (const Outcome &outcome : outcomes) {
+    totals_->packets++;
+    totals_->verdicts[outcome.verdict]++;
+    totals_->ways[static_cast<size_t>(outcome.way)]++;
+    if (outcome.backend == 0) continue;
+    const bool outer_ipv6 = outcome.out[12] == 0x86;
+    const uint8_t inner_protocol = outer_ipv6 ? outcome.out[14 + 6] : outcome.out[14 + 9];
+    totals_->pairings[(inner_protocol == kProtocolIpv6 ? 2u : 0u) + (outer_ipv6 ? 1u : 0u)]++;
+  }
+}
+
+void Round::note_events() {
+  for (uint32_t worker = 0; worker < world_.shape().workers; worker++) {
+    const WorkerCounters &counters = engines_[0]->counters(worker);
+    totals_->evicted += counters.evicted_entries;
+    totals_->expired += counters.expired_entries;
+    totals_->adoption_lookups += counters.adoption_lookups;
+  }
+}
+
+}  // namespace sluice
