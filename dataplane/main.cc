@@ -1,4 +1,4 @@
-// sluice-dataplane: picks the engine, opens what outlives it, and serves until it is told to stop.
+// sluice-dataplane: picks the engine and lets it run until it is told to stop.
 #include <csignal>
 #include <cstdlib>
 
@@ -6,9 +6,13 @@
 #include <spdlog/spdlog.h>
 #include <sys/signalfd.h>
 
+#include "dataplane/dpdk/leftover_program.h"
 #include "dataplane/dpdk/program.h"
+#include "dataplane/engine_choice.h"
 #include "dataplane/options.h"
 #include "dataplane/server/unique_fd.h"
+#include "dataplane/xdp/program.h"
+#include "dataplane/xdp/release.h"
 
 namespace sluice {
 namespace {
@@ -25,16 +29,21 @@ UniqueFd stop_signals() {
 }
 
 Status run(const DataplaneOptions &options) {
+  if (options.task == Task::kDetach) return run_detach(options);
   UniqueFd stop = stop_signals();
   if (!stop.valid()) return Error{"signalfd failed"};
-  switch (options.engine) {
-    case EngineChoice::kXdp:
-      return Error{"--engine: \"xdp\" is not built into this program; give dpdk or auto"};
-    case EngineChoice::kAuto:
-    case EngineChoice::kDpdk:
-      return run_dpdk(options, stop.get());
-  }
-  return Error{"--engine: not known"};
+  Result<HostPossibilities> host = look_at_host(options.ports);
+  if (!host.ok()) return host.error();
+  const ChosenEngine chosen = choose_engine(options.engine, host.value());
+  spdlog::info("engine {}: {}", chosen.engine == EngineChoice::kXdp ? "xdp" : "dpdk", chosen.reason);
+  // Each engine takes away what the other one left.
+  if (chosen.engine == EngineChoice::kXdp) return run_xdp(options, stop.get(), remove_leftover_program);
+  return run_dpdk(options, stop.get(), [&options]() -> Status {
+    Result<std::string> released = release(options.bpf_directory, options.connections);
+    if (!released.ok()) return released.error();
+    if (!released.value().empty()) spdlog::info("{}", released.value());
+    return Done{};
+  });
 }
 
 }  // namespace

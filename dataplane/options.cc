@@ -16,11 +16,12 @@ constexpr int kExitUsage = 2;
 constexpr const char *kPortHelp =
     R"(a port, as KEY=VALUE,...; give one --port for each:
   name=NAME                  required
-  device=DRIVER[:ARG=VALUE;...]  required: a PCI address (0000:01:00.0) or a virtual device
-                             (net_af_xdp:iface=eth0); several make one port of several devices
-  addresses=A/L[;A/L...]     of the port's interface in the kernel
-  kernel=NAME|none           that interface's name (default sl-<port name>)
-  queues=N, descriptors=N, mtu=N, steering=auto|on|off)";
+  interface=NAME             a network interface, for either engine (DPDK: net_af_xdp on it)
+  device=DRIVER[:ARG=VALUE;...]  instead: a PCI address (0000:01:00.0) or a virtual device
+                             (net_af_xdp:iface=eth0); several make one DPDK port of several devices
+  addresses=A/L[;A/L...]     of the port's interface in the kernel (DPDK: its tap)
+  kernel=NAME|none           DPDK: the tap's name (default sl-<port name>)
+  mtu=N; DPDK: queues=N, descriptors=N, steering=auto|on|off)";
 
 template <typename Choice>
 CLI::Option *add_choice(CLI::App *app, const std::string &name, Choice *choice,
@@ -38,7 +39,7 @@ CLI::Option *add_choice(CLI::App *app, const std::string &name, Choice *choice,
 void add_forwarding_options(CLI::App *app, DataplaneOptions *options) {
   add_choice(app, "--engine", &options->engine,
              {{"auto", EngineChoice::kAuto}, {"dpdk", EngineChoice::kDpdk}, {"xdp", EngineChoice::kXdp}},
-             "what moves packets");
+             "what moves packets; auto: dpdk if every port can be a DPDK port without harm, else xdp");
   // Only one value each, so that a value never swallows what follows it.
   app->add_option("--port", options->ports, kPortHelp)->allow_extra_args(false)->type_name("FIELDS");
   app->add_option(
@@ -56,6 +57,20 @@ void add_forwarding_options(CLI::App *app, DataplaneOptions *options) {
       "--remove-kernel-interfaces",
       [options] { options->kernel_interfaces = KernelInterfacesChoice::kRemove; },
       "remove the ports' interfaces in the kernel on a clean stop (default: keep them, with their routes)");
+  add_choice(
+      app, "--xdp-mode", &options->xdp_mode,
+      {{"auto", XdpModeOption::kAuto},
+       {"native", XdpModeOption::kNative},
+       {"generic", XdpModeOption::kGeneric}},
+      "who runs the XDP program: the driver, or the kernel's stack for any driver; auto: the driver if it "
+      "can");
+  app->add_flag_callback(
+      "--detach-at-stop", [options] { options->xdp_at_stop = XdpAtStop::kDetach; },
+      "XDP: end forwarding on a clean stop (default: it goes on without this program)");
+  app->add_flag_callback(
+      "--detach", [options] { options->task = Task::kDetach; },
+      "end the forwarding that an XDP engine left when it stopped, keep its connections in the file, and "
+      "end");
   constexpr uint64_t kMost = uint64_t{1} << 30;
   app->add_option("--ipv4-connections", options->ipv4_connections, "table size per worker")
       ->check(CLI::Range(uint64_t{1024}, kMost))
@@ -69,6 +84,7 @@ void add_file_options(CLI::App *app, DataplaneOptions *options) {
   options->control_socket = SLUICE_CONTROL_SOCKET_PATH;
   options->snapshot = "/var/lib/sluice/dataplane/snapshot";
   options->connections = "/run/sluice/connections";
+  options->bpf_directory = "/sys/fs/bpf/sluice";
   app->add_option("--control-socket", options->control_socket, "where sluiced connects")
       ->capture_default_str();
   app->add_option("--control-group", options->control_group, "group whose members may connect");
@@ -76,6 +92,14 @@ void add_file_options(CLI::App *app, DataplaneOptions *options) {
       ->capture_default_str();
   app->add_option("--connections", options->connections,
                   "file on tmpfs that keeps connections over a restart")
+      ->capture_default_str();
+  app->add_option("--bpf-directory", options->bpf_directory,
+                  "directory on a bpffs by which XDP forwarding outlives this program")
+      ->check([](const std::string &value) {
+        return value.starts_with('/') && !value.ends_with('/')
+                   ? std::string()
+                   : "\"" + value + "\" is no absolute path, or ends with '/'";
+      })
       ->capture_default_str();
   app->add_option("--log-level", options->log_level)
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
@@ -97,6 +121,7 @@ std::variant<DataplaneOptions, ProgramEnd> parse_options(int argc, const char *c
       "  sluice-dataplane --port name=front,device=0000:01:00.0,queues=4,addresses=10.77.0.2/24 --workers 4\n"
       "  sluice-dataplane --port 'name=front,device=net_af_xdp:iface=eth1,addresses=10.77.0.2/24;fd00::2/64' "
       "--idle sleep\n"
+      "  sluice-dataplane --engine xdp --port name=front,interface=eth1,addresses=10.77.0.2/24\n"
       "Exit codes: 0 ended as asked, 1 failure, 2 wrong usage.");
   add_forwarding_options(&app, &options);
   add_file_options(&app, &options);

@@ -13,9 +13,13 @@ enum class EngineChoice { kAuto, kDpdk, kXdp };
 enum class IdleChoice { kPoll, kSleep };
 enum class HugePagesChoice { kAuto, kOn, kOff };
 enum class KernelInterfacesChoice { kKeep, kRemove };
+enum class XdpModeOption { kAuto, kNative, kGeneric };
+enum class XdpAtStop { kForward, kDetach };
+enum class Task { kForward, kDetach };  // kDetach: only take away what an XDP engine left, and end
 
 /// As given, before any of it is looked at closely: ports and cores are texts that engines parse.
 struct DataplaneOptions {
+  Task task = Task::kForward;
   EngineChoice engine = EngineChoice::kAuto;
   std::vector<std::string> ports;
   uint16_t workers = 0;  // 0: as the ports' queues ask for
@@ -23,12 +27,15 @@ struct DataplaneOptions {
   IdleChoice idle = IdleChoice::kPoll;
   HugePagesChoice huge_pages = HugePagesChoice::kAuto;
   KernelInterfacesChoice kernel_interfaces = KernelInterfacesChoice::kKeep;
+  XdpModeOption xdp_mode = XdpModeOption::kAuto;
+  XdpAtStop xdp_at_stop = XdpAtStop::kForward;
   uint64_t ipv4_connections = 1 << 20;  // per worker
   uint64_t ipv6_connections = 1 << 18;  // per worker
   std::string control_socket;
   std::string control_group;  // whose members may use the control socket
   std::string snapshot;       // file
   std::string connections;    // file
+  std::string bpf_directory;  // of the XDP engine's pins
   std::string log_level = "info";
 };
 

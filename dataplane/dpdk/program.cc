@@ -5,16 +5,13 @@
 #include <optional>
 
 #include <fmt/format.h>
-#include <grp.h>
 #include <rte_config.h>
 #include <rte_cycles.h>
 #include <spdlog/spdlog.h>
-#include <systemd/sd-daemon.h>
 
 #include "dataplane/dpdk/eal.h"
 #include "dataplane/dpdk/engine.h"
-#include "dataplane/server/server.h"
-#include "dataplane/server/state_directory.h"
+#include "dataplane/program.h"
 
 namespace sluice {
 namespace {
@@ -75,26 +72,6 @@ Result<Plan> make_plan(const DataplaneOptions &options) {
   return plan;
 }
 
-Result<ServerOptions> server_options(const DataplaneOptions &options) {
-  ServerOptions server;
-  server.control_socket.path = options.control_socket;
-  server.snapshot_path = options.snapshot;
-  server.version = SLUICE_VERSION;
-  if (options.control_group.empty()) return server;
-  const group *found = getgrnam(options.control_group.c_str());
-  if (!found) return Error{fmt::format("--control-group: there is no group \"{}\"", options.control_group)};
-  server.control_socket.group = found->gr_gid;
-  return server;
-}
-
-/// The defaults' directories are not there on a fresh host.
-Status make_directories(const ServerOptions &server, const DataplaneOptions &options) {
-  Status made = make_directory_of(server.control_socket.path, server.control_socket.group);
-  if (made.ok()) made = make_directory_of(options.connections);
-  if (made.ok()) made = make_directory_of(server.snapshot_path);
-  return made;
-}
-
 Result<CounterRegion> open_counters(uint16_t workers) {
   auto now = std::chrono::system_clock::now().time_since_epoch();
   CounterRegionShape shape;
@@ -107,18 +84,19 @@ Result<CounterRegion> open_counters(uint16_t workers) {
 
 }  // namespace
 
-Status run_dpdk(const DataplaneOptions &options, int stop_fd) {
+Status run_dpdk(const DataplaneOptions &options, int stop_fd, const std::function<Status()> &take_over) {
   Result<Plan> plan = make_plan(options);
   if (!plan.ok()) return plan.error();
-  Result<ServerOptions> serving = server_options(options);
+  Result<ServerOptions> serving = prepare_server(options);
   if (!serving.ok()) return serving.error();
-  Status directories = make_directories(serving.value(), options);
-  if (!directories.ok()) return directories;
   Result<std::unique_ptr<Eal>> eal = Eal::start(plan.value().eal);
   if (!eal.ok()) return eal.error();
   DpdkEngineOptions engine_options = plan.value().engine;
   engine_options.memory_explanation = eal.value()->memory_explanation();
 
+  // As late as can be: from here until the workers run, packets wait.
+  Status taken = take_over();
+  if (!taken.ok()) return taken;
   Result<CounterRegion> counters = open_counters(engine_options.workers);
   if (!counters.ok()) return counters.error();
   Result<ConnectionRegion> connections =
@@ -134,16 +112,12 @@ Status run_dpdk(const DataplaneOptions &options, int stop_fd) {
   if (!engine.ok()) return engine.error();
   for (const std::string &line : preflight_lines(engine.value()->preflight())) spdlog::info("{}", line);
 
-  Result<std::unique_ptr<Server>> server =
-      Server::create(serving.value(), engine.value().get(), &counters.value(), &connections.value());
-  if (!server.ok()) return server.error();
-  // Only now, with the stored snapshot in force: without it, established connections would be the kernel's.
-  Status started = engine.value()->start();
-  if (!started.ok()) return started;
-  sd_notify(0, "READY=1");
-  spdlog::info("forwarding with {} worker{}", engine_options.workers, engine_options.workers == 1 ? "" : "s");
-  Status served = server.value()->run(stop_fd);
-  sd_notify(0, "STOPPING=1");
+  Status served = serve(serving.value(),
+                        {.engine = engine.value().get(),
+                         .counters = &counters.value(),
+                         .connections = &connections.value(),
+                         .start = [&engine] { return engine.value()->start(); }},
+                        stop_fd);
   engine.value()->stop();
   return served;
 }

@@ -43,6 +43,12 @@ class Engine {
 
   virtual std::vector<EnginePort> ports() const = 0;
 
+  /// Makes sure that the tables of `snapshot` can be installed; called before. Errors: they do not fit, and
+  /// the message says which.
+  [[nodiscard]] virtual Status make_room(const std::shared_ptr<const MappedSnapshot> & /*snapshot*/) {
+    return Done{};
+  }
+
   /// Makes `tables` what every packet sees from now on. Returns when no worker can still read the
   /// tables of before, so that the caller's last reference frees them.
   virtual void install(std::shared_ptr<const ForwardingTables> tables) = 0;

@@ -135,8 +135,12 @@ void Server::Impl::install_stored() {
   } else if (stored.value() == nullptr) {
     spdlog::info("no stored snapshot in {}: packets go to the kernel until sluiced publishes one",
                  store_.path().string());
+  } else if (const Status room = engine_->make_room(stored.value()); !room.ok()) {
+    spdlog::error("stored snapshot is not used: {}; packets go to the kernel until sluiced publishes another",
+                  room.error().message);
   } else {
-    install(std::move(stored).value(), Await::kRoutes);
+    const bool asks = options_.links_at_start == LinksAtStart::kCarryQuestions;
+    install(std::move(stored).value(), asks ? Await::kLinkAddresses : Await::kRoutes);
     spdlog::info("revision {} from {} is in force", revision(), store_.path().string());
   }
 }
@@ -163,8 +167,8 @@ void Server::Impl::forget_active_connections() {
 }
 
 /// A new backend whose link address is not known yet would cost its first connections a retransmission;
-/// the tables of before go on meanwhile. At the start no worker runs that could carry a question to the
-/// link, so only what the kernel knows by itself is asked for.
+/// the tables of before go on meanwhile. At the start of an engine whose workers carry the questions to the
+/// link only what the kernel knows by itself is asked for.
 void Server::Impl::wait_for_next_hops(Await await) {
   const Clock::time_point deadline = Clock::now() + kNextHopWait;
   for (;;) {
@@ -277,6 +281,10 @@ Result<ControlAnswer> Server::Impl::answer_publish(ControlRequest request) {
     spdlog::error("a snapshot is refused, revision {} stays in force: {}", revision(),
                   snapshot.error().message);
     return snapshot.error();
+  }
+  if (const Status room = engine_->make_room(snapshot.value()); !room.ok()) {
+    spdlog::error("a snapshot is refused, revision {} stays in force: {}", revision(), room.error().message);
+    return room.error();
   }
   if (!snapshot_ || !is_same(*snapshot_, *snapshot.value()) || !store_error_.empty()) {
     if (snapshot.value()->header().revision < revision())

@@ -15,10 +15,15 @@
 
 namespace sluice {
 
+/// Whether the kernel's questions for link addresses reach the link while no worker runs yet: of a tap they
+/// do not.
+enum class LinksAtStart { kSilent, kCarryQuestions };
+
 struct ServerOptions {
   ControlSocketOptions control_socket;
   std::filesystem::path snapshot_path = "/var/lib/sluice/dataplane/snapshot";
   std::string version;  // of the program, for `hello`
+  LinksAtStart links_at_start = LinksAtStart::kSilent;
 };
 
 /// Ties control socket, snapshot store, neighbours and shared memory to one engine.

@@ -16,8 +16,10 @@ PARTS: dict[str, tuple[str, ...]] = {
     "dataplane/core": ("dataplane/abi",),
     "bpf": ("dataplane/abi", "dataplane/core"),
     "dataplane/server": ("dataplane/abi", "dataplane/core"),
-    "dataplane/dpdk": ("dataplane/abi", "dataplane/core", "dataplane/server", "dataplane/options.h"),
-    "dataplane/xdp": ("dataplane/abi", "dataplane/core", "dataplane/server", "dataplane/options.h"),
+    "dataplane/dpdk": ("dataplane/abi", "dataplane/core", "dataplane/server", "dataplane/options.h",
+                       "dataplane/program.h"),
+    "dataplane/xdp": ("dataplane/abi", "dataplane/core", "dataplane/server", "bpf", "dataplane/options.h",
+                      "dataplane/program.h"),
     # The program that puts an engine and the server together.
     "dataplane/main": ("dataplane/abi", "dataplane/core", "dataplane/server", "dataplane/dpdk", "dataplane/xdp"),
     # The control plane places VIPs and finds connections with the very functions that packets are
@@ -25,7 +27,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "controlplane": ("dataplane/abi", "dataplane/core/hash.h", "dataplane/core/service.h",
                      "dataplane/core/connection.h"),
     "tools/sluicectl": ("controlplane/api", "dataplane/abi/result.h"),
-    "tools/bench": ("dataplane", "controlplane/compile", "controlplane/model", "tests"),
+    "tools/bench": ("dataplane", "bpf", "controlplane/compile", "controlplane/model", "tests"),
     "tools/testbed": (),
     "tests": ("dataplane", "controlplane", "tools", "bpf"),
 }
@@ -33,7 +35,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 # Library headers (regular expression on what stands between < and >): the parts that may include them.
 LIBRARIES: dict[str, tuple[str, ...]] = {
     r"rte_.*": ("dataplane/dpdk", "dataplane/main", "tools/bench", "tests"),
-    r"(bpf|xdp)/.*": ("dataplane/dpdk", "dataplane/xdp", "dataplane/main", "bpf", "tools/testbed", "tests"),
+    r"(bpf|xdp)/.*": ("dataplane/dpdk", "dataplane/xdp", "dataplane/main", "bpf", "tools/bench",
+                    "tools/testbed", "tests"),
     r"(boost|curl|openssl|yaml-cpp)/.*|ares\.h|sqlite3\.h": ("controlplane", "tools/sluicectl", "tests"),
     r"nlohmann/.*|spdlog/.*|fmt/.*|CLI/.*": (
         "dataplane/server", "dataplane/dpdk", "dataplane/xdp", "dataplane/main", "controlplane",

@@ -1,0 +1,110 @@
+#include "dataplane/xdp/attachment.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fmt/format.h>
+#include <linux/if_link.h>
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace sluice {
+namespace {
+
+std::string error_text(int error) { return std::strerror(error < 0 ? -error : error); }  // NOLINT
+
+/// Returns a link, or an invalid descriptor with errno.
+UniqueFd create_link(int program_fd, uint32_t ifindex, XdpMode mode) {
+  LIBBPF_OPTS(bpf_link_create_opts, options,
+              .flags = mode == XdpMode::kNative ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE);
+  const int fd = bpf_link_create(program_fd, static_cast<int>(ifindex), BPF_XDP, &options);
+  return UniqueFd(fd < 0 ? -1 : fd);
+}
+
+Error cannot_attach(const std::string &interface, XdpMode mode, int error) {
+  std::string hint;
+  if (error == EBUSY || error == EEXIST)
+    hint = "; another program is there: if nothing needs it, remove it with: ip link set dev " + interface +
+           " xdp off";
+  if (error == EPERM) hint = "; it needs root (CAP_NET_ADMIN and CAP_BPF)";
+  return Error{fmt::format("interface {}: the program cannot be attached, {}: {}{}", interface,
+                           mode_text(mode), error_text(error), hint)};
+}
+
+}  // namespace
+
+std::string_view mode_text(XdpMode mode) { return mode == XdpMode::kNative ? "native" : "generic"; }
+
+Result<InterfaceProgram> program_on(const std::string &interface, uint32_t ifindex) {
+  InterfaceProgram program;
+  LIBBPF_OPTS(bpf_xdp_query_opts, query);
+  const int error = bpf_xdp_query(static_cast<int>(ifindex), 0, &query);
+  if (error != 0)
+    return Error{
+        fmt::format("interface {}: cannot ask for its XDP program: {}", interface, error_text(error))};
+  for (const uint32_t id : {query.prog_id, query.drv_prog_id, query.skb_prog_id, query.hw_prog_id})
+    if (program.id == 0) program.id = id;
+  program.mode = query.attach_mode == XDP_ATTACHED_SKB ? XdpMode::kGeneric : XdpMode::kNative;
+  if (program.id == 0) return program;
+  const UniqueFd fd(bpf_prog_get_fd_by_id(program.id));
+  bpf_prog_info info = {};
+  uint32_t size = sizeof(info);
+  if (fd.valid() && bpf_obj_get_info_by_fd(fd.get(), &info, &size) == 0) program.name = info.name;
+  return program;
+}
+
+uint32_t program_id(int program_fd) {
+  bpf_prog_info info = {};
+  uint32_t size = sizeof(info);
+  return bpf_obj_get_info_by_fd(program_fd, &info, &size) == 0 ? info.id : 0;
+}
+
+Result<LinkFacts> look_at_link(int link_fd) {
+  bpf_link_info info = {};
+  uint32_t size = sizeof(info);
+  if (bpf_obj_get_info_by_fd(link_fd, &info, &size) != 0)
+    return Error{fmt::format("cannot look at a link: {}", error_text(errno))};
+  if (info.type != BPF_LINK_TYPE_XDP) return Error{"the link is of no XDP program"};
+  return LinkFacts{.ifindex = info.xdp.ifindex, .program_id = info.prog_id};
+}
+
+Result<Attachment> attach(int program_fd, const std::string &interface, uint32_t ifindex,
+                          XdpModeChoice choice) {
+  Attachment attachment;
+  if (choice != XdpModeChoice::kGeneric) {
+    attachment.link = create_link(program_fd, ifindex, XdpMode::kNative);
+    const int error = errno;
+    if (attachment.link.valid()) {
+      attachment.reason = "the driver runs XDP programs";
+      return attachment;
+    }
+    if (choice == XdpModeChoice::kNative || error == EBUSY || error == EEXIST || error == EPERM)
+      return cannot_attach(interface, XdpMode::kNative, error);
+    attachment.reason = fmt::format("the driver does not take it ({})", error_text(error));
+  } else {
+    attachment.reason = "--xdp-mode generic";
+  }
+  attachment.mode = XdpMode::kGeneric;
+  attachment.link = create_link(program_fd, ifindex, XdpMode::kGeneric);
+  if (!attachment.link.valid()) return cannot_attach(interface, XdpMode::kGeneric, errno);
+  return attachment;
+}
+
+Status replace_program(int link_fd, int program_fd) {
+  const int error = bpf_link_update(link_fd, program_fd, nullptr);
+  if (error != 0) return Error{fmt::format("a link's program cannot be replaced: {}", error_text(error))};
+  return Done{};
+}
+
+Status detach(int link_fd) {
+  const int error = bpf_link_detach(link_fd);
+  if (error != 0) return Error{fmt::format("a link cannot be detached: {}", error_text(error))};
+  // It waits for a grace period of RCU, within which every program that runs now returns.
+  if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0) ::usleep(10'000);
+  return Done{};
+}
+
+}  // namespace sluice

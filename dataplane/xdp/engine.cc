@@ -1,0 +1,231 @@
+#include "dataplane/xdp/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
+
+#include "dataplane/server/snapshot_store.h"
+
+namespace sluice {
+
+XdpEngine::XdpEngine(XdpPreflight preflight, XdpModeChoice mode, std::unique_ptr<ForwardingProgram> program,
+                     const XdpEngineSetup &setup)
+    : preflight_(std::move(preflight)), mode_(mode), setup_(setup), program_(std::move(program)) {
+  active_sum_.assign(setup_.counters->header().backend_capacity, 0);
+  backends_ = active_sum_.size();
+  XdpEngine::merge_active_connections();
+}
+
+XdpEngine::~XdpEngine() = default;
+
+// Attaching.
+
+/// Whether the port's pinned link is on its interface, in a mode that is wanted; it is kept then.
+bool XdpEngine::take_over_link(size_t port) {
+  XdpPortReport &report = preflight_.ports[port];
+  UniqueFd link = setup_.pins->get(link_pin(report.name));
+  if (!link.valid()) return false;
+  const Result<LinkFacts> facts = look_at_link(link.get());
+  const Result<InterfaceProgram> there = program_on(report.interface, report.facts.ifindex);
+  if (!facts.ok() || !there.ok() || facts.value().ifindex != report.facts.ifindex ||
+      facts.value().program_id != there.value().id)
+    return false;
+  const XdpMode mode = there.value().mode;
+  if ((mode_ == XdpModeChoice::kNative && mode != XdpMode::kNative) ||
+      (mode_ == XdpModeChoice::kGeneric && mode != XdpMode::kGeneric))
+    return false;
+  report.mode = fmt::format("{}: as the process before this one had attached it", mode_text(mode));
+  links_[port] = {.fd = std::move(link), .program = Link::Program::kEarlier};
+  return true;
+}
+
+/// Detaches pinned links that no port took over.
+Status XdpEngine::detach_others() {
+  for (const std::string &name : setup_.pins->link_ports()) {
+    const auto port = std::find_if(preflight_.ports.begin(), preflight_.ports.end(),
+                                   [&name](const XdpPortReport &report) { return report.name == name; });
+    if (port != preflight_.ports.end() &&
+        links_[static_cast<size_t>(port - preflight_.ports.begin())].fd.valid())
+      continue;
+    const UniqueFd link = setup_.pins->get(link_pin(name));
+    if (link.valid()) {
+      const Status detached = detach(link.get());
+      if (!detached.ok()) return detached;
+    }
+    const Status removed = setup_.pins->remove(link_pin(name));
+    if (!removed.ok()) return removed;
+    spdlog::info("detached what was pinned for port {}", name);
+  }
+  return Done{};
+}
+
+Status XdpEngine::attach_ports() {
+  for (size_t port = 0; port < links_.size(); port++) {
+    if (links_[port].fd.valid()) continue;
+    XdpPortReport &report = preflight_.ports[port];
+    Result<Attachment> attached =
+        attach(program_->program_fd(), report.interface, report.facts.ifindex, mode_);
+    if (!attached.ok()) return Error{fmt::format("port {}: {}", report.name, attached.error().message)};
+    report.mode = fmt::format("{}: {}", mode_text(attached.value().mode), attached.value().reason);
+    if (attached.value().mode == XdpMode::kGeneric && mode_ == XdpModeChoice::kAuto)
+      report.warnings.emplace_back("generic XDP is several times slower than native");
+    links_[port].fd = std::move(attached.value().link);
+  }
+  return Done{};
+}
+
+Status XdpEngine::pin_all() {
+  Status pinned = setup_.pins->put(kConnectionsPin, program_->connections_fd());
+  if (pinned.ok()) pinned = setup_.pins->put(kCountersPin, program_->counters_fd());
+  for (size_t port = 0; pinned.ok() && port < links_.size(); port++) {
+    if (links_[port].program == Link::Program::kEarlier) continue;
+    pinned = setup_.pins->put(link_pin(preflight_.ports[port].name), links_[port].fd.get());
+  }
+  return pinned;
+}
+
+/// Puts `program` behind every link. On an error they are as before.
+Status XdpEngine::move_links(const ForwardingProgram &program) {
+  for (size_t port = 0; port < links_.size(); port++) {
+    const Status replaced = replace_program(links_[port].fd.get(), program.program_fd());
+    if (replaced.ok()) continue;
+    for (size_t moved = 0; moved < port && program_.get() != &program; moved++)
+      (void)replace_program(links_[moved].fd.get(), program_->program_fd()).ok();
+    return Error{fmt::format("port {}: {}", preflight_.ports[port].name, replaced.error().message)};
+  }
+  return Done{};
+}
+
+Status XdpEngine::start() {
+  links_.clear();
+  links_.resize(preflight_.ports.size());
+  for (size_t port = 0; port < links_.size(); port++) take_over_link(port);
+  Status started = detach_others();
+  if (started.ok()) started = attach_ports();
+  if (started.ok()) started = move_links(*program_);
+  if (started.ok()) started = pin_all();
+  if (!started.ok()) {
+    // Links that were new go with their descriptors; their pins must not hold them.
+    for (size_t port = 0; port < links_.size(); port++)
+      if (links_[port].program == Link::Program::kThis)
+        (void)setup_.pins->remove(link_pin(preflight_.ports[port].name)).ok();
+    links_.clear();
+    return started;
+  }
+  sweeper_ = std::make_unique<Sweeper>(program_->options().worker_count, [this] { return sweep(); });
+  return Done{};
+}
+
+Status XdpEngine::sweep() {
+  const std::lock_guard lock(program_mutex_);
+  const ForwardingProgramOptions &options = program_->options();
+  return program_->sweep(sweep_runs_per_second(options.ipv4_buckets, options.ipv6_buckets));
+}
+
+// Tables.
+
+std::vector<EnginePort> XdpEngine::ports() const {
+  std::vector<EnginePort> ports;
+  for (const XdpPortReport &report : preflight_.ports)
+    ports.push_back({.index = static_cast<uint16_t>(ports.size()),
+                     .kernel_ifindex = report.facts.ifindex,
+                     .mtu = report.facts.mtu});
+  return ports;
+}
+
+Status XdpEngine::make_room(const std::shared_ptr<const MappedSnapshot> &snapshot) {
+  const ForwardingTables tables = {.snapshot = snapshot, .egress = {}};
+  const ForwardingProgram &current = larger_ ? *larger_ : *program_;
+  const Result<bool> room = current.has_room_for(tables);
+  if (!room.ok()) return room.error();
+  if (room.value()) return Done{};
+  ForwardingProgramOptions options = program_->options();
+  options.slots = snapshot->slots().size();
+  options.connections_fd = program_->connections_fd();
+  options.counters_fd = program_->counters_fd();
+  Result<std::unique_ptr<ForwardingProgram>> larger = ForwardingProgram::load(options);
+  if (!larger.ok())
+    return Error{fmt::format("slots: no room for {}: {}", options.slots, larger.error().message)};
+  larger_ = std::move(larger).value();
+  spdlog::info("loaded the XDP program anew, with room for {} slots", options.slots);
+  return Done{};
+}
+
+/// After it every packet is decided by the larger program, which has the new tables.
+void XdpEngine::swap_in_larger() {
+  const Status moved = move_links(*larger_);
+  if (!moved.ok()) {
+    problem_ = moved.error().message;
+    return;
+  }
+  {
+    const std::lock_guard lock(program_mutex_);
+    program_.swap(larger_);
+  }
+  larger_.reset();
+  merge_active_connections();
+}
+
+void XdpEngine::install(std::shared_ptr<const ForwardingTables> tables) {
+  problem_.clear();
+  const Status room = make_room(tables->snapshot);
+  const Status installed =
+      room.ok() ? (larger_ ? larger_->install(*tables) : program_->install(*tables)) : room;
+  if (!installed.ok()) problem_ = installed.error().message;
+  if (installed.ok() && larger_) swap_in_larger();
+  if (problem_.empty()) {
+    backends_ = tables->snapshot->backends().size();
+  } else {
+    spdlog::error("the tables of before stay in force: {}", problem_);
+  }
+}
+
+void XdpEngine::merge_active_connections() {
+  const uint32_t workers = setup_.counters->header().worker_count;
+  sluice::merge_active_connections(*setup_.counters, active_sum_);
+  for (uint32_t worker = 0; worker < workers; worker++) {
+    const std::span<BackendCounters> own = setup_.counters->backends(worker);
+    const std::span<uint32_t> others = program_->others_active(worker);
+    for (size_t backend = 0; backend < backends_; backend++) {
+      const uint32_t active = __atomic_load_n(&own[backend].active_connections, __ATOMIC_RELAXED);
+      const uint32_t rest = active_sum_[backend] - std::min(active, active_sum_[backend]);
+      __atomic_store_n(&others[backend], rest, __ATOMIC_RELAXED);
+    }
+  }
+}
+
+// Status.
+
+nlohmann::json XdpEngine::status() const {
+  nlohmann::json workers = nlohmann::json::array();
+  for (uint32_t worker = 0; worker < setup_.counters->header().worker_count; worker++) {
+    const WorkerCounters &counters = setup_.counters->worker(worker);
+    workers.push_back({{"worker", worker},
+                       {"core", worker},
+                       {"received_packets", counters.received_packets},
+                       {"transmitted_packets", counters.transmitted_packets}});
+  }
+  nlohmann::json ports = nlohmann::json::array();
+  for (const XdpPortReport &report : preflight_.ports) {
+    ports.push_back(port_json(report));
+    ports.back()["index"] = ports.size() - 1;
+  }
+  nlohmann::json status = {{"engine", name()},
+                           {"ports", ports},
+                           {"workers", workers},
+                           {"host",
+                            {{"kernel", preflight_.kernel},
+                             {"buffers", preflight_.buffers},
+                             {"sweep", preflight_.sweep},
+                             {"pins", setup_.pins->directory().string()}}},
+                           {"memory", {{"tables_bytes", program_->table_bytes()}}}};
+  if (sweeper_ && sweeper_->failed())
+    status["host"]["sweep"] = "off: the kernel does not run it (the log says why)";
+  if (!problem_.empty()) status["problem"] = problem_;
+  return status;
+}
+
+}  // namespace sluice

@@ -1,0 +1,83 @@
+// The XDP engine: the loaded program, its interfaces and links, behind the server's Engine.
+#ifndef SLUICE_XDP_ENGINE_H
+#define SLUICE_XDP_ENGINE_H
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "dataplane/server/connection_region.h"
+#include "dataplane/server/engine.h"
+#include "dataplane/server/port_options.h"
+#include "dataplane/server/shared_memory.h"
+#include "dataplane/xdp/attachment.h"
+#include "dataplane/xdp/memory.h"
+#include "dataplane/xdp/pins.h"
+#include "dataplane/xdp/preflight.h"
+#include "dataplane/xdp/sweeper.h"
+
+namespace sluice {
+
+/// What the engine runs with; all of it outlives the engine.
+struct XdpEngineSetup {
+  const Pins *pins;
+  const CounterRegion *counters;
+  const ConnectionRegion *connections;
+};
+
+/// Created with its program loaded and not attached, so that a snapshot can be installed before the first
+/// packet runs through it.
+class XdpEngine : public Engine {
+ public:
+  XdpEngine(XdpPreflight preflight, XdpModeChoice mode, std::unique_ptr<ForwardingProgram> program,
+            const XdpEngineSetup &setup);
+  XdpEngine(const XdpEngine &) = delete;
+  XdpEngine &operator=(const XdpEngine &) = delete;
+  /// The programs stay on the interfaces if start() succeeded.
+  ~XdpEngine() override;
+
+  /// Puts the program in the place of those that a process before this one left pinned, attaches it where
+  /// there is none, pins everything, and starts to sweep. Links of ports that are no more are detached.
+  /// Errors: as attach() and Pins::put; what was attached then is detached again.
+  Status start();
+
+  std::string name() const override { return "xdp"; }
+  std::vector<EnginePort> ports() const override;
+  Status make_room(const std::shared_ptr<const MappedSnapshot> &snapshot) override;
+  void install(std::shared_ptr<const ForwardingTables> tables) override;
+  void merge_active_connections() override;
+  nlohmann::json status() const override;
+
+  const XdpPreflight &preflight() const { return preflight_; }
+
+ private:
+  struct Link {
+    UniqueFd fd;
+    enum class Program { kThis, kEarlier } program = Program::kThis;
+  };
+
+  bool take_over_link(size_t port);
+  Status detach_others();
+  Status attach_ports();
+  Status pin_all();
+  Status move_links(const ForwardingProgram &program);
+  void swap_in_larger();
+  Status sweep();
+
+  XdpPreflight preflight_;
+  XdpModeChoice mode_;
+  XdpEngineSetup setup_;
+  mutable std::mutex program_mutex_;  // the sweeper reads program_, the server's thread swaps it
+  std::unique_ptr<ForwardingProgram> program_;
+  std::unique_ptr<ForwardingProgram> larger_;  // to be swapped in by the next install; null: not needed
+  std::vector<Link> links_;                    // by port, once started
+  std::vector<uint32_t> active_sum_;           // scratch of merge_active_connections
+  size_t backends_ = 0;                        // in the snapshot in force
+  std::string problem_;                        // of the last installation; empty: none
+  std::unique_ptr<Sweeper> sweeper_;
+};
+
+}  // namespace sluice
+
+#endif

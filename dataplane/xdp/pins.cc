@@ -1,0 +1,148 @@
+#include "dataplane/xdp/pins.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include <bpf/bpf.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/magic.h>
+#include <spdlog/spdlog.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+namespace sluice {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char *kMountSource = "sluice-dataplane";  // by which a mount is known as this program's
+constexpr const char *kUsualBpffs = "/sys/fs/bpf";
+constexpr std::string_view kLinkPrefix = "link-";
+
+std::string errno_text() { return std::strerror(errno); }  // NOLINT(concurrency-mt-unsafe)
+
+bool is_on_bpffs(const fs::path &path) {
+  struct statfs filesystem = {};
+  return ::statfs(path.c_str(), &filesystem) == 0 && filesystem.f_type == BPF_FS_MAGIC;
+}
+
+bool is_under(const fs::path &path, const fs::path &folder) {
+  return path.lexically_normal().string().starts_with(folder.string() + "/");
+}
+
+Status mount_bpffs(const fs::path &at) {
+  if (::mount(kMountSource, at.c_str(), "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") != 0)
+    return Error{
+        fmt::format("--bpf-directory: cannot mount a bpffs at \"{}\": {}", at.string(), errno_text())};
+  spdlog::info(
+      "mounted a bpffs at {}; when this process has a mount namespace of its own (ip netns exec makes one, "
+      "nsenter --net does not), what is pinned there goes with it",
+      at.string());
+  return Done{};
+}
+
+Error cannot_make(const fs::path &path, const std::string &cause) {
+  return Error{fmt::format("--bpf-directory: cannot make \"{}\": {}", path.string(), cause)};
+}
+
+/// Makes `directory` a directory on a bpffs.
+Status make_directory(const fs::path &directory) {
+  if (is_on_bpffs(directory)) return Done{};
+  std::error_code error;
+  const fs::path parent = directory.parent_path();
+  // Nothing can be made in the sysfs that lies there without a bpffs.
+  if (!is_on_bpffs(parent) && is_under(directory, kUsualBpffs)) {
+    const Status mounted = mount_bpffs(kUsualBpffs);
+    if (!mounted.ok()) return mounted;
+  }
+  fs::create_directories(parent, error);
+  if (error) return cannot_make(parent, error.message());
+  if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) return cannot_make(directory, errno_text());
+  return is_on_bpffs(directory) ? Status(Done{}) : mount_bpffs(directory);
+}
+
+/// Whether this program has mounted a filesystem exactly there.
+bool is_mounted_by_us(const fs::path &directory) {
+  std::ifstream mounts("/proc/self/mounts");
+  std::string line;
+  while (std::getline(mounts, line)) {
+    std::istringstream fields(line);
+    std::string source;
+    std::string target;
+    fields >> source >> target;
+    if (source == kMountSource && target == directory) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::string link_pin(std::string_view port) { return fmt::format("{}{}", kLinkPrefix, port); }
+
+Result<Pins> Pins::lock(const fs::path &directory) {
+  UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.valid())
+    return Error{fmt::format("--bpf-directory: cannot open \"{}\": {}", directory.string(), errno_text())};
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)
+    return Error{fmt::format(
+        "--bpf-directory: \"{}\": cannot lock: {}; another sluice-dataplane uses it: stop that one "
+        "or give this one another directory",
+        directory.string(), errno_text())};
+  return Pins(directory, std::move(fd));
+}
+
+Result<Pins> Pins::open(const fs::path &directory) {
+  const Status made = make_directory(directory);
+  if (!made.ok()) return made.error();
+  return lock(directory);
+}
+
+Result<std::optional<Pins>> Pins::open_existing(const fs::path &directory) {
+  if (!is_on_bpffs(directory)) return std::optional<Pins>();
+  Result<Pins> pins = lock(directory);
+  if (!pins.ok()) return pins.error();
+  const bool holds = pins.value().get(kConnectionsPin).valid() || pins.value().get(kCountersPin).valid() ||
+                     !pins.value().link_ports().empty();
+  if (!holds) return std::optional<Pins>();
+  return std::optional<Pins>(std::move(pins).value());
+}
+
+UniqueFd Pins::get(std::string_view name) const { return UniqueFd(bpf_obj_get(file(name).c_str())); }
+
+std::vector<std::string> Pins::link_ports() const {
+  std::vector<std::string> ports;
+  std::error_code ignored;
+  for (const auto &entry : fs::directory_iterator(directory_, ignored)) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with(kLinkPrefix)) ports.push_back(name.substr(kLinkPrefix.size()));
+  }
+  return ports;
+}
+
+Status Pins::put(std::string_view name, int fd) const {
+  const Status removed = remove(name);
+  if (!removed.ok()) return removed;
+  if (bpf_obj_pin(fd, file(name).c_str()) != 0)
+    return Error{fmt::format("{}: cannot pin: {}", file(name).string(), errno_text())};
+  return Done{};
+}
+
+Status Pins::remove(std::string_view name) const {
+  if (::unlink(file(name).c_str()) == 0 || errno == ENOENT) return Done{};
+  return Error{fmt::format("{}: cannot remove: {}", file(name).string(), errno_text())};
+}
+
+void Pins::remove_directory() const {
+  std::error_code ignored;
+  if (!fs::is_empty(directory_, ignored)) return;
+  // The lock is on what was mounted, which lives as long as the descriptor.
+  if (is_mounted_by_us(directory_)) ::umount2(directory_.c_str(), MNT_DETACH);
+  ::rmdir(directory_.c_str());
+}
+
+}  // namespace sluice

@@ -1,0 +1,63 @@
+// What keeps forwarding when no dataplane runs: a directory on a bpffs that holds the connection table, the
+// counters and one link per port.
+#ifndef SLUICE_XDP_PINS_H
+#define SLUICE_XDP_PINS_H
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dataplane/abi/result.h"
+#include "dataplane/server/unique_fd.h"
+
+namespace sluice {
+
+inline constexpr std::string_view kConnectionsPin = "connections";
+inline constexpr std::string_view kCountersPin = "counters";
+
+/// The pin of a port's link.
+std::string link_pin(std::string_view port);
+
+/// The directory, for the one process at a time that has it open (flock).
+class Pins {
+ public:
+  /// Opens the directory, made if need be. When it is not on a bpffs, one is mounted there, and the log says
+  /// so. Errors: no permission, no bpffs in this kernel, another dataplane has the directory.
+  [[nodiscard]] static Result<Pins> open(const std::filesystem::path &directory);
+
+  /// The directory if there is one on a bpffs that holds pins of ours; nothing is made.
+  /// Errors: another dataplane has it.
+  [[nodiscard]] static Result<std::optional<Pins>> open_existing(const std::filesystem::path &directory);
+
+  const std::filesystem::path &directory() const { return directory_; }
+
+  /// A descriptor of what is pinned as `name`; an invalid one when there is nothing.
+  UniqueFd get(std::string_view name) const;
+
+  /// Names of the ports that have a link here.
+  std::vector<std::string> link_ports() const;
+
+  /// Pins `fd` as `name`, in the place of what was pinned so. Errors name the file.
+  [[nodiscard]] Status put(std::string_view name, int fd) const;
+
+  /// Removes a pin; none there is fine. Errors name the file.
+  [[nodiscard]] Status remove(std::string_view name) const;
+
+  /// Removes the directory, and a bpffs that was mounted for it, if nothing is in it any more.
+  void remove_directory() const;
+
+ private:
+  Pins(std::filesystem::path directory, UniqueFd lock)
+      : directory_(std::move(directory)), lock_(std::move(lock)) {}
+  static Result<Pins> lock(const std::filesystem::path &directory);
+  std::filesystem::path file(std::string_view name) const { return directory_ / name; }
+
+  std::filesystem::path directory_;
+  UniqueFd lock_;
+};
+
+}  // namespace sluice
+
+#endif

@@ -1,0 +1,220 @@
+#include "dataplane/xdp/program.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <fstream>
+#include <memory>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "dataplane/program.h"
+#include "dataplane/server/connection_file.h"
+#include "dataplane/server/interface_settings.h"
+#include "dataplane/xdp/engine.h"
+#include "dataplane/xdp/release.h"
+
+namespace sluice {
+namespace {
+
+struct Plan {
+  std::vector<PortOptions> ports;
+  XdpPreflight preflight;
+  uint32_t workers = 1;
+};
+
+/// CPUs that can be there: each needs a table of its own, for packets come on any of them.
+Result<uint32_t> count_cpus() {
+  std::string present;
+  std::ifstream("/sys/devices/system/cpu/present") >> present;
+  const size_t last = present.find_last_of("-,");
+  const std::string number = last == std::string::npos ? present : present.substr(last + 1);
+  uint32_t cpu = 0;
+  const auto parsed = std::from_chars(number.data(), number.data() + number.size(), cpu);
+  if (parsed.ec != std::errc())
+    return Error{fmt::format("/sys/devices/system/cpu/present: \"{}\" is no list of CPUs", present)};
+  if (cpu >= kXdpMaxWorkers)
+    return Error{
+        fmt::format("--engine: \"xdp\" has tables for {} CPUs, this host has {}", +kXdpMaxWorkers, cpu + 1)};
+  return cpu + 1;
+}
+
+XdpModeChoice mode_choice(XdpModeOption option) {
+  switch (option) {
+    case XdpModeOption::kAuto:
+      return XdpModeChoice::kAuto;
+    case XdpModeOption::kNative:
+      return XdpModeChoice::kNative;
+    case XdpModeOption::kGeneric:
+      return XdpModeChoice::kGeneric;
+  }
+  return XdpModeChoice::kAuto;
+}
+
+Result<Plan> make_plan(const DataplaneOptions &options) {
+  Plan plan;
+  Result<std::vector<PortOptions>> ports = parse_ports(options.ports);
+  if (!ports.ok()) return ports.error();
+  plan.ports = std::move(ports).value();
+  if (plan.ports.size() > kXdpMaxPorts)
+    return Error{
+        fmt::format("--port: {} are given, the XDP engine has {} at most", plan.ports.size(), +kXdpMaxPorts)};
+  std::vector<InterfaceFacts> facts;
+  std::vector<std::string> names;
+  for (const PortOptions &port : plan.ports) {
+    Result<std::string> interface = xdp_interface(port);
+    if (!interface.ok()) return interface.error();
+    if (std::find(names.begin(), names.end(), interface.value()) != names.end())
+      return Error{fmt::format("--port: interface: \"{}\" is used twice", interface.value())};
+    facts.push_back(interface_facts(interface.value()));
+    names.push_back(std::move(interface).value());
+  }
+  Result<XdpPreflight> preflight = make_preflight(plan.ports, facts, names, kernel_release());
+  if (!preflight.ok()) return preflight.error();
+  plan.preflight = std::move(preflight).value();
+  if (options.workers > 0 || !options.cores.empty() || options.idle != IdleChoice::kPoll)
+    spdlog::warn("--workers, --cores and --idle have no meaning for the XDP engine: each CPU is a worker");
+  Result<uint32_t> cpus = count_cpus();
+  if (!cpus.ok()) return cpus.error();
+  plan.workers = cpus.value();
+  return plan;
+}
+
+/// Programs that are this engine's own, by what is pinned.
+std::vector<LinkFacts> pinned_links(const Pins &pins) {
+  std::vector<LinkFacts> links;
+  for (const std::string &port : pins.link_ports()) {
+    const UniqueFd link = pins.get(link_pin(port));
+    if (!link.valid()) continue;
+    const Result<LinkFacts> facts = look_at_link(link.get());
+    if (facts.ok()) links.push_back(facts.value());
+  }
+  return links;
+}
+
+/// Refuses, before anything is changed, interfaces that somebody else's program is on.
+Status check_interfaces(const XdpPreflight &preflight, const Pins &pins, const LeftoverRemover &remove) {
+  constexpr std::array<std::string_view, 2> kOfAfXdp = {"xsk_def_prog", "xdp_dispatcher"};
+  const std::vector<LinkFacts> ours = pinned_links(pins);
+  for (const XdpPortReport &port : preflight.ports) {
+    const Result<InterfaceProgram> there = program_on(port.interface, port.facts.ifindex);
+    if (!there.ok()) return Error{fmt::format("port {}: {}", port.name, there.error().message)};
+    const InterfaceProgram &program = there.value();
+    const bool own = std::any_of(ours.begin(), ours.end(), [&](const LinkFacts &link) {
+      return link.ifindex == port.facts.ifindex && link.program_id == program.id;
+    });
+    if (program.id == 0 || own) continue;
+    if (std::find(kOfAfXdp.begin(), kOfAfXdp.end(), program.name) != kOfAfXdp.end()) {
+      Result<std::string> removed = remove(port.interface);
+      if (!removed.ok()) return Error{fmt::format("port {}: {}", port.name, removed.error().message)};
+      if (!removed.value().empty()) spdlog::warn("port {}: {}", port.name, removed.value());
+      continue;
+    }
+    return Error{fmt::format(
+        "port {}: interface: \"{}\" has another XDP program, \"{}\" (id {}, {}), and is not shared; "
+        "if nothing needs that one, remove it with: ip link set dev {} xdp off; or give "
+        "--engine dpdk with another device",
+        port.name, port.interface, program.name, program.id, mode_text(program.mode), port.interface)};
+  }
+  return Done{};
+}
+
+/// Gives the interfaces what a DPDK engine had on their taps, and the addresses that are missing.
+Status move_settings(const Plan &plan) {
+  for (size_t i = 0; i < plan.ports.size(); i++) {
+    const PortOptions &port = plan.ports[i];
+    const std::string &interface = plan.preflight.ports[i].interface;
+    Result<InterfaceSettings> taken = InterfaceSettings::take_from_tap(port.kernel_interface, port.addresses);
+    if (!taken.ok()) return Error{fmt::format("port {}: {}", port.name, taken.error().message)};
+    const Status added = add_addresses(interface, port.addresses);
+    if (!added.ok()) return Error{fmt::format("port {}: {}", port.name, added.error().message)};
+    taken.value().give_to(interface);
+    if (!taken.value().text().empty())
+      spdlog::info("port {}: moved {} from {} to {}", port.name, taken.value().text(), port.kernel_interface,
+                   interface);
+  }
+  return Done{};
+}
+
+Result<XdpMemory> open_plans_memory(const DataplaneOptions &options, const Plan &plan, const Pins &pins) {
+  XdpMemoryOptions wanted;
+  wanted.connections = {.path = options.connections,
+                        .worker_count = plan.workers,
+                        .ipv4_connections = options.ipv4_connections,
+                        .ipv6_connections = options.ipv6_connections};
+  wanted.buffers = plan.preflight.frame_buffers;
+  for (const XdpPortReport &port : plan.preflight.ports) wanted.port_ifindexes.push_back(port.facts.ifindex);
+  return open_memory(wanted, pins);
+}
+
+/// The pinned maps are the connections' only holder from now on.
+Status discard_file(const DataplaneOptions &options, XdpMemory *memory) {
+  if (!memory->file) return discard_connection_file(options.connections);
+  const Status discarded = memory->file->discard_file();
+  memory->file.reset();
+  return discarded;
+}
+
+Status stop(const DataplaneOptions &options, const Pins &pins) {
+  if (options.xdp_at_stop == XdpAtStop::kForward) {
+    spdlog::info("forwarding goes on with the last tables; sluice-dataplane --detach ends it");
+    return Done{};
+  }
+  Result<std::string> released = release(pins, options.connections);
+  if (!released.ok()) return released.error();
+  pins.remove_directory();
+  spdlog::info("{}", released.value());
+  return Done{};
+}
+
+}  // namespace
+
+Status run_xdp(const DataplaneOptions &options, int stop_fd, const LeftoverRemover &remove_leftover) {
+  Result<Plan> plan = make_plan(options);
+  if (!plan.ok()) return plan.error();
+  Result<ServerOptions> serving = prepare_server(options);
+  if (!serving.ok()) return serving.error();
+  serving.value().links_at_start = LinksAtStart::kCarryQuestions;
+  Result<Pins> pins = Pins::open(options.bpf_directory);
+  if (!pins.ok()) return pins.error();
+  Status checked = check_interfaces(plan.value().preflight, pins.value(), remove_leftover);
+  if (!checked.ok()) return checked;
+  Result<XdpMemory> memory = open_plans_memory(options, plan.value(), pins.value());
+  if (!memory.ok()) return memory.error();
+  Status moved = move_settings(plan.value());
+  if (!moved.ok()) return moved;
+
+  const XdpEngineSetup setup = {.pins = &pins.value(),
+                                .counters = memory.value().counters.get(),
+                                .connections = memory.value().connections.get()};
+  XdpEngine engine(plan.value().preflight, mode_choice(options.xdp_mode), std::move(memory.value().program),
+                   setup);
+  const auto start = [&]() -> Status {
+    Status started = engine.start();
+    if (started.ok()) started = discard_file(options, &memory.value());
+    for (const std::string &line : preflight_lines(engine.preflight())) spdlog::info("{}", line);
+    return started;
+  };
+  Status served = serve(serving.value(),
+                        {.engine = &engine,
+                         .counters = memory.value().counters.get(),
+                         .connections = memory.value().connections.get(),
+                         .start = start},
+                        stop_fd);
+  if (!served.ok()) return served;
+  return stop(options, pins.value());
+}
+
+Status run_detach(const DataplaneOptions &options) {
+  Result<std::string> released = release(options.bpf_directory, options.connections);
+  if (!released.ok()) return released.error();
+  spdlog::info("{}", released.value().empty() ? fmt::format("nothing is pinned in {}", options.bpf_directory)
+                                              : released.value());
+  return Done{};
+}
+
+}  // namespace sluice
