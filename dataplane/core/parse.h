@@ -198,38 +198,44 @@ SLUICE_INLINE enum Verdict parse_ipv6(struct Packet *packet, const uint8_t *l3, 
   return kVerdictUndecided;
 }
 
-// Parses `frame`, from its Ethernet header (IEEE 802.3, 802.1Q, 802.1ad) on. Answers
-// kVerdictUndecided and a filled `packet`, or the verdict that ends the packet's way. What is wrong
-// above IP goes to packet->l4_verdict: it matters only if the destination turns out to be a VIP.
-SLUICE_INLINE enum Verdict parse(const struct Frame *frame, struct Packet *packet) {
+// The Ethernet header with its VLAN tags (IEEE 802.3, 802.1Q, 802.1ad). Answers kVerdictUndecided, with
+// packet->l3_offset and what is behind the tags, or the verdict that ends the packet's way.
+SLUICE_INLINE enum Verdict parse_link(const struct Frame *frame, struct Packet *packet, be16 *ether_type) {
   const uint8_t *position = frame->start;
   const uint8_t *end = frame->end;
   if (position + kEthernetHeaderSize > end) return kVerdictDropEthernetTruncated;
-  be16 ether_type = load_be16(position + 12);
+  be16 type = load_be16(position + 12);
   position += kEthernetHeaderSize;
   uint32_t l3_offset = kEthernetHeaderSize;
   for (int i = 0; i <= kMaxVlanTags; i++) {
-    if (SLUICE_LIKELY(ether_type != host_to_be16(kEtherTypeVlan) &&
-                      ether_type != host_to_be16(kEtherTypeQinq))) {
-      break;
-    }
+    if (SLUICE_LIKELY(type != host_to_be16(kEtherTypeVlan) && type != host_to_be16(kEtherTypeQinq))) break;
     if (i == kMaxVlanTags) return kVerdictDropVlanDepth;
     if (position + kVlanTagSize > end) return kVerdictDropEthernetTruncated;
-    ether_type = load_be16(position + 2);
+    type = load_be16(position + 2);
     position += kVlanTagSize;
     l3_offset += kVlanTagSize;
   }
-
   packet->l3_offset = (uint16_t)l3_offset;
   packet->hash = 0;
   packet->ports = ports_of_word(0);
   packet->tcp_flags = 0;
+  *ether_type = type;
+  return kVerdictUndecided;
+}
+
+// Parses `frame`, from its Ethernet header on. Answers kVerdictUndecided and a filled `packet`, or the
+// verdict that ends the packet's way. What is wrong above IP goes to packet->l4_verdict: it matters only if
+// the destination turns out to be a VIP.
+SLUICE_INLINE enum Verdict parse(const struct Frame *frame, struct Packet *packet) {
+  be16 ether_type = 0;
+  enum Verdict verdict = parse_link(frame, packet, &ether_type);
+  if (SLUICE_UNLIKELY(verdict != kVerdictUndecided)) return verdict;
+  const uint8_t *l3 = frame->start + packet->l3_offset;
+  uint32_t l3_room = frame->length - packet->l3_offset;
   if (SLUICE_LIKELY(ether_type == host_to_be16(kEtherTypeIpv4))) {
-    return parse_ipv4(packet, position, end, frame->length - l3_offset);
+    return parse_ipv4(packet, l3, frame->end, l3_room);
   }
-  if (ether_type == host_to_be16(kEtherTypeIpv6)) {
-    return parse_ipv6(packet, position, end, frame->length - l3_offset);
-  }
+  if (ether_type == host_to_be16(kEtherTypeIpv6)) return parse_ipv6(packet, l3, frame->end, l3_room);
   return kVerdictPassNotIp;
 }
 
