@@ -1,0 +1,122 @@
+// The kernel's verifier accepts the programs, and what that costs it: its own statistics against a budget.
+//
+// A program that becomes dearer may still load here and not on another kernel, whose verifier prunes less;
+// the kernel's limit is a million instructions. The budgets are about twice what was counted on Linux 6.18.
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "dataplane/xdp/skeleton.h"
+
+namespace sluice {
+namespace {
+
+constexpr uint32_t kStatistics = 4;  // log level
+constexpr size_t kLogBytes = 1 << 20;
+
+struct SkeletonDeleter {
+  void operator()(sluice_program *program) const { sluice_program::destroy(program); }
+};
+using Skeleton = std::unique_ptr<sluice_program, SkeletonDeleter>;
+
+/// What the verifier says of one program.
+struct Cost {
+  std::string log;
+  uint64_t instructions = 0;           // that it went through
+  std::vector<uint32_t> stack_depths;  // bytes: of the program, then of its functions
+};
+
+uint64_t number_behind(const std::string &log, std::string_view words) {
+  const size_t at = log.find(words);
+  return at == std::string::npos ? 0 : std::stoull(log.substr(at + words.size()));
+}
+
+/// "stack depth 136+0+64".
+std::vector<uint32_t> depths_in(const std::string &log) {
+  constexpr std::string_view kWords = "stack depth ";
+  std::vector<uint32_t> depths;
+  size_t at = log.find(kWords);
+  if (at == std::string::npos) return depths;
+  at += kWords.size();
+  for (;;) {
+    size_t digits = 0;
+    depths.push_back(static_cast<uint32_t>(std::stoul(log.substr(at, 10), &digits)));
+    at += digits;
+    if (at >= log.size() || log[at] != '+') return depths;
+    at++;
+  }
+}
+
+class Verifier : public testing::TestWithParam<bool> {
+ protected:
+  /// Opens the programs as a host with 64 CPUs and its default tables would, or with several buffers.
+  Skeleton open() const {
+    Skeleton skeleton(sluice_program::open());
+    if (!skeleton) return skeleton;
+    XdpSettings &settings = skeleton->rodata->settings;
+    settings.worker_count = kXdpMaxWorkers;
+    settings.table_count = kXdpMaxWorkers;
+    settings.ipv4_buckets = 1 << 18;
+    settings.ipv6_buckets = 1 << 18;
+    settings.slot_lines = 1 << 13;
+    settings.clock = kXdpClockBoottime;
+    settings.several_buffers = GetParam() ? 1 : 0;
+    settings.port_ifindex[0] = 1;
+    settings.port_ifindex[1] = 2;
+    for (bpf_program *program : programs_of(*skeleton)) {
+      if (GetParam()) bpf_program__set_flags(program, bpf_program__flags(program) | BPF_F_XDP_HAS_FRAGS);
+    }
+    return skeleton;
+  }
+
+  static std::vector<bpf_program *> programs_of(const sluice_program &skeleton) {
+    return {skeleton.progs.sluice_xdp, skeleton.progs.sluice_xdp_miss, skeleton.progs.sluice_xdp_sweep};
+  }
+
+  /// Loads all programs, with the statistics of one.
+  Cost cost_of(const char *name) const {
+    Cost cost;
+    const Skeleton skeleton = open();
+    EXPECT_NE(skeleton, nullptr) << std::strerror(errno);
+    if (!skeleton) return cost;
+    std::vector<char> log(kLogBytes);
+    bpf_program *program = bpf_object__find_program_by_name(skeleton->obj, name);
+    EXPECT_NE(program, nullptr) << name;
+    bpf_program__set_log_buf(program, log.data(), log.size());
+    bpf_program__set_log_level(program, kStatistics);
+    const int error = sluice_program::load(skeleton.get());
+    cost.log = log.data();
+    EXPECT_EQ(error, 0) << "needs root: " << std::strerror(-error) << "\n" << cost.log;
+    cost.instructions = number_behind(cost.log, "processed ");
+    cost.stack_depths = depths_in(cost.log);
+    return cost;
+  }
+
+  void expect_within(const char *name, uint64_t most_instructions, uint32_t most_stack) const {
+    const Cost cost = cost_of(name);
+    RecordProperty("instructions", std::to_string(cost.instructions));
+    EXPECT_GT(cost.instructions, 0u) << cost.log;
+    EXPECT_LE(cost.instructions, most_instructions) << cost.log;
+    ASSERT_FALSE(cost.stack_depths.empty()) << cost.log;
+    EXPECT_LE(*std::max_element(cost.stack_depths.begin(), cost.stack_depths.end()), most_stack) << cost.log;
+  }
+};
+
+TEST_P(Verifier, takes_the_hit_path_within_its_budget) { expect_within("sluice_xdp", 122000, 400); }
+
+TEST_P(Verifier, takes_what_is_rare_within_its_budget) { expect_within("sluice_xdp_miss", 76000, 256); }
+
+TEST_P(Verifier, takes_the_sweep_within_its_budget) { expect_within("sluice_xdp_sweep", 17000, 128); }
+
+INSTANTIATE_TEST_SUITE_P(Frames, Verifier, testing::Bool(), [](const auto &several) {
+  return several.param ? "in_several_buffers" : "in_one_buffer";
+});
+
+}  // namespace
+}  // namespace sluice
