@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include <bpf/bpf.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -45,14 +46,10 @@ size_t array_bytes(const bpf_map *map) {
 Result<SharedMemory> memory_of(const bpf_map *map) {
   SharedMemory memory;
   memory.name = bpf_map__name(map);
-  bpf_map_info info = {};
-  uint32_t size = sizeof(info);
-  const int error = bpf_obj_get_info_by_fd(bpf_map__fd(map), &info, &size);
-  if (error != 0) return Error{fmt::format("map {}: {}", memory.name, error_text(error))};
-  LIBBPF_OPTS(bpf_get_fd_by_id_opts, read_only, .open_flags = BPF_F_RDONLY);
-  memory.reader.reset(bpf_map_get_fd_by_id_opts(info.id, &read_only));
+  // Writable, for the kernel maps no other descriptor of a map.
+  memory.reader.reset(::fcntl(bpf_map__fd(map), F_DUPFD_CLOEXEC, 0));
   if (!memory.reader.valid())
-    return Error{fmt::format("map {}: cannot open for reading: {}", memory.name, error_text(errno))};
+    return Error{fmt::format("map {}: cannot duplicate its descriptor: {}", memory.name, error_text(errno))};
   Result<Mapping> mapping = map_whole(map, array_bytes(map));
   if (!mapping.ok()) return mapping.error();
   memory.mapping = std::move(mapping).value();
