@@ -148,12 +148,13 @@ Status ForwardingProgram::size_maps() {
   };
   for (const auto &[map, entries, fd] : sizes) {
     const uint32_t value_size = bpf_map__value_size(map);
-    int error = fd < 0 ? bpf_map__set_max_entries(map, entries) : bpf_map__reuse_fd(map, fd);
-    if (error != 0) return Error{fmt::format("map {}: {}", bpf_map__name(map), error_text(error))};
+    const std::string name = bpf_map__name(map);  // of a map gone on with, it becomes that one's
+    const int error = fd < 0 ? bpf_map__set_max_entries(map, entries) : bpf_map__reuse_fd(map, fd);
+    if (error != 0) return Error{fmt::format("map {}: {}", name, error_text(error))};
     if (bpf_map__max_entries(map) != entries || bpf_map__value_size(map) != value_size)
       return Error{fmt::format("map {}: the one to go on with has {} elements of {} bytes, not {} of {}",
-                               bpf_map__name(map), bpf_map__max_entries(map), bpf_map__value_size(map),
-                               entries, value_size)};
+                               name, bpf_map__max_entries(map), bpf_map__value_size(map), entries,
+                               value_size)};
   }
   return Done{};
 }
