@@ -21,8 +21,8 @@ T value_of(Result<T> result) {
   return std::move(result).value();
 }
 
-ForwardingProgramOptions completed(ForwardingProgramOptions options) {
-  options.clock = kXdpClockFixed;
+ForwardingProgramOptions completed(ForwardingProgramOptions options, XdpClock clock) {
+  options.clock = clock;
   options.connections_bytes =
       kConnectionHeaderSize + uint64_t{options.table_count} *
                                   (uint64_t{options.ipv4_buckets} + options.ipv6_buckets) *
@@ -66,8 +66,8 @@ ForwardingTables forwarding_tables(const SnapshotBuilder &builder, std::span<con
           std::vector<Egress>(egress.begin(), egress.end())};
 }
 
-LoadedProgram::LoadedProgram(ForwardingProgramOptions options)
-    : program_(value_of(ForwardingProgram::load(completed(std::move(options))))),
+LoadedProgram::LoadedProgram(ForwardingProgramOptions options, XdpClock clock)
+    : program_(value_of(ForwardingProgram::load(completed(std::move(options), clock)))),
       connections_(value_of(program_->connections_memory())),
       counted_(program_->options().worker_count),
       buffer_(kMostBytesOut) {

@@ -63,9 +63,10 @@ class LoadedProgram {
   /// In one piece; FrameBuffers::kSeveral takes longer ones.
   static constexpr size_t kLongestFrame = 3520;  // bytes
 
-  /// The clock is made to stand still, and the connections' memory to be as large as the tables need.
-  /// Frames come by the loopback interface of the network namespace.
-  explicit LoadedProgram(ForwardingProgramOptions options);
+  /// With a clock that stands still, whatever the options say, unless `clock` says otherwise; and with as
+  /// much memory for connections as the tables need. Frames come by the loopback interface of the network
+  /// namespace.
+  explicit LoadedProgram(ForwardingProgramOptions options, XdpClock clock = kXdpClockFixed);
 
   ForwardingProgram &program() { return *program_; }
 
