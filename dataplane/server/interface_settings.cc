@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -102,6 +100,15 @@ bool is_known_neighbour(rtnl_neigh *neighbour, int ifindex) {
          rtnl_neigh_get_lladdr(neighbour) != nullptr;
 }
 
+/// Of a tap: whether somebody has it open. (IFF_RUNNING says so up to a second later.)
+bool has_carrier(nl_sock *socket, const std::string &interface) {
+  rtnl_link *link = nullptr;
+  if (rtnl_link_get_kernel(socket, 0, interface.c_str(), &link) < 0) return false;
+  const bool carrier = rtnl_link_get_carrier(link) != 0;
+  rtnl_link_put(link);
+  return carrier;
+}
+
 std::string text_of(nl_addr *address) {
   char text[128] = {};
   return address == nullptr ? "" : nl_addr2str(address, text, sizeof(text));
@@ -159,20 +166,17 @@ Result<InterfaceSettings> InterfaceSettings::take_from_tap(const std::string &in
   InterfaceSettings settings;
   const int ifindex = static_cast<int>(::if_nametoindex(interface.c_str()));
   if (ifindex == 0) return settings;
-  const std::filesystem::path folder = std::filesystem::path("/sys/class/net") / interface;
-  std::error_code ignored;
-  if (!std::filesystem::exists(folder / "tun_flags", ignored))
+  // Not by /sys/class/net: that is of the network namespace in which it was mounted.
+  if (interface_facts(interface).driver != "tun")
     return Error{
-        fmt::format("kernel=\"{}\": an interface of this name exists and is no tap of a DPDK engine: remove "
+        fmt::format("kernel: \"{}\": an interface of this name exists and is no tap of a DPDK engine: remove "
                     "it or give another name",
                     interface)};
-  int carrier = 0;
-  std::ifstream(folder / "carrier") >> carrier;
-  if (carrier != 0)
-    return Error{fmt::format("kernel=\"{}\": a process has this tap open: stop it first", interface)};
   Result<Socket> socket = connect(interface);
   if (!socket.ok()) return socket.error();
   nl_sock *const netlink = socket.value().get();
+  if (has_carrier(netlink, interface))
+    return Error{fmt::format("kernel: \"{}\": a process has this tap open: stop it first", interface)};
   for_each(all_addresses(netlink), [&](nl_object *object) {
     auto *address = reinterpret_cast<rtnl_addr *>(object);
     if (rtnl_addr_get_ifindex(address) == ifindex && is_one_of(address, addresses)) settings.addresses_++;
@@ -199,7 +203,9 @@ void InterfaceSettings::give_to(const std::string &interface) const {
     rtnl_route *route = route_of(object.get());
     rtnl_nexthop *hop = rtnl_route_nexthop_n(route, 0);
     rtnl_route_nh_set_ifindex(hop, ifindex);
-    rtnl_route_nh_unset_flags(hop, ~0u);  // what the kernel said of the link
+    // What the kernel said of the link is nothing that it takes.
+    rtnl_route_nh_unset_flags(hop, ~uint32_t{RTNH_F_ONLINK});
+    rtnl_route_unset_flags(route, ~uint32_t{RTNH_F_ONLINK});
     const int error = rtnl_route_add(socket.value().get(), route, NLM_F_REPLACE);
     if (error < 0)
       spdlog::warn("interface {}: route to {} cannot be put there: {}", interface,
