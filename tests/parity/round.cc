@@ -102,7 +102,7 @@ std::string Round::step() {
   } else if (what < 985) {
     set_others_active(worker);
   } else {
-    leave_table_to_the_next();
+    exchange_table_with_former_worker();
   }
   const std::string difference = compare_state();
   return difference.empty() ? "" : "after step " + std::to_string(what) + " without a packet:\n" + difference;
@@ -159,17 +159,17 @@ void Round::set_others_active(uint32_t worker) {
   for (const auto &engine : engines_) engine->set_others_active(worker, active);
 }
 
-/// As when there are fewer workers than before: the last table has nobody any more, but the connections of
-/// one that somebody had.
-void Round::leave_table_to_the_next() {
+/// As when there are fewer workers than before, and more again: a table has nobody any more, but the
+/// connections of one that somebody had; or a worker has a table again whose connections it has not counted.
+void Round::exchange_table_with_former_worker() {
   const WorldShape &shape = world_.shape();
   if (shape.tables == shape.workers) return;
-  const uint32_t from = random_.below(shape.workers);
-  const uint32_t to = random_.between(shape.workers, shape.tables - 1);
-  const bool empty = random_.chance(50);
+  const uint32_t own = random_.below(shape.workers);
+  const uint32_t former = random_.between(shape.workers, shape.tables - 1);
+  const bool returns = random_.chance(30), empty = random_.chance(50);
   for (const auto &engine : engines_) {
-    std::ranges::copy(engine->table(from), engine->table(to).begin());
-    if (empty) std::ranges::fill(engine->table(from), ConnectionBucket{});
+    std::ranges::copy(engine->table(returns ? former : own), engine->table(returns ? own : former).begin());
+    if (empty) std::ranges::fill(engine->table(returns ? former : own), ConnectionBucket{});
   }
 }
 

@@ -44,7 +44,7 @@ class Round {
   void sweep(uint32_t worker);
   void set_budgets(uint32_t worker);
   void set_others_active(uint32_t worker);
-  void leave_table_to_the_next();
+  void exchange_table_with_former_worker();
   void pass_time();
 
   std::string compare_outcomes(const std::vector<Bytes> &frames,

@@ -109,7 +109,7 @@ void World::plan_services(Random *random) {
 /// Nothing, one port, a range, all ports, or a mixture with gaps and without.
 std::vector<PortRange> World::random_ranges(Random *random) const {
   const auto service = [&] { return random->below(services_.size()); };
-  switch (random->below(6)) {
+  switch (random->chance(5) ? 0 : random->between(1, 5)) {
     case 0:
       return {};
     case 1:
