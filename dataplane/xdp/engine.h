@@ -50,6 +50,10 @@ class XdpEngine : public Engine {
   nlohmann::json status() const override;
 
   const XdpPreflight &preflight() const { return preflight_; }
+  /// What `worker` was last told of the other workers' active connections.
+  uint32_t others_active(uint32_t worker, uint16_t backend) const {
+    return program_->others_active(worker)[backend];
+  }
 
  private:
   struct Link {

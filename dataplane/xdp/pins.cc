@@ -80,6 +80,16 @@ bool is_mounted_by_us(const fs::path &directory) {
   return false;
 }
 
+/// A bpffs that was just mounted has files of the kernel's own in it.
+bool is_kernels_own(const std::string &name) { return name == "maps.debug" || name == "progs.debug"; }
+
+bool has_pins(const fs::path &directory) {
+  std::error_code ignored;
+  for (const auto &entry : fs::directory_iterator(directory, ignored))
+    if (!is_kernels_own(entry.path().filename())) return true;
+  return false;
+}
+
 }  // namespace
 
 std::string link_pin(std::string_view port) { return fmt::format("{}{}", kLinkPrefix, port); }
@@ -138,8 +148,7 @@ Status Pins::remove(std::string_view name) const {
 }
 
 void Pins::remove_directory() const {
-  std::error_code ignored;
-  if (!fs::is_empty(directory_, ignored)) return;
+  if (has_pins(directory_)) return;
   // The lock is on what was mounted, which lives as long as the descriptor.
   if (is_mounted_by_us(directory_)) ::umount2(directory_.c_str(), MNT_DETACH);
   ::rmdir(directory_.c_str());

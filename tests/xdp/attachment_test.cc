@@ -1,0 +1,82 @@
+#include "dataplane/xdp/attachment.h"
+
+#include <gmock/gmock.h>
+
+#include "tests/xdp/engine_fixture.h"
+
+namespace sluice {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class AttachmentTest : public XdpFixture {
+ protected:
+  uint32_t ifindex() const { return network_.port_ifindex(); }
+};
+
+TEST_F(AttachmentTest, is_native_where_the_driver_can) {
+  const UniqueFd program = load_program("ours");
+  Result<Attachment> attached = attach(program.get(), "port0", ifindex(), XdpModeChoice::kAuto);
+  ASSERT_TRUE(attached.ok()) << attached.error().message;
+  EXPECT_EQ(attached.value().mode, XdpMode::kNative);
+  const Result<InterfaceProgram> there = program_on("port0", ifindex());
+  ASSERT_TRUE(there.ok());
+  EXPECT_EQ(there.value().name, "ours");
+  EXPECT_EQ(there.value().mode, XdpMode::kNative);
+  EXPECT_EQ(there.value().id, program_id(program.get()));
+}
+
+TEST_F(AttachmentTest, is_generic_where_the_driver_cannot_and_says_so) {
+  const UniqueFd program = load_program("ours");
+  const uint32_t loopback = interface_facts("lo").ifindex;
+  Result<Attachment> attached = attach(program.get(), "lo", loopback, XdpModeChoice::kAuto);
+  ASSERT_TRUE(attached.ok()) << attached.error().message;
+  EXPECT_EQ(attached.value().mode, XdpMode::kGeneric);
+  EXPECT_THAT(attached.value().reason, HasSubstr("the driver does not take it"));
+  EXPECT_EQ(program_on("lo", loopback).value().mode, XdpMode::kGeneric);
+}
+
+TEST_F(AttachmentTest, native_only_is_refused_where_the_driver_cannot) {
+  const UniqueFd program = load_program("ours");
+  Result<Attachment> attached =
+      attach(program.get(), "lo", interface_facts("lo").ifindex, XdpModeChoice::kNative);
+  ASSERT_FALSE(attached.ok());
+  EXPECT_THAT(attached.error().message, AllOf(HasSubstr("interface lo"), HasSubstr("native")));
+}
+
+TEST_F(AttachmentTest, generic_is_taken_when_it_is_wanted) {
+  const UniqueFd program = load_program("ours");
+  Result<Attachment> attached = attach(program.get(), "port0", ifindex(), XdpModeChoice::kGeneric);
+  ASSERT_TRUE(attached.ok()) << attached.error().message;
+  EXPECT_EQ(program_on("port0", ifindex()).value().mode, XdpMode::kGeneric);
+}
+
+TEST_F(AttachmentTest, a_program_of_somebody_else_stays) {
+  const UniqueFd other = load_program("firewall");
+  const UniqueFd ours = load_program("ours");
+  const Result<Attachment> there = attach(other.get(), "port0", ifindex(), XdpModeChoice::kAuto);
+  ASSERT_TRUE(there.ok());
+  Result<Attachment> attached = attach(ours.get(), "port0", ifindex(), XdpModeChoice::kAuto);
+  ASSERT_FALSE(attached.ok());
+  EXPECT_THAT(attached.error().message, HasSubstr("ip link set dev port0 xdp off"));
+  EXPECT_EQ(program_on("port0", ifindex()).value().name, "firewall");
+}
+
+TEST_F(AttachmentTest, a_links_program_can_be_replaced_and_detached) {
+  const UniqueFd first = load_program("first");
+  const UniqueFd second = load_program("second");
+  Result<Attachment> attached = attach(first.get(), "port0", ifindex(), XdpModeChoice::kAuto);
+  ASSERT_TRUE(attached.ok());
+  const int link = attached.value().link.get();
+  EXPECT_TRUE(replace_program(link, second.get()).ok());
+  EXPECT_EQ(program_on("port0", ifindex()).value().name, "second");
+  EXPECT_EQ(look_at_link(link).value().program_id, program_id(second.get()));
+  EXPECT_EQ(look_at_link(link).value().ifindex, ifindex());
+  EXPECT_TRUE(detach(link).ok());
+  EXPECT_EQ(program_on("port0", ifindex()).value().id, 0u);
+  EXPECT_EQ(look_at_link(link).value().ifindex, 0u);
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,220 @@
+#include "dataplane/xdp/engine.h"
+
+#include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
+
+#include "dataplane/xdp/release.h"
+#include "tests/xdp/engine_fixture.h"
+
+namespace sluice {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
+
+constexpr uint32_t kMoreSlots = 300'000;  // than a program has room for at first
+
+class XdpEngineTest : public XdpFixture {
+ protected:
+  std::vector<std::string> pinned() const {
+    std::vector<std::string> names;
+    for (const auto &entry : std::filesystem::directory_iterator(pin_directory()))
+      if (entry.path().extension() != ".debug") names.push_back(entry.path().filename());
+    return names;
+  }
+  /// Marks a bucket as an entry would be.
+  static void mark(const ConnectionRegion &region) {
+    region.ipv4_buckets(1)[3].word[0] = 0x1234;
+    region.ipv4_buckets(1)[3].word[1] = entry_word();
+  }
+  static bool is_marked(const ConnectionRegion &region) {
+    return region.ipv4_buckets(1)[3].word[0] == 0x1234 && region.ipv4_buckets(1)[3].word[1] == entry_word();
+  }
+  static uint64_t entry_word() {
+    static const uint64_t now_s = read_boot_clock().boottime_s;
+    const uint64_t meta = kConnectionEstablished << kMetaStateShift | (now_s & kStampMask) << kMetaStampShift;
+    return uint64_t{1} << 48 | meta << 32;
+  }
+};
+
+TEST_F(XdpEngineTest, attaches_and_pins) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  EXPECT_NE(program_id_on("port0"), 0u);
+  EXPECT_THAT(pinned(), UnorderedElementsAre("connections", "counters", "link-front"));
+  const nlohmann::json status = engine_->status();
+  EXPECT_THAT(status["ports"][0]["mode"].get<std::string>(), HasSubstr("native"));
+  EXPECT_EQ(status["ports"][0]["interface"], "port0");
+  EXPECT_EQ(status["workers"].size(), 2u);
+  EXPECT_GT(status["memory"]["tables_bytes"].get<uint64_t>(), 0u);
+  ASSERT_EQ(engine_->ports().size(), 1u);
+  EXPECT_EQ(engine_->ports()[0].kernel_ifindex, network_.port_ifindex());
+}
+
+TEST_F(XdpEngineTest, forwarding_goes_on_when_the_process_is_gone_and_the_next_takes_over) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  mark(*memory_.connections);
+  memory_.counters->worker(0).transmitted_packets = 77;
+  const uint32_t first = program_id_on("port0");
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  EXPECT_EQ(program_id_on("port0"), first);
+
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  EXPECT_NE(program_id_on("port0"), first);
+  EXPECT_NE(program_id_on("port0"), 0u);
+  EXPECT_TRUE(is_marked(*memory_.connections));
+  EXPECT_EQ(memory_.counters->worker(0).transmitted_packets, 77u);
+  EXPECT_FALSE(memory_.file.has_value());
+}
+
+TEST_F(XdpEngineTest, a_larger_snapshot_swaps_the_program_and_keeps_connections_and_counts) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  engine_->install(tables_of(100));
+  mark(*memory_.connections);
+  memory_.counters->worker(1).transmitted_packets = 77;
+  const uint32_t first = program_id_on("port0");
+  const std::shared_ptr<const ForwardingTables> larger = tables_of(kMoreSlots, 2);
+  ASSERT_TRUE(engine_->make_room(larger->snapshot).ok());
+  EXPECT_EQ(program_id_on("port0"), first) << "not before the tables are in";
+  engine_->install(larger);
+  EXPECT_NE(program_id_on("port0"), first);
+  EXPECT_NE(program_id_on("port0"), 0u);
+  EXPECT_TRUE(is_marked(*memory_.connections));
+  EXPECT_EQ(memory_.counters->worker(1).transmitted_packets, 77u);
+  EXPECT_FALSE(engine_->status().contains("problem"));
+  // The next process has to find the same link and map.
+  const uint32_t second = program_id_on("port0");
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  EXPECT_EQ(program_id_on("port0"), second);
+  ASSERT_NO_FATAL_FAILURE(open_memory(memory_options()));
+  EXPECT_TRUE(is_marked(*memory_.connections));
+}
+
+TEST_F(XdpEngineTest, a_snapshot_that_fits_needs_no_other_program) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  const uint32_t first = program_id_on("port0");
+  for (uint32_t revision = 1; revision < 4; revision++) engine_->install(tables_of(100 * revision, revision));
+  EXPECT_EQ(program_id_on("port0"), first);
+}
+
+TEST_F(XdpEngineTest, pinned_tables_of_another_size_are_moved_through_the_file) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  mark(*memory_.connections);
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  XdpMemoryOptions options = memory_options();
+  options.connections.worker_count = 1;  // the second table is left for adoption
+  ASSERT_NO_FATAL_FAILURE(open_memory(options));
+  EXPECT_EQ(memory_.connections->header().live_tables, 1u);
+  EXPECT_TRUE(is_marked(*memory_.connections));
+  EXPECT_EQ(program_id_on("port0"), 0u);
+  EXPECT_TRUE(memory_.file.has_value());
+}
+
+TEST_F(XdpEngineTest, connections_go_from_the_file_to_the_map_and_back) {
+  {
+    Result<ConnectionRegion> dpdk = ConnectionRegion::open(memory_options().connections, read_boot_clock());
+    ASSERT_TRUE(dpdk.ok()) << dpdk.error().message;
+    mark(dpdk.value());
+  }
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  EXPECT_TRUE(is_marked(*memory_.connections));
+  EXPECT_EQ(memory_.counters->backends(1)[1].active_connections, 1u) << "counted from the table";
+  ASSERT_TRUE(memory_.file->discard_file().ok());
+  EXPECT_FALSE(std::filesystem::exists(connections_path()));
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+
+  Result<std::string> released = release(pin_directory(), connections_path());
+  ASSERT_TRUE(released.ok()) << released.error().message;
+  EXPECT_THAT(released.value(), HasSubstr("detached from ports front"));
+  EXPECT_EQ(program_id_on("port0"), 0u);
+  EXPECT_FALSE(std::filesystem::exists(pin_directory()));
+  Result<ConnectionRegion> again = ConnectionRegion::open(memory_options().connections, read_boot_clock());
+  ASSERT_TRUE(again.ok()) << again.error().message;
+  EXPECT_TRUE(is_marked(again.value()));
+}
+
+TEST_F(XdpEngineTest, pins_that_no_packets_run_through_are_started_from_the_file) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  mark(*memory_.connections);
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  std::filesystem::remove(pin_directory() / "link-front");
+  ASSERT_NO_FATAL_FAILURE(open_memory(memory_options()));
+  EXPECT_TRUE(memory_.file.has_value()) << "stamps may be out of date: only the file's way looks";
+  EXPECT_TRUE(is_marked(*memory_.connections));
+}
+
+TEST_F(XdpEngineTest, releasing_nothing_is_fine_and_a_running_engine_is_left_alone) {
+  Result<std::string> nothing = release(pin_directory(), connections_path());
+  ASSERT_TRUE(nothing.ok());
+  EXPECT_EQ(nothing.value(), "");
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  EXPECT_FALSE(release(pin_directory(), connections_path()).ok());
+  EXPECT_NE(program_id_on("port0"), 0u);
+}
+
+TEST_F(XdpEngineTest, a_foreign_program_stays_and_nothing_is_left_pinned_for_the_port) {
+  const UniqueFd other = load_program("firewall");
+  const Result<Attachment> there =
+      attach(other.get(), "port0", network_.port_ifindex(), XdpModeChoice::kAuto);
+  ASSERT_TRUE(there.ok());
+  ASSERT_NO_FATAL_FAILURE(create_engine());
+  const Status started = engine_->start();
+  ASSERT_FALSE(started.ok());
+  EXPECT_THAT(started.error().message, HasSubstr("port front"));
+  EXPECT_EQ(program_on("port0", network_.port_ifindex()).value().name, "firewall");
+  EXPECT_FALSE(std::filesystem::exists(pin_directory() / "link-front"));
+}
+
+TEST_F(XdpEngineTest, a_link_of_a_port_that_is_no_more_is_detached) {
+  run("ip link add port1 type veth peer name peer1 && ip link set port1 up");
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  const UniqueFd program = load_program("ours");
+  Result<Attachment> other =
+      attach(program.get(), "port1", interface_facts("port1").ifindex, XdpModeChoice::kAuto);
+  ASSERT_TRUE(other.ok());
+  ASSERT_TRUE(pins_->put(link_pin("back"), other.value().link.get()).ok());
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  EXPECT_EQ(program_id_on("port1"), 0u);
+  EXPECT_THAT(pinned(), UnorderedElementsAre("connections", "counters", "link-front"));
+}
+
+TEST_F(XdpEngineTest, another_mode_than_the_pinned_one_is_attached_anew) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  ASSERT_NO_FATAL_FAILURE(create_engine(XdpModeChoice::kGeneric));
+  const Status started = engine_->start();
+  ASSERT_TRUE(started.ok()) << started.error().message;
+  EXPECT_EQ(program_on("port0", network_.port_ifindex()).value().mode, XdpMode::kGeneric);
+}
+
+TEST_F(XdpEngineTest, each_worker_is_told_of_the_others_active_connections) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  engine_->install(tables_of(100));
+  memory_.counters->backends(0)[1].active_connections = 5;
+  memory_.counters->backends(1)[1].active_connections = 7;
+  engine_->merge_active_connections();
+  EXPECT_EQ(engine_->others_active(0, 1), 7u);
+  EXPECT_EQ(engine_->others_active(1, 1), 5u);
+}
+
+TEST_F(XdpEngineTest, what_has_expired_is_swept_out) {
+  ASSERT_NO_FATAL_FAILURE(create_engine());
+  engine_->install(tables_of(100));
+  const uint64_t long_ago_s = read_boot_clock().boottime_s + kStampMask + 1 - 2000;
+  const uint64_t meta = kConnectionEstablished << kMetaStateShift | (long_ago_s & kStampMask)
+                                                                        << kMetaStampShift;
+  for (uint32_t worker : {0u, 1u}) {
+    memory_.connections->ipv4_buckets(worker)[3].word[0] = 0x1234;
+    memory_.connections->ipv4_buckets(worker)[3].word[1] = uint64_t{1} << 48 | meta << 32;
+  }
+  ASSERT_TRUE(engine_->start().ok());
+  const auto is_empty = [&](uint32_t worker) {
+    return __atomic_load_n(&memory_.connections->ipv4_buckets(worker)[3].word[1], __ATOMIC_RELAXED) == 0;
+  };
+  for (int i = 0; i < 300 && !(is_empty(0) && is_empty(1)); i++) ::usleep(100'000);
+  EXPECT_TRUE(is_empty(0));
+  EXPECT_TRUE(is_empty(1));
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,97 @@
+#include "dataplane/xdp/pins.h"
+
+#include <fstream>
+
+#include <gmock/gmock.h>
+
+#include "tests/xdp/engine_fixture.h"
+
+namespace sluice {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class PinsTest : public XdpFixture {
+ protected:
+  static UniqueFd make_map() {
+    return UniqueFd(bpf_map_create(BPF_MAP_TYPE_ARRAY, "test", 4, 4, 1, nullptr));
+  }
+  bool is_mounted() const {
+    return output_of("cat /proc/self/mounts").find(pin_directory().string()) != std::string::npos;
+  }
+};
+
+TEST_F(PinsTest, a_directory_that_is_on_no_bpffs_gets_one_that_goes_with_the_last_pin) {
+  ASSERT_NO_FATAL_FAILURE(open_pins());
+  EXPECT_TRUE(is_mounted());
+  const UniqueFd map = make_map();
+  ASSERT_TRUE(pins_->put(kConnectionsPin, map.get()).ok());
+  pins_->remove_directory();
+  EXPECT_TRUE(is_mounted());
+  ASSERT_TRUE(pins_->remove(kConnectionsPin).ok());
+  pins_->remove_directory();
+  EXPECT_FALSE(is_mounted());
+  EXPECT_FALSE(std::filesystem::exists(pin_directory()));
+}
+
+TEST_F(PinsTest, a_bpffs_that_somebody_else_mounted_stays) {
+  std::filesystem::create_directory(pin_directory());
+  ASSERT_EQ(::mount("bpf", pin_directory().c_str(), "bpf", 0, nullptr), 0);
+  ASSERT_NO_FATAL_FAILURE(open_pins());
+  pins_->remove_directory();
+  EXPECT_TRUE(is_mounted());
+}
+
+TEST_F(PinsTest, a_directory_on_a_bpffs_needs_no_mount) {
+  std::filesystem::create_directory(pin_directory());
+  ASSERT_EQ(::mount("bpf", pin_directory().c_str(), "bpf", 0, nullptr), 0);
+  Result<Pins> pins = Pins::open(pin_directory() / "sluice");
+  ASSERT_TRUE(pins.ok()) << pins.error().message;
+  EXPECT_TRUE(pins.value().put("counters", make_map().get()).ok());
+  EXPECT_TRUE(std::filesystem::exists(pin_directory() / "sluice" / "counters"));
+}
+
+TEST_F(PinsTest, what_is_pinned_is_found_by_the_next) {
+  ASSERT_NO_FATAL_FAILURE(open_pins());
+  ASSERT_TRUE(pins_->put(kConnectionsPin, make_map().get()).ok());
+  ASSERT_TRUE(pins_->put(kConnectionsPin, make_map().get()).ok()) << "in the place of the other";
+  ASSERT_TRUE(pins_->put(link_pin("front"), make_map().get()).ok());
+  pins_.reset();
+  Result<std::optional<Pins>> found = Pins::open_existing(pin_directory());
+  ASSERT_TRUE(found.ok());
+  ASSERT_TRUE(found.value().has_value());
+  EXPECT_TRUE(found.value()->get(kConnectionsPin).valid());
+  EXPECT_FALSE(found.value()->get(kCountersPin).valid());
+  EXPECT_THAT(found.value()->link_ports(), ElementsAre("front"));
+}
+
+TEST_F(PinsTest, nothing_is_made_by_looking) {
+  Result<std::optional<Pins>> found = Pins::open_existing(pin_directory());
+  ASSERT_TRUE(found.ok());
+  EXPECT_FALSE(found.value().has_value());
+  EXPECT_FALSE(std::filesystem::exists(pin_directory()));
+}
+
+TEST_F(PinsTest, one_process_at_a_time_has_the_directory) {
+  ASSERT_NO_FATAL_FAILURE(open_pins());
+  for (int i = 0; i < 2; i++) {
+    Result<Pins> second = Pins::open(pin_directory());
+    ASSERT_FALSE(second.ok());
+    EXPECT_THAT(second.error().message, HasSubstr("another sluice-dataplane uses it"));
+  }
+  EXPECT_FALSE(Pins::open_existing(pin_directory()).ok());
+  pins_.reset();
+  EXPECT_TRUE(Pins::open(pin_directory()).ok());
+}
+
+TEST_F(PinsTest, a_directory_that_cannot_be_made_is_an_error_that_names_it) {
+  std::ofstream(directory_.path() / "file") << "x";
+  Result<Pins> pins = Pins::open(directory_.path() / "file" / "bpf");
+  ASSERT_FALSE(pins.ok());
+  EXPECT_THAT(pins.error().message, HasSubstr("--bpf-directory: cannot make"));
+}
+
+}  // namespace
+}  // namespace sluice
