@@ -1,0 +1,223 @@
+// The program sluice-dataplane as a process, from its options to what it leaves behind. Its path is the
+// test's first argument. Needs root.
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <bpf/libbpf.h>
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "dataplane/server/connection_region.h"
+#include "tests/xdp/engine_fixture.h"
+
+namespace sluice {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string program_path;  // NOLINT: main's argument
+
+class DataplaneTest : public XdpFixture {
+ protected:
+  void TearDown() override {
+    kill_dataplane();
+    XdpFixture::TearDown();
+  }
+
+  std::vector<std::string> arguments(const std::vector<std::string> &more) const {
+    const std::string folder = directory_.path().string();
+    std::vector<std::string> all = {program_path,
+                                    "--port=name=front,interface=port0,addresses=10.0.0.1/24;fd00::1/64",
+                                    "--control-socket=" + folder + "/control",
+                                    "--snapshot=" + folder + "/snapshot",
+                                    "--connections=" + connections_path().string(),
+                                    "--bpf-directory=" + pin_directory().string(),
+                                    "--ipv4-connections=1024",
+                                    "--ipv6-connections=1024",
+                                    "--idle=sleep",
+                                    "--huge-pages=off"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+
+  /// Starts the program and waits until it forwards, or has ended: then process_ is none.
+  void start(const std::vector<std::string> &more) {
+    const std::vector<std::string> texts = arguments(more);
+    std::filesystem::remove(log_path());
+    process_ = ::fork();
+    if (process_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      const int log = ::open(log_path().c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+      ::dup2(log, STDOUT_FILENO);
+      ::dup2(log, STDERR_FILENO);
+      std::vector<char *> argv;
+      for (const std::string &text : texts) argv.push_back(const_cast<char *>(text.c_str()));
+      argv.push_back(nullptr);
+      ::execv(program_path.c_str(), argv.data());
+      ::_exit(127);
+    }
+    while (log().find("forwarding with") == std::string::npos) {
+      if (::waitpid(process_, &exit_status_, WNOHANG) == process_) {
+        process_ = -1;
+        return;
+      }
+      ::usleep(20'000);
+    }
+  }
+
+  /// Runs the program to its end; returns its exit code.
+  int run_to_end(const std::vector<std::string> &more) {
+    start(more);
+    EXPECT_EQ(process_, -1) << "it forwards: " << log();
+    return WEXITSTATUS(exit_status_);
+  }
+
+  void start_well(const std::vector<std::string> &more) {
+    start(more);
+    ASSERT_NE(process_, -1) << log();
+  }
+
+  void end_dataplane(int signal) {
+    if (process_ < 0) return;
+    ::kill(process_, signal);
+    ::waitpid(process_, &exit_status_, 0);
+    process_ = -1;
+  }
+  void kill_dataplane() { end_dataplane(SIGKILL); }
+  void stop_dataplane() { end_dataplane(SIGTERM); }
+
+  std::filesystem::path log_path() const { return directory_.path() / "log"; }
+  std::string log() const {
+    std::ostringstream text;
+    text << std::ifstream(log_path()).rdbuf();
+    return text.str();
+  }
+  static std::string addresses_on(const std::string &interface) {
+    return output_of("ip -o addr show dev " + interface + " scope global 2>&1");
+  }
+
+  pid_t process_ = -1;
+  int exit_status_ = 0;
+};
+
+TEST_F(DataplaneTest, killed_or_stopped_it_leaves_forwarding_and_the_next_takes_over) {
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp"}));
+  EXPECT_THAT(log(), AllOf(HasSubstr("engine xdp: --engine xdp"), HasSubstr("port front: mode: native")));
+  EXPECT_FALSE(std::filesystem::exists(connections_path())) << "the map is the only holder";
+  const uint32_t first = program_id_on("port0");
+  EXPECT_NE(first, 0u);
+  kill_dataplane();
+  EXPECT_EQ(program_id_on("port0"), first);
+
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp"}));
+  const uint32_t second = program_id_on("port0");
+  EXPECT_NE(second, first);
+  stop_dataplane();
+  EXPECT_EQ(WEXITSTATUS(exit_status_), 0);
+  EXPECT_THAT(log(), HasSubstr("forwarding goes on with the last tables"));
+  EXPECT_EQ(program_id_on("port0"), second);
+}
+
+TEST_F(DataplaneTest, detach_removes_everything_and_keeps_the_connections) {
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp"}));
+  kill_dataplane();
+  EXPECT_EQ(run_to_end({"--detach"}), 0) << log();
+  EXPECT_EQ(program_id_on("port0"), 0u);
+  EXPECT_FALSE(std::filesystem::exists(pin_directory()));
+  EXPECT_TRUE(std::filesystem::exists(connections_path()));
+  EXPECT_EQ(run_to_end({"--detach"}), 0) << "nothing there is fine";
+  EXPECT_THAT(log(), HasSubstr("nothing is pinned"));
+}
+
+TEST_F(DataplaneTest, a_running_one_is_not_detached_by_another) {
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp"}));
+  const pid_t running = process_;
+  for (const char *more : {"--detach", "--engine=xdp"}) {
+    EXPECT_EQ(run_to_end({more}), 1);
+    EXPECT_THAT(log(), HasSubstr("another sluice-dataplane uses it"));
+  }
+  process_ = running;
+  EXPECT_NE(program_id_on("port0"), 0u);
+}
+
+TEST_F(DataplaneTest, detach_at_stop_ends_forwarding_at_a_clean_stop_only) {
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp", "--detach-at-stop"}));
+  kill_dataplane();
+  EXPECT_NE(program_id_on("port0"), 0u);
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp", "--detach-at-stop"}));
+  stop_dataplane();
+  EXPECT_EQ(WEXITSTATUS(exit_status_), 0) << log();
+  EXPECT_EQ(program_id_on("port0"), 0u);
+  EXPECT_TRUE(std::filesystem::exists(connections_path()));
+}
+
+TEST_F(DataplaneTest, generic_is_taken_when_it_is_asked_for) {
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp", "--xdp-mode=generic"}));
+  EXPECT_EQ(program_on("port0", network_.port_ifindex()).value().mode, XdpMode::kGeneric);
+  EXPECT_THAT(log(), HasSubstr("port front: mode: generic: --xdp-mode generic"));
+}
+
+TEST_F(DataplaneTest, the_engines_hand_connections_and_addresses_to_each_other) {
+  run("ip route add 10.1.0.0/16 via 10.0.0.2");
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=dpdk", "--workers=1"}));
+  EXPECT_THAT(addresses_on("sl-front"), AllOf(HasSubstr("10.0.0.1/24"), HasSubstr("fd00::1/64")));
+  EXPECT_EQ(addresses_on("port0"), "");
+  EXPECT_THAT(output_of("ip route"), HasSubstr("10.1.0.0/16 via 10.0.0.2 dev sl-front"));
+  stop_dataplane();
+
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp"}));
+  EXPECT_THAT(log(), HasSubstr("kept 1 table"));
+  EXPECT_THAT(addresses_on("port0"), AllOf(HasSubstr("10.0.0.1/24"), HasSubstr("fd00::1/64")));
+  EXPECT_THAT(addresses_on("sl-front"), HasSubstr("does not exist"));
+  EXPECT_THAT(output_of("ip route"), HasSubstr("10.1.0.0/16 via 10.0.0.2 dev port0"));
+  kill_dataplane();
+
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=dpdk", "--workers=1"}));
+  EXPECT_THAT(log(), AllOf(HasSubstr("XDP programs detached from ports front"), HasSubstr("kept ")));
+  EXPECT_FALSE(std::filesystem::exists(pin_directory() / "link-front"));
+  EXPECT_EQ(addresses_on("port0"), "");
+  EXPECT_THAT(output_of("ip route"), HasSubstr("10.1.0.0/16 via 10.0.0.2 dev sl-front"));
+}
+
+TEST_F(DataplaneTest, a_foreign_program_is_named_and_stays) {
+  const UniqueFd other = load_program("firewall");
+  const Result<Attachment> there =
+      attach(other.get(), "port0", network_.port_ifindex(), XdpModeChoice::kAuto);
+  ASSERT_TRUE(there.ok());
+  EXPECT_EQ(run_to_end({"--engine=xdp"}), 1);
+  const std::string id = std::to_string(program_id(other.get()));
+  EXPECT_THAT(log(), AllOf(HasSubstr("port front: interface: \"port0\" has another XDP program"),
+                           HasSubstr("\"firewall\" (id " + id + ", native)"),
+                           HasSubstr("ip link set dev port0 xdp off")));
+  EXPECT_EQ(program_id_on("port0"), program_id(other.get()));
+}
+
+TEST_F(DataplaneTest, what_a_killed_af_xdp_process_left_is_removed) {
+  {
+    const UniqueFd leftover = load_program("xsk_def_prog");
+    ASSERT_EQ(bpf_xdp_attach(static_cast<int>(network_.port_ifindex()), leftover.get(), 0, nullptr), 0);
+  }
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp"}));
+  EXPECT_THAT(log(), HasSubstr("removed XDP program \"xsk_def_prog\""));
+}
+
+}  // namespace
+}  // namespace sluice
+
+int main(int argc, char **argv) {
+  testing::InitGoogleTest(&argc, argv);
+  if (argc != 2) {
+    std::fprintf(stderr, "usage: %s PATH-OF-sluice-dataplane\n", argv[0]);
+    return 2;
+  }
+  sluice::program_path = argv[1];
+  return RUN_ALL_TESTS();
+}
