@@ -5,6 +5,7 @@
 
 #include "dataplane/abi/connection.h"
 #include "dataplane/abi/counters.h"
+#include "dataplane/abi/egress.h"
 #include "dataplane/abi/snapshot.h"
 #include "dataplane/core/connection_entry.h"
 #include "dataplane/core/packet.h"
@@ -55,18 +56,22 @@ struct XdpSettings {
   uint32_t port_ifindex[kXdpMaxPorts];  // by port index; 0: no such port
 };
 
-// What of a generation is no table.
+// One generation of the snapshot's sections and the egress records, slots aside.
 struct XdpGeneration {
   struct FlowHashKey flow_hash_key;
   uint32_t vip_mask;
   uint32_t installed;  // 0: no snapshot yet
   uint32_t reserved[2];
+  struct Vip vips[kXdpVips];
+  struct PortRange port_ranges[kXdpPortRanges];
+  struct Service services[kXdpServices];
+  struct Backend backends[kXdpBackends];
+  struct Egress egress[kXdpBackends];
 };
 
 // Written by the loader while the program runs: the generation that is not in use, then `current`.
 struct XdpState {
   uint64_t current;  // 0 or 1
-  struct XdpGeneration generations[kXdpGenerations];
 };
 
 // What the hit path leaves for the program that does what is rare.
@@ -75,7 +80,7 @@ struct XdpHandover {
   struct ServiceMatch match;
   uint32_t frame_length;  // bytes, as received
   uint32_t generation;
-  uint32_t has_entry;  // 1: the flow has an entry, which does not hold
+  uint32_t has_entry;  // 1: the flow may have an entry: one that does not hold, or nobody has looked
 };
 
 // One CPU's own. Written by the program on that CPU; the loader writes it before the program is attached.

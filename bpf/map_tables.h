@@ -13,13 +13,20 @@ struct Tables {
   uint32_t generation;  // 0 or 1, one for the packet's whole way
 };
 
-// Index of a record of the packet's generation, in a table of `capacity` records per generation.
-SLUICE_INLINE uint32_t of_generation(const struct Tables *tables, uint32_t index, uint32_t capacity) {
-  return (tables->generation & 1) * capacity + (index & (capacity - 1));
+// Makes the compiler keep a record's address instead of working it out anew, in five instructions, for each
+// of its fields: their offsets in one large global variable are beyond what a BPF load can add.
+#define KEEP_ADDRESS(pointer) __asm__("" : "+r"(pointer))
+
+SLUICE_INLINE const struct XdpGeneration *generation_of(const struct Tables *tables) {
+  const struct XdpGeneration *generation = &generations[tables->generation & 1];
+  KEEP_ADDRESS(generation);
+  return generation;
 }
 
 SLUICE_INLINE struct XdpWorker *worker_of(const struct Tables *tables) {
-  return &workers[tables->worker & (kXdpMaxWorkers - 1)];
+  struct XdpWorker *worker = &workers[tables->worker & (kXdpMaxWorkers - 1)];
+  KEEP_ADDRESS(worker);
+  return worker;
 }
 
 SLUICE_INLINE struct XdpCounters *counters_of(const struct Tables *tables) {
@@ -28,19 +35,25 @@ SLUICE_INLINE struct XdpCounters *counters_of(const struct Tables *tables) {
 }
 
 SLUICE_INLINE const struct FlowHashKey *tables_flow_hash_key(const struct Tables *tables) {
-  return &state.generations[tables->generation & 1].flow_hash_key;
+  return &generation_of(tables)->flow_hash_key;
 }
 SLUICE_INLINE uint32_t tables_vip_mask(const struct Tables *tables) {
-  return state.generations[tables->generation & 1].vip_mask;
+  return generation_of(tables)->vip_mask;
 }
 SLUICE_INLINE const struct Vip *tables_vip(const struct Tables *tables, uint32_t index) {
-  return &vips[of_generation(tables, index, kXdpVips)];
+  const struct Vip *record = &generation_of(tables)->vips[index & (kXdpVips - 1)];
+  KEEP_ADDRESS(record);
+  return record;
 }
 SLUICE_INLINE const struct PortRange *tables_port_range(const struct Tables *tables, uint32_t index) {
-  return &port_ranges[of_generation(tables, index, kXdpPortRanges)];
+  const struct PortRange *record = &generation_of(tables)->port_ranges[index & (kXdpPortRanges - 1)];
+  KEEP_ADDRESS(record);
+  return record;
 }
 SLUICE_INLINE const struct Service *tables_service(const struct Tables *tables, uint32_t index) {
-  return &services[of_generation(tables, index, kXdpServices)];
+  const struct Service *record = &generation_of(tables)->services[index & (kXdpServices - 1)];
+  KEEP_ADDRESS(record);
+  return record;
 }
 SLUICE_INLINE uint16_t tables_slot(const struct Tables *tables, uint32_t index) {
   uint32_t line = (tables->generation & 1) * settings.slot_lines + index / kXdpSlotsPerLine;
@@ -48,10 +61,14 @@ SLUICE_INLINE uint16_t tables_slot(const struct Tables *tables, uint32_t index) 
   return found ? found->slot[index % kXdpSlotsPerLine] : 0;
 }
 SLUICE_INLINE const struct Backend *tables_backend(const struct Tables *tables, uint16_t backend) {
-  return &backends[of_generation(tables, backend, kXdpBackends)];
+  const struct Backend *record = &generation_of(tables)->backends[backend];
+  KEEP_ADDRESS(record);
+  return record;
 }
 SLUICE_INLINE const struct Egress *tables_egress(const struct Tables *tables, uint16_t backend) {
-  return &egress[of_generation(tables, backend, kXdpBackends)];
+  const struct Egress *record = &generation_of(tables)->egress[backend];
+  KEEP_ADDRESS(record);
+  return record;
 }
 
 SLUICE_INLINE uint32_t tables_bucket_mask(const struct Tables *tables, uint8_t family) {

@@ -9,7 +9,6 @@
 // clang-format on
 
 #include "bpf/layout.h"
-#include "dataplane/abi/egress.h"
 
 // Global variables: the verifier knows their addresses, so an access is one instruction and needs no lookup.
 // All of them are one array map, which the loader maps into its memory.
@@ -18,13 +17,8 @@ const volatile struct XdpSettings settings;
 struct XdpState state;
 struct XdpWorker workers[kXdpMaxWorkers];
 
-// The snapshot's sections and the egress records, two generations of each: `state.current` says which one
-// packets are decided by.
-struct Vip vips[kXdpGenerations * kXdpVips];
-struct PortRange port_ranges[kXdpGenerations * kXdpPortRanges];
-struct Service services[kXdpGenerations * kXdpServices];
-struct Backend backends[kXdpGenerations * kXdpBackends];
-struct Egress egress[kXdpGenerations * kXdpBackends];
+// `state.current` says which one packets are decided by.
+struct XdpGeneration generations[kXdpGenerations];
 
 // Thirty-two backend identifiers.
 struct SlotLine {

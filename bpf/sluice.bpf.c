@@ -2,26 +2,31 @@
 // programs: the hit path, and behind a tail call everything that is rare. A tail call starts with a fresh
 // stack, of which there are 512 bytes, and the verifier checks each program by itself.
 //
-//   sluice_xdp        parse -> find_service -> choose_established -> check_egress -> encapsulate
-//   sluice_xdp_miss   choose_backend -> check_egress -> encapsulate, or the answer to a packet that is too
-//   big sluice_xdp_sweep  not for packets: the loader runs it on each CPU to empty what has expired
+//   sluice_xdp           TCP and UDP right behind the IP header:
+//                        parse -> find_service -> choose_established -> check_egress -> encapsulate
+//   sluice_xdp_uncommon  any other IP packet: parse -> find_service, and to sluice_xdp_miss
+//   sluice_xdp_miss      choose_backend -> check_egress -> encapsulate, or the answer to what is too big
+//   sluice_xdp_sweep     not for packets: the loader runs it on each CPU to empty what has expired
 #include "bpf/map_tables.h"
 #include "dataplane/core/forward.h"
 #include "dataplane/core/limits.h"
 
-enum XdpProgramIndex { kXdpProgramMiss };
+enum XdpProgramIndex { kXdpProgramMiss, kXdpProgramUncommon, kXdpPrograms };
 
 enum { kMostLinkHeader = kEthernetHeaderSize + kMaxVlanTags * kVlanTagSize };  // bytes
 
 int sluice_xdp_miss(struct xdp_md *context);
+int sluice_xdp_uncommon(struct xdp_md *context);
 
 // Of this object's own programs; filled when it is loaded.
 struct {
   __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-  __uint(max_entries, 1);
+  __uint(max_entries, kXdpPrograms);
   __uint(key_size, sizeof(uint32_t));
   __array(values, int(void *));
-} programs SEC(".maps") = {.values = {[kXdpProgramMiss] = (void *)&sluice_xdp_miss}};
+} programs SEC(".maps") = {
+    .values = {
+        [kXdpProgramMiss] = (void *)&sluice_xdp_miss, [kXdpProgramUncommon] = (void *)&sluice_xdp_uncommon}};
 
 SLUICE_INLINE uint8_t *frame_start(const struct xdp_md *context) { return (uint8_t *)(long)context->data; }
 SLUICE_INLINE uint8_t *frame_end(const struct xdp_md *context) { return (uint8_t *)(long)context->data_end; }
@@ -36,10 +41,10 @@ SLUICE_INLINE struct Frame frame_of(struct xdp_md *context) {
 // Reads the clock when the jiffy is another than at the last packet's, and refills the budgets for the time
 // that went by.
 SLUICE_INLINE void keep_time(struct XdpWorker *worker) {
-  if (settings.clock == kXdpClockFixed) return;
   uint64_t jiffies = bpf_jiffies64();
   if (SLUICE_LIKELY(jiffies == worker->jiffies)) return;
   worker->jiffies = jiffies;
+  if (settings.clock == kXdpClockFixed) return;
   uint64_t now_ms = bpf_ktime_get_boot_ns() / 1000000;
   uint64_t elapsed_ms = now_ms - worker->boottime_ms;
   if (elapsed_ms == 0) return;
@@ -54,22 +59,27 @@ SLUICE_INLINE void keep_time(struct XdpWorker *worker) {
   worker->icmp_reply_budget = replies < kIcmpReplyBurst ? (uint32_t)replies : kIcmpReplyBurst;
 }
 
-// Counts the verdict on a packet that goes nowhere or to the kernel.
-SLUICE_INLINE int finish(struct XdpCounters *counted, enum Verdict verdict) {
+// Counts the verdict on a packet that goes nowhere or to the kernel. Without a snapshot all of them end here,
+// since there is no VIP, and all are the kernel's.
+SLUICE_INLINE int finish(const struct Tables *tables, struct XdpCounters *counted, enum Verdict verdict) {
+  if (SLUICE_UNLIKELY(!generation_of(tables)->installed)) verdict = kVerdictPassNoSnapshot;
   counted->worker.verdict_packets[verdict & (kVerdictCapacity - 1)] += 1;
   return verdict_class(verdict) == kVerdictClassPass ? XDP_PASS : XDP_DROP;
 }
 
 // Counts a forwarded packet of `received` bytes, now `transmitted`.
 SLUICE_INLINE void count_forwarded(struct XdpCounters *counted, enum Verdict verdict,
-                                   const struct Decision *decision, uint32_t received, uint32_t transmitted) {
+                                   const struct Decision *decision, uint64_t received, uint64_t transmitted) {
   counted->worker.verdict_packets[verdict & (kVerdictCapacity - 1)] += 1;
   counted->worker.transmitted_packets += 1;
   counted->worker.transmitted_bytes += transmitted;
-  counted->backends[decision->backend].packets += 1;
-  counted->backends[decision->backend].bytes += received;
-  counted->services[decision->service & (kXdpServices - 1)].packets += 1;
-  counted->services[decision->service & (kXdpServices - 1)].bytes += received;
+  struct BackendCounters *backend = &counted->backends[decision->backend];
+  backend->packets += 1;
+  backend->bytes += received;
+  struct TrafficCounters *service = &counted->services[decision->service & (kXdpServices - 1)];
+  KEEP_ADDRESS(service);
+  service->packets += 1;
+  service->bytes += received;
 }
 
 // Makes room in front of the packet, cuts link padding off behind it, and writes the headers.
@@ -100,15 +110,16 @@ SLUICE_INLINE int leave_by(const struct xdp_md *context, uint32_t port) {
 }
 
 // Encapsulates and sends a packet that may go, and counts what became of it.
-SLUICE_INLINE int forward_frame(struct xdp_md *context, struct XdpCounters *counted,
-                                const struct Packet *packet, const struct Decision *decision,
-                                enum Verdict verdict, uint32_t frame_length) {
+SLUICE_INLINE int forward_frame(struct xdp_md *context, const struct Tables *tables,
+                                struct XdpCounters *counted, const struct Packet *packet,
+                                const struct Decision *decision, enum Verdict verdict,
+                                uint32_t frame_length) {
   const struct Egress *to = decision->egress;
-  if (!to) return finish(counted, kVerdictDropInternal);
+  if (!to) return finish(tables, counted, kVerdictDropInternal);
   enum Verdict obstacle = encapsulate_frame(context, to, packet, frame_length);
-  if (SLUICE_UNLIKELY(obstacle != kVerdictUndecided)) return finish(counted, obstacle);
+  if (SLUICE_UNLIKELY(obstacle != kVerdictUndecided)) return finish(tables, counted, obstacle);
   int action = leave_by(context, to->port);
-  if (SLUICE_UNLIKELY(action == XDP_DROP)) return finish(counted, kVerdictDropInternal);
+  if (SLUICE_UNLIKELY(action == XDP_DROP)) return finish(tables, counted, kVerdictDropInternal);
   count_forwarded(counted, verdict, decision, frame_length,
                   kEthernetHeaderSize + to->outer_size + packet->l3_length);
   return action;
@@ -125,85 +136,127 @@ SLUICE_INLINE int hand_over(struct xdp_md *context, const struct Tables *tables,
   handover->generation = tables->generation;
   handover->has_entry = has_entry;
   bpf_tail_call(context, &programs, kXdpProgramMiss);
-  return finish(counted, kVerdictDropInternal);  // only if the program is not there
+  return finish(tables, counted, kVerdictDropInternal);  // only if the program is not there
 }
 
-// A packet whose IP header and above have been parsed, with `verdict`.
+// What every program begins with.
+SLUICE_INLINE struct XdpCounters *begin(struct Tables *tables, uint32_t generation) {
+  tables->worker = bpf_get_smp_processor_id();
+  tables->generation = generation & 1;
+  return tables->worker < kXdpMaxWorkers ? counters_of(tables) : 0;
+}
+
+SLUICE_INLINE uint32_t current_generation(void) { return (uint32_t)SLUICE_LOAD_ACQUIRE(&state.current); }
+
+// Stages 2 to 5 for a TCP or UDP packet whose IP header has been read and whose transport header is at `l4`.
 SLUICE_INLINE int process(struct xdp_md *context, const struct Tables *tables, struct XdpCounters *counted,
-                          struct Packet *packet, enum Verdict verdict, uint32_t frame_length) {
-  if (SLUICE_UNLIKELY(verdict != kVerdictUndecided)) return finish(counted, verdict);
+                          struct Packet *packet, const uint8_t *l4, const uint8_t *end, uint32_t l4_length,
+                          uint32_t frame_length) {
+  packet->l4_verdict = (uint8_t)parse_ports(packet, l4, end, l4_length);
   struct ServiceMatch match = {0, 0};
-  verdict = find_service(tables, packet, vip_index(tables, &packet->vip), &match);
-  if (verdict != kVerdictUndecided) return finish(counted, verdict);
+  enum Verdict verdict = find_service(tables, packet, vip_index(tables, &packet->vip), &match);
+  if (verdict != kVerdictUndecided) return finish(tables, counted, verdict);
   hash_flow(tables, packet);
 
   const struct Service *service = tables_service(tables, match.service);
   struct Decision decision = {0, match.service, 0, 0, 0};
-  uint64_t *entry = 0;
-  if (SLUICE_LIKELY((packet->flags & kPacketIcmpError) == 0)) {
-    struct ConnectionKey key;
-    make_connection_key(tables, packet, match.vip_number, &key);
-    entry = connection_find(tables, &key);
-    verdict = choose_established(tables, entry, packet, service, worker_of(tables)->now_s, &decision);
-  }
+  struct ConnectionKey key;
+  make_connection_key(tables, packet, match.vip_number, &key);
+  uint64_t *entry = connection_find(tables, &key);
+  verdict = choose_established(tables, entry, packet, service, worker_of(tables)->now_s, &decision);
   if (SLUICE_UNLIKELY(verdict == kVerdictUndecided ||
                       check_egress(decision.egress, packet) != kVerdictUndecided)) {
     return hand_over(context, tables, counted, packet, &match, entry != 0, frame_length);
   }
-  return forward_frame(context, counted, packet, &decision, verdict, frame_length);
+  return forward_frame(context, tables, counted, packet, &decision, verdict, frame_length);
 }
 
+SLUICE_INLINE bool has_ports(const struct Packet *packet) {
+  return packet->protocol == kProtocolTcp || packet->protocol == kProtocolUdp;
+}
+
+// Parses as parse() does, but TCP and UDP right behind the IP header go their whole way by themselves, each
+// family apart: with that known, the compiler leaves out most of what other packets would need.
 SEC("xdp")
 int sluice_xdp(struct xdp_md *context) {
-  struct Tables tables = {bpf_get_smp_processor_id(), (uint32_t)SLUICE_LOAD_ACQUIRE(&state.current) & 1};
-  struct XdpCounters *counted = counters_of(&tables);
-  if (!counted || tables.worker >= kXdpMaxWorkers) return XDP_ABORTED;
+  struct Tables this_packets;
+  const struct Tables *tables = &this_packets;
+  struct XdpCounters *counted = begin(&this_packets, current_generation());
+  if (!counted) return XDP_ABORTED;
   struct Frame frame = frame_of(context);
   counted->worker.received_packets += 1;
   counted->worker.received_bytes += frame.length;
-  if (!state.generations[tables.generation].installed) return finish(counted, kVerdictPassNoSnapshot);
-  keep_time(worker_of(&tables));
+  keep_time(worker_of(tables));
 
-  // As parse() does it, but each family goes its whole way by itself: with the family known, the compiler
-  // leaves out most of what a packet of the other would need.
   struct Packet packet;
   be16 ether_type = 0;
   enum Verdict verdict = parse_link(&frame, &packet, &ether_type);
-  if (SLUICE_UNLIKELY(verdict != kVerdictUndecided)) return finish(counted, verdict);
+  if (SLUICE_UNLIKELY(verdict != kVerdictUndecided)) return finish(tables, counted, verdict);
   const uint8_t *l3 = frame.start + packet.l3_offset;
   uint32_t l3_room = frame.length - packet.l3_offset;
   if (ether_type == host_to_be16(kEtherTypeIpv4)) {
-    verdict = parse_ipv4(&packet, l3, frame.end, l3_room);
-    return process(context, &tables, counted, &packet, verdict, frame.length);
+    uint32_t header_size = 0;
+    verdict = parse_ipv4_header(&packet, l3, frame.end, l3_room, &header_size);
+    if (SLUICE_UNLIKELY(verdict != kVerdictUndecided)) return finish(tables, counted, verdict);
+    if (SLUICE_LIKELY(has_ports(&packet) && !is_later_fragment(l3)))
+      return process(context, tables, counted, &packet, l3 + header_size, frame.end,
+                     packet.l3_length - header_size, frame.length);
+  } else if (ether_type == host_to_be16(kEtherTypeIpv6)) {
+    verdict = parse_ipv6_header(&packet, l3, frame.end, l3_room);
+    if (SLUICE_UNLIKELY(verdict != kVerdictUndecided)) return finish(tables, counted, verdict);
+    if (SLUICE_LIKELY(has_ports(&packet)))
+      return process(context, tables, counted, &packet, l3 + kIpv6HeaderSize, frame.end,
+                     packet.l3_length - kIpv6HeaderSize, frame.length);
+  } else {
+    return finish(tables, counted, kVerdictPassNotIp);
   }
-  if (ether_type == host_to_be16(kEtherTypeIpv6)) {
-    verdict = parse_ipv6(&packet, l3, frame.end, l3_room);
-    return process(context, &tables, counted, &packet, verdict, frame.length);
-  }
-  return finish(counted, kVerdictPassNotIp);
+  worker_of(tables)->handover.generation = tables->generation;
+  bpf_tail_call(context, &programs, kXdpProgramUncommon);
+  return finish(tables, counted, kVerdictDropInternal);  // only if the program is not there
+}
+
+// Any other IP packet: ICMP errors, fragments, extension headers.
+SEC("xdp")
+int sluice_xdp_uncommon(struct xdp_md *context) {
+  struct Tables this_packets;
+  const struct Tables *tables = &this_packets;
+  struct XdpCounters *counted = begin(&this_packets, 0);
+  if (!counted) return XDP_ABORTED;
+  this_packets.generation = worker_of(tables)->handover.generation & 1;
+  struct Frame frame = frame_of(context);
+  struct Packet *packet = &worker_of(tables)->handover.packet;
+  enum Verdict verdict = parse(&frame, packet);
+  struct ServiceMatch match = {0, 0};
+  if (verdict == kVerdictUndecided)
+    verdict = find_service(tables, packet, vip_index(tables, &packet->vip), &match);
+  if (verdict != kVerdictUndecided) return finish(tables, counted, verdict);
+  hash_flow(tables, packet);
+  bool look_again = (packet->flags & kPacketIcmpError) == 0;  // nobody has looked for its entry yet
+  return hand_over(context, tables, counted, packet, &match, look_again, frame.length);
 }
 
 // Makes the frame an answer to itself (too_big.h), to go back by the interface that it came by.
-SLUICE_INLINE int reply_too_big(struct xdp_md *context, struct XdpCounters *counted,
-                                const struct Packet *packet, const struct Egress *to, uint32_t frame_length) {
+SLUICE_INLINE int reply_too_big(struct xdp_md *context, const struct Tables *tables,
+                                struct XdpCounters *counted, const struct Packet *packet,
+                                const struct Egress *to, uint32_t frame_length) {
   uint32_t l3_offset = packet->l3_offset;
   uint32_t growth = too_big_growth(packet);
   if (l3_offset > kMostLinkHeader || frame_start(context) + l3_offset + kQuotedSize > frame_end(context))
-    return finish(counted, kVerdictDropTooBig);
+    return finish(tables, counted, kVerdictDropTooBig);
   int shrink = (int)too_big_frame_size(packet) - (int)(frame_length + growth);
-  if (bpf_xdp_adjust_head(context, -(int)growth) != 0) return finish(counted, kVerdictDropNoHeadroom);
+  if (bpf_xdp_adjust_head(context, -(int)growth) != 0) return finish(tables, counted, kVerdictDropNoHeadroom);
   uint8_t *start = frame_start(context);
   const uint8_t *end = frame_end(context);
   uint8_t *l3 = start + l3_offset;
-  if (start + kMostLinkHeader + kTooBigIpv6Growth > end) return finish(counted, kVerdictDropInternal);
+  if (start + kMostLinkHeader + kTooBigIpv6Growth > end) return finish(tables, counted, kVerdictDropInternal);
   if (packet->family == kFamilyIpv4) {
-    if (l3 + kTooBigIpv4Growth + kQuotedSize > end) return finish(counted, kVerdictDropInternal);
+    if (l3 + kTooBigIpv4Growth + kQuotedSize > end) return finish(tables, counted, kVerdictDropInternal);
     write_too_big_ipv4(start, l3, to, packet);
   } else {
-    if (l3 + kTooBigIpv6Growth + kQuotedSize > end) return finish(counted, kVerdictDropInternal);
+    if (l3 + kTooBigIpv6Growth + kQuotedSize > end) return finish(tables, counted, kVerdictDropInternal);
     write_too_big_ipv6(start, l3, to, packet);
   }
-  if (bpf_xdp_adjust_tail(context, shrink) != 0) return finish(counted, kVerdictDropInternal);
+  if (bpf_xdp_adjust_tail(context, shrink) != 0) return finish(tables, counted, kVerdictDropInternal);
   counted->worker.verdict_packets[kVerdictReplyTooBig] += 1;
   counted->worker.transmitted_packets += 1;
   counted->worker.transmitted_bytes += too_big_frame_size(packet);
@@ -217,13 +270,15 @@ SLUICE_NOINLINE int send_handed_over(struct xdp_md *context, const struct Tables
   struct XdpCounters *counted = counters_of(tables);
   const struct XdpHandover *handover = &worker_of(tables)->handover;
   if (!counted) return XDP_ABORTED;
-  if (!decision->egress) return finish(counted, verdict);
+  if (!decision->egress) return finish(tables, counted, verdict);
   enum Verdict obstacle = check_egress(decision->egress, &handover->packet);
   if (obstacle == kVerdictDropTooBig) obstacle = too_big_verdict(tables, &handover->packet);
   if (obstacle == kVerdictReplyTooBig)
-    return reply_too_big(context, counted, &handover->packet, decision->egress, handover->frame_length);
-  if (obstacle != kVerdictUndecided) return finish(counted, obstacle);
-  return forward_frame(context, counted, &handover->packet, decision, verdict, handover->frame_length);
+    return reply_too_big(context, tables, counted, &handover->packet, decision->egress,
+                         handover->frame_length);
+  if (obstacle != kVerdictUndecided) return finish(tables, counted, obstacle);
+  return forward_frame(context, tables, counted, &handover->packet, decision, verdict,
+                       handover->frame_length);
 }
 
 SLUICE_NOINLINE uint64_t *find_again(const struct Tables *tables, const struct ConnectionKey *key) {
@@ -232,8 +287,8 @@ SLUICE_NOINLINE uint64_t *find_again(const struct Tables *tables, const struct C
 
 SEC("xdp")
 int sluice_xdp_miss(struct xdp_md *context) {
-  struct Tables tables = {bpf_get_smp_processor_id(), 0};
-  if (tables.worker >= kXdpMaxWorkers) return XDP_ABORTED;
+  struct Tables tables;
+  if (!begin(&tables, 0)) return XDP_ABORTED;
   struct XdpWorker *worker = worker_of(&tables);
   const struct XdpHandover *handover = &worker->handover;
   const struct Packet *packet = &handover->packet;
@@ -254,9 +309,8 @@ int sluice_xdp_miss(struct xdp_md *context) {
 SEC("xdp")
 int sluice_xdp_sweep(struct xdp_md *context) {
   (void)context;
-  struct Tables tables = {bpf_get_smp_processor_id(), (uint32_t)SLUICE_LOAD_ACQUIRE(&state.current) & 1};
-  if (tables.worker >= settings.worker_count || tables.worker >= kXdpMaxWorkers) return XDP_DROP;
-  if (!state.generations[tables.generation].installed) return XDP_DROP;
+  struct Tables tables;
+  if (!begin(&tables, current_generation()) || !generation_of(&tables)->installed) return XDP_DROP;
   struct XdpWorker *worker = worker_of(&tables);
   keep_time(worker);
   uint32_t cursor = worker->sweep_cursor;

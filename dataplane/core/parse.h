@@ -112,18 +112,16 @@ SLUICE_INLINE enum Verdict later_fragment_verdict(uint8_t protocol) {
 }
 
 // RFC 1812 section 5.2.2, in its order; the header checksum is left to the backend, which checks it
-// too: writing updates it by difference (RFC 1624), so that a wrong one stays wrong.
-SLUICE_INLINE enum Verdict parse_ipv4(struct Packet *packet, const uint8_t *l3, const uint8_t *end,
-                                      uint32_t l3_room) {
+// too: writing updates it by difference (RFC 1624), so that a wrong one stays wrong. `header_size` is what
+// the header says, in bytes.
+SLUICE_INLINE enum Verdict parse_ipv4_header(struct Packet *packet, const uint8_t *l3, const uint8_t *end,
+                                             uint32_t l3_room, uint32_t *header_size) {
   if (l3 + kIpv4HeaderSize > end) return kVerdictDropIpv4Truncated;
-  uint32_t header_size = (uint32_t)(l3[0] & 0xf) * 4;
+  uint32_t size = (uint32_t)(l3[0] & 0xf) * 4;
   uint32_t total_length = be16_to_host(load_be16(l3 + 2));
-  if ((l3[0] >> 4) != 4 || header_size < kIpv4HeaderSize || total_length < header_size) {
-    return kVerdictDropIpv4BadHeader;
-  }
-  if (total_length > l3_room || l3 + header_size > end) return kVerdictDropIpv4Truncated;
+  if ((l3[0] >> 4) != 4 || size < kIpv4HeaderSize || total_length < size) return kVerdictDropIpv4BadHeader;
+  if (total_length > l3_room || l3 + size > end) return kVerdictDropIpv4Truncated;
 
-  be16 fragment = load_be16(l3 + 6);
   packet->family = kFamilyIpv4;
   packet->l3_length = (uint16_t)total_length;
   packet->traffic_class = l3[1];
@@ -133,10 +131,24 @@ SLUICE_INLINE enum Verdict parse_ipv4(struct Packet *packet, const uint8_t *l3, 
   packet->protocol = l3[9];
   packet->client = address_from_ipv4(load_be32(l3 + 12));
   packet->vip = address_from_ipv4(load_be32(l3 + 16));
-  if (SLUICE_UNLIKELY((fragment & host_to_be16(0x1fff)) != 0)) {
+  *header_size = size;
+  return kVerdictUndecided;
+}
+
+// Whether an IPv4 packet, whose header has been read, is a fragment other than the first.
+SLUICE_INLINE bool is_later_fragment(const uint8_t *l3) {
+  return (load_be16(l3 + 6) & host_to_be16(0x1fff)) != 0;
+}
+
+SLUICE_INLINE enum Verdict parse_ipv4(struct Packet *packet, const uint8_t *l3, const uint8_t *end,
+                                      uint32_t l3_room) {
+  uint32_t header_size = 0;
+  enum Verdict verdict = parse_ipv4_header(packet, l3, end, l3_room, &header_size);
+  if (SLUICE_UNLIKELY(verdict != kVerdictUndecided)) return verdict;
+  if (SLUICE_UNLIKELY(is_later_fragment(l3))) {
     packet->l4_verdict = (uint8_t)later_fragment_verdict(packet->protocol);
   } else {
-    packet->l4_verdict = (uint8_t)parse_l4(packet, l3 + header_size, end, total_length - header_size);
+    packet->l4_verdict = (uint8_t)parse_l4(packet, l3 + header_size, end, packet->l3_length - header_size);
   }
   return kVerdictUndecided;
 }
@@ -173,8 +185,9 @@ SLUICE_INLINE enum Verdict parse_ipv6_payload(struct Packet *packet, const uint8
   return kVerdictDropIpv6ExtensionHeaders;
 }
 
-SLUICE_INLINE enum Verdict parse_ipv6(struct Packet *packet, const uint8_t *l3, const uint8_t *end,
-                                      uint32_t l3_room) {
+// The fixed header (RFC 8200 section 3).
+SLUICE_INLINE enum Verdict parse_ipv6_header(struct Packet *packet, const uint8_t *l3, const uint8_t *end,
+                                             uint32_t l3_room) {
   if (l3 + kIpv6HeaderSize > end) return kVerdictDropIpv6Truncated;
   if ((l3[0] >> 4) != 6) return kVerdictDropIpv6BadHeader;
   uint32_t payload_length = be16_to_host(load_be16(l3 + 4));
@@ -194,7 +207,15 @@ SLUICE_INLINE enum Verdict parse_ipv6(struct Packet *packet, const uint8_t *l3, 
   // On the wire, ::ffff:a.b.c.d is not the IPv4 address that a table means by it (RFC 4291 section
   // 2.5.5.2 gives it to sockets only): it is no VIP.
   if (SLUICE_UNLIKELY(address_is_ipv4(&packet->vip))) return kVerdictPassNotVip;
-  packet->l4_verdict = (uint8_t)parse_ipv6_payload(packet, l3 + kIpv6HeaderSize, end, payload_length);
+  return kVerdictUndecided;
+}
+
+SLUICE_INLINE enum Verdict parse_ipv6(struct Packet *packet, const uint8_t *l3, const uint8_t *end,
+                                      uint32_t l3_room) {
+  enum Verdict verdict = parse_ipv6_header(packet, l3, end, l3_room);
+  if (SLUICE_UNLIKELY(verdict != kVerdictUndecided)) return verdict;
+  packet->l4_verdict =
+      (uint8_t)parse_ipv6_payload(packet, l3 + kIpv6HeaderSize, end, packet->l3_length - kIpv6HeaderSize);
   return kVerdictUndecided;
 }
 

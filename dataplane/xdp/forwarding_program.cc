@@ -206,29 +206,26 @@ Status ForwardingProgram::wait_for_readers() {
 
 void ForwardingProgram::write_generation(uint32_t generation, const ForwardingTables &tables) {
   const MappedSnapshot &snapshot = *tables.snapshot;
-  sluice_program::sluice_program__bss &to = *program_->bss;
-  copy_records(snapshot.vips(), &to.vips[size_t{generation} * kXdpVips]);
-  copy_records(snapshot.port_ranges(), &to.port_ranges[size_t{generation} * kXdpPortRanges]);
-  copy_records(snapshot.services(), &to.services[size_t{generation} * kXdpServices]);
-  Backend *backends = &to.backends[size_t{generation} * kXdpBackends];
-  Egress *egress = &to.egress[size_t{generation} * kXdpBackends];
-  copy_records(snapshot.backends(), backends);
-  copy_records(std::span<const Egress>(tables.egress), egress);
+  XdpGeneration &to = program_->bss->generations[generation];
+  copy_records(snapshot.vips(), to.vips);
+  copy_records(snapshot.port_ranges(), to.port_ranges);
+  copy_records(snapshot.services(), to.services);
+  copy_records(snapshot.backends(), to.backends);
+  copy_records(std::span<const Egress>(tables.egress), to.egress);
   // Entries may name backends that this snapshot has no more.
   Used &used = used_[generation];
   const size_t count = snapshot.backends().size();
   for (size_t i = count; i < used.backends; i++) {
-    backends[i] = {};
-    egress[i] = {};
+    to.backends[i] = {};
+    to.egress[i] = {};
   }
   used.backends = count;
   const std::span<const uint16_t> slots = snapshot.slots();
   std::memcpy(slots_.data() + size_t{generation} * slot_lines_ * kXdpSlotsPerLine * sizeof(uint16_t),
               slots.data(), slots.size_bytes());
-  XdpGeneration &rest = to.state.generations[generation];
-  rest.flow_hash_key = snapshot.header().flow_hash_key;
-  rest.vip_mask = snapshot.header().vip_mask;
-  rest.installed = 1;
+  to.flow_hash_key = snapshot.header().flow_hash_key;
+  to.vip_mask = snapshot.header().vip_mask;
+  to.installed = 1;
 }
 
 Status ForwardingProgram::install(const ForwardingTables &tables) {
@@ -259,6 +256,13 @@ int ForwardingProgram::miss_program_fd() const { return bpf_program__fd(program_
 int ForwardingProgram::sweep_program_fd() const { return bpf_program__fd(program_->progs.sluice_xdp_sweep); }
 int ForwardingProgram::connections_fd() const { return bpf_map__fd(program_->maps.connections); }
 int ForwardingProgram::counters_fd() const { return bpf_map__fd(program_->maps.counters); }
+int ForwardingProgram::tail_calls_fd() const { return bpf_map__fd(program_->maps.programs); }
+
+uint32_t ForwardingProgram::program_id() const {
+  bpf_prog_info info = {};
+  uint32_t size = sizeof(info);
+  return bpf_obj_get_info_by_fd(program_fd(), &info, &size) == 0 ? info.id : 0;
+}
 
 Result<SharedMemory> ForwardingProgram::connections_memory() const {
   return memory_of(program_->maps.connections);
