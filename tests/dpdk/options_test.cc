@@ -65,11 +65,39 @@ TEST(DataplaneOptions, unknown_keys_and_values_end_the_program_with_an_error) {
                                                      {"--workers", "0"},
                                                      {"--workers", "65"},
                                                      {"--engine", "afpacket"},
+                                                     {"--xdp-mode", "offload"},
+                                                     {"--bpf-directory", "bpf"},
+                                                     {"--bpf-directory", "/run/bpf/"},
                                                      {"--nosuch"}}) {
     auto parsed = parse(arguments);
     ASSERT_TRUE(std::holds_alternative<ProgramEnd>(parsed)) << arguments.front();
     EXPECT_EQ(std::get<ProgramEnd>(parsed).exit_code, 2);
   }
+}
+
+TEST(DataplaneOptions, xdp_forwards_natively_if_it_can_and_goes_on_after_a_stop_unless_told_otherwise) {
+  const auto defaults = std::get<DataplaneOptions>(parse({}));
+  EXPECT_EQ(defaults.engine, EngineChoice::kAuto);
+  EXPECT_EQ(defaults.xdp_mode, XdpModeOption::kAuto);
+  EXPECT_EQ(defaults.xdp_at_stop, XdpAtStop::kForward);
+  EXPECT_EQ(defaults.bpf_directory, "/sys/fs/bpf/sluice");
+  EXPECT_EQ(defaults.task, Task::kForward);
+  const auto given = std::get<DataplaneOptions>(
+      parse({"--engine", "xdp", "--xdp-mode", "generic", "--detach-at-stop", "--bpf-directory", "/run/bpf"}));
+  EXPECT_EQ(given.engine, EngineChoice::kXdp);
+  EXPECT_EQ(given.xdp_mode, XdpModeOption::kGeneric);
+  EXPECT_EQ(given.xdp_at_stop, XdpAtStop::kDetach);
+  EXPECT_EQ(given.bpf_directory, "/run/bpf");
+  EXPECT_EQ(std::get<DataplaneOptions>(parse({"--detach"})).task, Task::kDetach);
+}
+
+TEST(DataplaneOptions, a_file_can_name_the_engine) {
+  std::string path = testing::TempDir() + "engine.conf";
+  std::ofstream(path) << "engine = \"xdp\"\nxdp-mode = \"native\"\ndetach-at-stop = true\n";
+  const auto options = std::get<DataplaneOptions>(parse({"--config", path.c_str()}));
+  EXPECT_EQ(options.engine, EngineChoice::kXdp);
+  EXPECT_EQ(options.xdp_mode, XdpModeOption::kNative);
+  EXPECT_EQ(options.xdp_at_stop, XdpAtStop::kDetach);
 }
 
 TEST(DataplaneOptions, help_and_version_end_the_program_well) {

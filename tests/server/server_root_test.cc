@@ -41,6 +41,12 @@ class RecordingEngine : public Engine {
     merges_++;
     changed_.notify_all();
   }
+  Status make_room(const std::shared_ptr<const MappedSnapshot> &snapshot) override {
+    if (snapshot->header().revision < no_room_from_revision_) return Done{};
+    return Error{"slots: no room"};
+  }
+  /// Snapshots of this revision and later do not fit.
+  void refuse_from(uint64_t revision) { no_room_from_revision_ = revision; }
   void install(std::shared_ptr<const ForwardingTables> tables) override {
     const std::lock_guard lock(mutex_);
     installed_.push_back(std::move(tables));
@@ -71,6 +77,7 @@ class RecordingEngine : public Engine {
 
  private:
   uint32_t ifindex_;
+  std::atomic<uint64_t> no_room_from_revision_ = UINT64_MAX;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::shared_ptr<const ForwardingTables>> installed_;
@@ -112,6 +119,7 @@ class ServerTest : public testing::Test {
     options.control_socket.path = directory_.path() / "socket";
     options.snapshot_path = snapshot_path_;
     options.version = "1.2.3";
+    options.links_at_start = links_at_start_;
     auto server = Server::create(options, engine_.get(), &*counters_, &*connections_);
     ASSERT_TRUE(server.ok()) << server.error().message;
     server_ = std::move(server).value();
@@ -191,6 +199,7 @@ class ServerTest : public testing::Test {
   std::thread thread_;
   bool ended_well_ = false;
   uint32_t counted_at_start_ = 0;  // active connections that the engine found in the kept tables
+  LinksAtStart links_at_start_ = LinksAtStart::kSilent;
 };
 
 TEST_F(ServerTest, introduces_itself) {
@@ -271,6 +280,30 @@ TEST_F(ServerTest, does_not_wait_at_the_start_for_what_no_worker_can_ask_the_lin
   start();
   EXPECT_FALSE(first_is_ready(*engine_->tables(0))) << "it was asked for, and the answer was waited for";
   EXPECT_TRUE(engine_->until([this] { return first_is_ready(*engine_->latest()); }));
+}
+
+TEST_F(ServerTest, waits_at_the_start_for_link_addresses_where_the_kernel_can_ask_for_them) {
+  start();
+  ASSERT_TRUE(publish(snapshot_of(5))["ok"]);
+  stop();
+  run("ip neigh flush dev port0 && ip neigh del 10.0.0.2 dev port0 2>/dev/null || true");
+  links_at_start_ = LinksAtStart::kCarryQuestions;
+  start();
+  EXPECT_TRUE(first_is_ready(*engine_->tables(0)));
+}
+
+TEST_F(ServerTest, refuses_what_the_engine_has_no_room_for_and_goes_on) {
+  start();
+  ASSERT_TRUE(publish(snapshot_of(5))["ok"]);
+  engine_->refuse_from(6);
+  const Json refused = publish(snapshot_of(6, "10.0.0.3"));
+  EXPECT_FALSE(refused["ok"]);
+  EXPECT_EQ(refused["error"], "slots: no room");
+  EXPECT_EQ(ask("hello").json["revision"], 5);
+  EXPECT_EQ(engine_->latest()->snapshot->header().revision, 5);
+  stop();
+  start();
+  EXPECT_EQ(ask("hello").json["revision"], 5) << "the stored one";
 }
 
 TEST_F(ServerTest, starts_with_nothing_when_the_stored_snapshot_is_damaged) {
