@@ -23,32 +23,43 @@ uint32_t mark_of(uint32_t generation) { return generation % kMarks; }
 uint16_t backend_of_mark(uint32_t mark) { return static_cast<uint16_t>(mark + 1); }
 constexpr uint16_t kLastingBackend = kMarks + 1;
 
+/// More backends, which make a generation take a while to write: many packets run meanwhile.
+constexpr uint16_t kAllBackends = 20000;
+
 std::string address_of(uint16_t backend) {
   return "10.1." + std::to_string(backend / 200) + "." + std::to_string(backend % 200 + 1);
 }
 
-/// Port 80 is the service of the generation's mark, which has one backend, that of the mark, in slots that
-/// begin elsewhere each time; each egress record has the generation's number as its source address on the
-/// link.
-ForwardingTables marked_tables(uint32_t generation, const FlowHashKey &key) {
-  const uint32_t mark = mark_of(generation);
+/// What all generations have.
+SnapshotBuilder backends_only() {
   SnapshotBuilder builder;
-  builder.flow_hash_key = key;
-  for (uint16_t backend = 1; backend <= kLastingBackend; backend++)
+  for (uint16_t backend = 1; backend <= kAllBackends; backend++)
     builder.add_backend("pool", "backend", address_of(backend));
+  return builder;
+}
+
+/// Port 80 is the service of the generation's mark, which has one backend, that of the mark (or `backend`),
+/// in slots that begin elsewhere each time; each egress record has the generation's number as its source
+/// address on the link.
+ForwardingTables marked_tables(SnapshotBuilder builder, uint32_t generation, uint16_t backend) {
+  const uint32_t mark = mark_of(generation);
   builder.add_pool({backend_of_mark((mark + 1) % kMarks)}, 1 + 13 * mark);
-  const uint32_t pool = builder.add_pool({backend_of_mark(mark)}, 7);
+  const uint32_t pool = builder.add_pool({backend}, 7);
   for (uint32_t service = 0; service < kMarks; service++) builder.add_service("service", pool);
   builder.add_vip("198.51.100.10", {{80, 80, mark}});
 
-  std::vector<Egress> egress(kLastingBackend + 1u);
-  for (uint16_t backend = 1; backend <= kLastingBackend; backend++) {
+  std::vector<Egress> egress(kAllBackends + 1u);
+  for (uint16_t known = 1; known <= kLastingBackend; known++) {
     EgressFields fields;
-    fields.backend = address_of(backend);
+    fields.backend = address_of(known);
     std::memcpy(&fields.ethernet[6], &generation, sizeof(generation));
-    egress[backend] = make_egress(fields);
+    egress[known] = make_egress(fields);
   }
   return forwarding_tables(builder, egress);
+}
+
+ForwardingTables marked_tables(const SnapshotBuilder &builder, uint32_t generation) {
+  return marked_tables(builder, generation, backend_of_mark(mark_of(generation)));
 }
 
 uint32_t generation_of(const XdpOutcome &outcome) {
@@ -71,23 +82,13 @@ std::string mixture_in(const XdpOutcome &outcome, uint16_t expected_backend) {
 
 TEST(Generations, packet_never_sees_half_of_one) {
   LoadedProgram program({.ipv4_buckets = 16, .ipv6_buckets = 16, .port_ifindexes = {kLoopback}});
-  const FlowHashKey key = SnapshotBuilder().flow_hash_key;
   program.set_time(1000);
-  // A connection to the lasting backend, made by a snapshot that schedules there.
-  {
-    SnapshotBuilder builder;
-    for (uint16_t backend = 1; backend <= kLastingBackend; backend++)
-      builder.add_backend("pool", "backend", address_of(backend));
-    const uint32_t pool = builder.add_pool({kLastingBackend}, 7);
-    for (uint32_t service = 0; service < kMarks; service++) builder.add_service("service", pool);
-    builder.add_vip("198.51.100.10", {{80, 80, 0}});
-    const TestTables tables(builder);
-    program.install(builder, {tables->egress, tables->backend_count});
-  }
+  const SnapshotBuilder backends = backends_only();
   const Bytes within = frame_of_flow({.client = 1}, kTcpAck);   // the hit path
   const Bytes unknown = frame_of_flow({.client = 2}, kTcpRst);  // scheduled each time, never entered
+  program.install(marked_tables(backends, 0, kLastingBackend));
   ASSERT_EQ(program.run(0, within).backend, kLastingBackend);
-  program.install(marked_tables(1, key));
+  program.install(marked_tables(backends, 1));
 
   std::atomic<bool> done = false;
   std::string mixture;
@@ -105,8 +106,10 @@ TEST(Generations, packet_never_sees_half_of_one) {
       newest = generation;
     }
   });
+  BoundToCpu elsewhere;  // not where the packets run
+  elsewhere.bind(1);
   for (uint32_t generation = 2; generation <= kGenerations; generation++) {
-    const Status installed = program.program().install(marked_tables(generation, key));
+    const Status installed = program.program().install(marked_tables(backends, generation));
     EXPECT_TRUE(installed.ok()) << installed.error().message;
   }
   done = true;

@@ -51,7 +51,7 @@ BoundToCpu::BoundToCpu() : before_() {
 BoundToCpu::~BoundToCpu() { (void)::sched_setaffinity(0, sizeof(before_), &before_); }
 
 void BoundToCpu::bind(uint32_t cpu) {
-  if (cpu_ == cpu) return;
+  if (cpu_ == cpu && thread_ == std::this_thread::get_id()) return;
   cpu_set_t only;
   CPU_ZERO(&only);
   CPU_SET(cpu, &only);
@@ -59,6 +59,7 @@ void BoundToCpu::bind(uint32_t cpu) {
     throw std::runtime_error("CPU " + std::to_string(cpu) +
                              ": a worker's packets run there, but: " + std::strerror(errno));
   cpu_ = cpu;
+  thread_ = std::this_thread::get_id();
 }
 
 ForwardingTables forwarding_tables(const SnapshotBuilder &builder, std::span<const Egress> egress) {

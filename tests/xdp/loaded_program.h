@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include <linux/bpf.h>
@@ -42,6 +43,7 @@ class BoundToCpu {
  private:
   cpu_set_t before_;
   std::optional<uint32_t> cpu_;
+  std::thread::id thread_;  // that is bound
 };
 
 /// What became of a frame.
