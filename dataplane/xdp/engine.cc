@@ -52,10 +52,10 @@ Status XdpEngine::detach_others() {
       continue;
     const UniqueFd link = setup_.pins->get(link_pin(name));
     if (link.valid()) {
-      const Status detached = detach(link.get());
+      Status detached = detach(link.get());
       if (!detached.ok()) return detached;
     }
-    const Status removed = setup_.pins->remove(link_pin(name));
+    Status removed = setup_.pins->remove(link_pin(name));
     if (!removed.ok()) return removed;
     spdlog::info("detached what was pinned for port {}", name);
   }
@@ -87,6 +87,11 @@ Status XdpEngine::pin_all() {
   return pinned;
 }
 
+/// What `program` needs to run without this process. Before it is put behind pinned links.
+Status XdpEngine::pin_tail_calls(const ForwardingProgram &program) {
+  return setup_.pins->put(tail_calls_pin(program.program_id()), program.tail_calls_fd());
+}
+
 /// Puts `program` behind every link. On an error they are as before.
 Status XdpEngine::move_links(const ForwardingProgram &program) {
   for (size_t port = 0; port < links_.size(); port++) {
@@ -104,9 +109,12 @@ Status XdpEngine::start() {
   links_.resize(preflight_.ports.size());
   for (size_t port = 0; port < links_.size(); port++) take_over_link(port);
   Status started = detach_others();
+  if (started.ok()) started = pin_tail_calls(*program_);
   if (started.ok()) started = attach_ports();
   if (started.ok()) started = move_links(*program_);
   if (started.ok()) started = pin_all();
+  if (started.ok()) started = program_->wait_for_readers();
+  if (started.ok()) started = setup_.pins->remove_tail_calls(program_->program_id());
   if (!started.ok()) {
     // Links that were new go with their descriptors; their pins must not hold them.
     for (size_t port = 0; port < links_.size(); port++)
@@ -156,7 +164,8 @@ Status XdpEngine::make_room(const std::shared_ptr<const MappedSnapshot> &snapsho
 
 /// After it every packet is decided by the larger program, which has the new tables.
 void XdpEngine::swap_in_larger() {
-  const Status moved = move_links(*larger_);
+  Status moved = pin_tail_calls(*larger_);
+  if (moved.ok()) moved = move_links(*larger_);
   if (!moved.ok()) {
     problem_ = moved.error().message;
     return;
@@ -165,6 +174,10 @@ void XdpEngine::swap_in_larger() {
     const std::lock_guard lock(program_mutex_);
     program_.swap(larger_);
   }
+  // What ran before `moved` is through, with its tail calls, when packets of then are.
+  Status done = program_->wait_for_readers();
+  if (done.ok()) done = setup_.pins->remove_tail_calls(program_->program_id());
+  if (!done.ok()) spdlog::warn("{}", done.error().message);
   larger_.reset();
   merge_active_connections();
 }

@@ -65,6 +65,7 @@ class XdpEngine : public Engine {
   Status detach_others();
   Status attach_ports();
   Status pin_all();
+  Status pin_tail_calls(const ForwardingProgram &program);
   Status move_links(const ForwardingProgram &program);
   void swap_in_larger();
   Status sweep();

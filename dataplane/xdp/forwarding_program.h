@@ -55,6 +55,9 @@ class ForwardingProgram {
   /// Errors: no room, or the kernel does not say when the generation of before is out of use.
   [[nodiscard]] Status install(const ForwardingTables &tables);
 
+  /// Returns when no packet is under way any more that was when it was called.
+  [[nodiscard]] Status wait_for_readers();
+
   /// Empties expired entries of the table of the CPU that the calling thread is bound to: `runs` times
   /// kXdpSweepBuckets buckets of each family. Errors: the kernel cannot run a program with softirqs off
   /// (Linux before 5.18).
@@ -64,10 +67,12 @@ class ForwardingProgram {
   int program_fd() const;
   int miss_program_fd() const;
   int sweep_program_fd() const;
+  uint32_t program_id() const;
 
   /// To pin.
   int connections_fd() const;
   int counters_fd() const;
+  int tail_calls_fd() const;
 
   /// The maps' memory for regions over it, mapped anew with each call.
   [[nodiscard]] Result<SharedMemory> connections_memory() const;
@@ -99,7 +104,6 @@ class ForwardingProgram {
   Status size_maps();
   Status load_and_map();
   Status fill_ports();
-  Status wait_for_readers();
   void write_generation(uint32_t generation, const ForwardingTables &tables);
 
   ForwardingProgramOptions options_;

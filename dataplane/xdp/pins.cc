@@ -23,6 +23,7 @@ namespace fs = std::filesystem;
 constexpr const char *kMountSource = "sluice-dataplane";  // by which a mount is known as this program's
 constexpr const char *kUsualBpffs = "/sys/fs/bpf";
 constexpr std::string_view kLinkPrefix = "link-";
+constexpr std::string_view kTailCallsPrefix = "tail-calls-";
 
 std::string errno_text() { return std::strerror(errno); }  // NOLINT(concurrency-mt-unsafe)
 
@@ -57,7 +58,7 @@ Status make_directory(const fs::path &directory) {
   const fs::path parent = directory.parent_path();
   // Nothing can be made in the sysfs that lies there without a bpffs.
   if (!is_on_bpffs(parent) && is_under(directory, kUsualBpffs)) {
-    const Status mounted = mount_bpffs(kUsualBpffs);
+    Status mounted = mount_bpffs(kUsualBpffs);
     if (!mounted.ok()) return mounted;
   }
   fs::create_directories(parent, error);
@@ -94,6 +95,8 @@ bool has_pins(const fs::path &directory) {
 
 std::string link_pin(std::string_view port) { return fmt::format("{}{}", kLinkPrefix, port); }
 
+std::string tail_calls_pin(uint32_t program_id) { return fmt::format("{}{}", kTailCallsPrefix, program_id); }
+
 Result<Pins> Pins::lock(const fs::path &directory) {
   UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.valid())
@@ -124,18 +127,29 @@ Result<std::optional<Pins>> Pins::open_existing(const fs::path &directory) {
 
 UniqueFd Pins::get(std::string_view name) const { return UniqueFd(bpf_obj_get(file(name).c_str())); }
 
-std::vector<std::string> Pins::link_ports() const {
-  std::vector<std::string> ports;
+std::vector<std::string> Pins::names_after(std::string_view prefix) const {
+  std::vector<std::string> names;
   std::error_code ignored;
   for (const auto &entry : fs::directory_iterator(directory_, ignored)) {
     const std::string name = entry.path().filename();
-    if (name.starts_with(kLinkPrefix)) ports.push_back(name.substr(kLinkPrefix.size()));
+    if (name.starts_with(prefix)) names.push_back(name.substr(prefix.size()));
   }
-  return ports;
+  return names;
+}
+
+std::vector<std::string> Pins::link_ports() const { return names_after(kLinkPrefix); }
+
+Status Pins::remove_tail_calls(uint32_t but_of_program_id) const {
+  for (const std::string &id : names_after(kTailCallsPrefix)) {
+    if (but_of_program_id != 0 && id == fmt::format("{}", but_of_program_id)) continue;
+    Status removed = remove(fmt::format("{}{}", kTailCallsPrefix, id));
+    if (!removed.ok()) return removed;
+  }
+  return Done{};
 }
 
 Status Pins::put(std::string_view name, int fd) const {
-  const Status removed = remove(name);
+  Status removed = remove(name);
   if (!removed.ok()) return removed;
   if (bpf_obj_pin(fd, file(name).c_str()) != 0)
     return Error{fmt::format("{}: cannot pin: {}", file(name).string(), errno_text())};

@@ -1,8 +1,9 @@
 // What keeps forwarding when no dataplane runs: a directory on a bpffs that holds the connection table, the
-// counters and one link per port.
+// counters, one link per port, and the tail calls of the programs behind these.
 #ifndef SLUICE_XDP_PINS_H
 #define SLUICE_XDP_PINS_H
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -19,6 +20,10 @@ inline constexpr std::string_view kCountersPin = "counters";
 
 /// The pin of a port's link.
 std::string link_pin(std::string_view port);
+
+/// The pin of the map of tail calls that belongs to a program: when nobody has such a map open and no pin
+/// names it, the kernel empties it, though a program that runs still uses it.
+std::string tail_calls_pin(uint32_t program_id);
 
 /// The directory, for the one process at a time that has it open (flock).
 class Pins {
@@ -39,6 +44,9 @@ class Pins {
   /// Names of the ports that have a link here.
   std::vector<std::string> link_ports() const;
 
+  /// Removes the maps of tail calls of all programs but one (0: of all). Errors name the file.
+  [[nodiscard]] Status remove_tail_calls(uint32_t but_of_program_id) const;
+
   /// Pins `fd` as `name`, in the place of what was pinned so. Errors name the file.
   [[nodiscard]] Status put(std::string_view name, int fd) const;
 
@@ -53,6 +61,7 @@ class Pins {
       : directory_(std::move(directory)), lock_(std::move(lock)) {}
   static Result<Pins> lock(const std::filesystem::path &directory);
   std::filesystem::path file(std::string_view name) const { return directory_ / name; }
+  std::vector<std::string> names_after(std::string_view prefix) const;
 
   std::filesystem::path directory_;
   UniqueFd lock_;

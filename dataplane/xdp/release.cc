@@ -47,7 +47,7 @@ Status save(const UniqueFd &map, const std::filesystem::path &connections) {
     spdlog::warn("the pinned connection table is of another version: its connections are forgotten");
     return Done{};
   }
-  const Status directory = make_directory_of(connections);
+  Status directory = make_directory_of(connections);
   if (!directory.ok()) return directory;
   return save_connections(connections, {memory.value().data(), memory.value().size()}, read_boot_clock());
 }
@@ -66,6 +66,8 @@ Result<std::string> release(const Pins &pins, const std::filesystem::path &conne
     const Status removed = pins.remove(name);
     if (!removed.ok()) return removed.error();
   }
+  const Status removed = pins.remove_tail_calls(0);
+  if (!removed.ok()) return removed.error();
   const std::vector<std::string> &ports = detached.value();
   return fmt::format(
       "XDP programs detached from {}, {}",

@@ -40,7 +40,8 @@ class XdpEngineTest : public XdpFixture {
 TEST_F(XdpEngineTest, attaches_and_pins) {
   ASSERT_NO_FATAL_FAILURE(start_engine());
   EXPECT_NE(program_id_on("port0"), 0u);
-  EXPECT_THAT(pinned(), UnorderedElementsAre("connections", "counters", "link-front"));
+  EXPECT_THAT(pinned(), UnorderedElementsAre("connections", "counters", "link-front",
+                                             tail_calls_pin(program_id_on("port0"))));
   const nlohmann::json status = engine_->status();
   EXPECT_THAT(status["ports"][0]["mode"].get<std::string>(), HasSubstr("native"));
   EXPECT_EQ(status["ports"][0]["interface"], "port0");
@@ -175,7 +176,8 @@ TEST_F(XdpEngineTest, a_link_of_a_port_that_is_no_more_is_detached) {
   ASSERT_NO_FATAL_FAILURE(forget_engine());
   ASSERT_NO_FATAL_FAILURE(start_engine());
   EXPECT_EQ(program_id_on("port1"), 0u);
-  EXPECT_THAT(pinned(), UnorderedElementsAre("connections", "counters", "link-front"));
+  EXPECT_THAT(pinned(), UnorderedElementsAre("connections", "counters", "link-front",
+                                             tail_calls_pin(program_id_on("port0"))));
 }
 
 TEST_F(XdpEngineTest, another_mode_than_the_pinned_one_is_attached_anew) {
