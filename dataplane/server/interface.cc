@@ -156,13 +156,13 @@ std::string interface_of_pci(const std::string &pci_address, const std::string &
 }
 
 Status add_addresses(const std::string &interface, const std::vector<InterfaceAddress> &addresses) {
-  const Status up = bring_up(interface);
+  Status up = bring_up(interface);
   if (!up.ok()) return up;
   std::unique_ptr<nl_sock, NetlinkDeleter> socket(nl_socket_alloc());
   if (!socket || nl_connect(socket.get(), NETLINK_ROUTE) < 0) return failed(interface, "netlink");
   const uint32_t ifindex = ::if_nametoindex(interface.c_str());
   for (const InterfaceAddress &address : addresses) {
-    const Status added = add_address(socket.get(), interface, ifindex, address);
+    Status added = add_address(socket.get(), interface, ifindex, address);
     if (!added.ok()) return added;
   }
   return Done{};

@@ -233,6 +233,7 @@ nlohmann::json XdpEngine::status() const {
                             {{"kernel", preflight_.kernel},
                              {"buffers", preflight_.buffers},
                              {"sweep", preflight_.sweep},
+                             {"sharing", preflight_.sharing},
                              {"pins", setup_.pins->directory().string()}}},
                            {"memory", {{"tables_bytes", program_->table_bytes()}}}};
   if (sweeper_ && sweeper_->failed())

@@ -111,12 +111,13 @@ Result<XdpPreflight> make_preflight(const std::vector<PortOptions> &ports,
                               "needed, and count as active until then",
                               kSeveralBuffers.major, kSeveralBuffers.minor)
                         : "on each CPU, once a second a part of its connection table";
+  preflight.sharing = "none: the program is attached alone, not through libxdp's dispatcher";
   return preflight;
 }
 
 std::vector<std::string> preflight_lines(const XdpPreflight &preflight) {
   std::vector<std::string> lines = {"kernel: " + preflight.kernel, "buffers: " + preflight.buffers,
-                                    "sweep: " + preflight.sweep};
+                                    "sweep: " + preflight.sweep, "sharing: " + preflight.sharing};
   for (const XdpPortReport &port : preflight.ports) {
     lines.push_back(fmt::format("port {}: {} (driver {}), {}, MTU {}", port.name, port.interface,
                                 port.facts.driver.empty() ? "unknown" : port.facts.driver, port.facts.mac,

@@ -44,6 +44,7 @@ struct XdpPreflight {
   std::string kernel;
   std::string buffers;  // whether frames may lie in several
   std::string sweep;    // how expired connections are taken out
+  std::string sharing;  // with other XDP programs on the interfaces
   FrameBuffers frame_buffers = FrameBuffers::kOne;
   std::vector<XdpPortReport> ports;
 };

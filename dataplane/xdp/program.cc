@@ -154,7 +154,7 @@ Result<XdpMemory> open_plans_memory(const DataplaneOptions &options, const Plan 
 /// The pinned maps are the connections' only holder from now on.
 Status discard_file(const DataplaneOptions &options, XdpMemory *memory) {
   if (!memory->file) return discard_connection_file(options.connections);
-  const Status discarded = memory->file->discard_file();
+  Status discarded = memory->file->discard_file();
   memory->file.reset();
   return discarded;
 }
