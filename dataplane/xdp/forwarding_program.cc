@@ -121,9 +121,10 @@ Status ForwardingProgram::open() {
   settings.several_buffers = options_.buffers == FrameBuffers::kSeveral ? 1 : 0;
   std::copy(options_.port_ifindexes.begin(), options_.port_ifindexes.end(), settings.port_ifindex);
   if (options_.buffers == FrameBuffers::kSeveral) {
-    for (bpf_program *program :
-         {program_->progs.sluice_xdp, program_->progs.sluice_xdp_miss, program_->progs.sluice_xdp_sweep})
-      bpf_program__set_flags(program, bpf_program__flags(program) | BPF_F_XDP_HAS_FRAGS);
+    // All of them: the kernel lets none call another that is not like itself.
+    bpf_program *program = nullptr;
+    bpf_object__for_each_program(program, program_->obj)
+        bpf_program__set_flags(program, bpf_program__flags(program) | BPF_F_XDP_HAS_FRAGS);
   }
   return Done{};
 }

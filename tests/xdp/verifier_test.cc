@@ -4,6 +4,7 @@
 // the kernel's limit is a million instructions. The budgets are about twice what was counted on Linux 6.18.
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -69,25 +70,21 @@ class Verifier : public testing::TestWithParam<bool> {
     settings.several_buffers = GetParam() ? 1 : 0;
     settings.port_ifindex[0] = 1;
     settings.port_ifindex[1] = 2;
-    for (bpf_program *program : programs_of(*skeleton)) {
-      if (GetParam()) bpf_program__set_flags(program, bpf_program__flags(program) | BPF_F_XDP_HAS_FRAGS);
-    }
+    if (!GetParam()) return skeleton;
+    bpf_program *program = nullptr;
+    bpf_object__for_each_program(program, skeleton->obj)
+        bpf_program__set_flags(program, bpf_program__flags(program) | BPF_F_XDP_HAS_FRAGS);
     return skeleton;
   }
 
-  static std::vector<bpf_program *> programs_of(const sluice_program &skeleton) {
-    return {skeleton.progs.sluice_xdp, skeleton.progs.sluice_xdp_miss, skeleton.progs.sluice_xdp_sweep};
-  }
-
   /// Loads all programs, with the statistics of one.
-  Cost cost_of(const char *name) const {
+  Cost cost_of(const std::string &name) const {
     Cost cost;
     const Skeleton skeleton = open();
     EXPECT_NE(skeleton, nullptr) << std::strerror(errno);
     if (!skeleton) return cost;
     std::vector<char> log(kLogBytes);
-    bpf_program *program = bpf_object__find_program_by_name(skeleton->obj, name);
-    EXPECT_NE(program, nullptr) << name;
+    bpf_program *program = bpf_object__find_program_by_name(skeleton->obj, name.c_str());
     bpf_program__set_log_buf(program, log.data(), log.size());
     bpf_program__set_log_level(program, kStatistics);
     const int error = sluice_program::load(skeleton.get());
@@ -97,22 +94,48 @@ class Verifier : public testing::TestWithParam<bool> {
     cost.stack_depths = depths_in(cost.log);
     return cost;
   }
-
-  void expect_within(const char *name, uint64_t most_instructions, uint32_t most_stack) const {
-    const Cost cost = cost_of(name);
-    RecordProperty("instructions", std::to_string(cost.instructions));
-    EXPECT_GT(cost.instructions, 0u) << cost.log;
-    EXPECT_LE(cost.instructions, most_instructions) << cost.log;
-    ASSERT_FALSE(cost.stack_depths.empty()) << cost.log;
-    EXPECT_LE(*std::max_element(cost.stack_depths.begin(), cost.stack_depths.end()), most_stack) << cost.log;
-  }
 };
 
-TEST_P(Verifier, takes_the_hit_path_within_its_budget) { expect_within("sluice_xdp", 122000, 400); }
+struct Budget {
+  uint64_t instructions;
+  uint32_t stack;  // bytes
+};
 
-TEST_P(Verifier, takes_what_is_rare_within_its_budget) { expect_within("sluice_xdp_miss", 76000, 256); }
+/// By program: about twice what was counted on Linux 6.18 (17,600, 60,400, 38,000 and 8,400 instructions). Of
+/// the stack, for one function's part; the kernel itself holds the sum of those that call each other to 512
+/// bytes.
+const std::map<std::string, Budget> &budgets() {
+  static const std::map<std::string, Budget> programs = {
+      {"sluice_xdp", {36000, 400}},
+      {"sluice_xdp_uncommon", {122000, 400}},
+      {"sluice_xdp_miss", {76000, 256}},
+      {"sluice_xdp_sweep", {17000, 128}},
+  };
+  return programs;
+}
 
-TEST_P(Verifier, takes_the_sweep_within_its_budget) { expect_within("sluice_xdp_sweep", 17000, 128); }
+TEST_P(Verifier, takes_each_program_within_its_budget) {
+  for (const auto &[name, budget] : budgets()) {
+    const Cost cost = cost_of(name);
+    RecordProperty(name, std::to_string(cost.instructions));
+    EXPECT_GT(cost.instructions, 0u) << name << ": " << cost.log;
+    EXPECT_LE(cost.instructions, budget.instructions) << name << ": " << cost.log;
+    ASSERT_FALSE(cost.stack_depths.empty()) << name << ": " << cost.log;
+    EXPECT_LE(*std::max_element(cost.stack_depths.begin(), cost.stack_depths.end()), budget.stack)
+        << name << ": " << cost.log;
+  }
+}
+
+TEST_P(Verifier, has_no_program_without_a_budget) {
+  const Skeleton skeleton = open();
+  ASSERT_NE(skeleton, nullptr) << std::strerror(errno);
+  std::vector<std::string> names, budgeted;
+  bpf_program *program = nullptr;
+  bpf_object__for_each_program(program, skeleton->obj) names.emplace_back(bpf_program__name(program));
+  for (const auto &[name, budget] : budgets()) budgeted.push_back(name);
+  std::sort(names.begin(), names.end());
+  EXPECT_EQ(names, budgeted);
+}
 
 INSTANTIATE_TEST_SUITE_P(Frames, Verifier, testing::Bool(), [](const auto &several) {
   return several.param ? "in_several_buffers" : "in_one_buffer";
