@@ -17,7 +17,7 @@ constexpr uint16_t kDataRoom = 10240;  // bytes: any frame in one piece
 
 /// The EAL is started once for the process, with a pool of mbufs.
 rte_mempool *mbuf_pool() {
-  static rte_mempool *const pool = [] {
+  static rte_mempool *pool = [] {  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
     const std::string prefix = "sluice-parity-" + std::to_string(getpid());
     const char *arguments[] = {"parity",         "--no-huge",   "--no-pci", "--no-shconf", "--file-prefix",
                                prefix.c_str(),   "-m",          "64",       "--lcores",    "0",

@@ -80,7 +80,7 @@ Round::Round(uint64_t seed, uint32_t other_port_ifindex, Totals *totals)
 std::string Round::run(uint64_t packets) {
   const uint64_t end = totals_->packets + packets;
   while (totals_->packets < end) {
-    const std::string difference = step();
+    std::string difference = step();
     if (!difference.empty()) return difference;
   }
   note_events();
@@ -190,9 +190,9 @@ std::string Round::compare_state() const {
   for (size_t i = 1; i < engines_.size(); i++) {
     for (uint32_t table = 0; table < world_.shape().tables; table++) {
       const std::string difference = first_difference(engines_[0]->table(table), engines_[i]->table(table));
-      if (!difference.empty())
-        text += "connection table " + std::to_string(table) + " of " + engines_[0]->name() + " and " +
-                engines_[i]->name() + ": " + difference + "\n";
+      if (difference.empty()) continue;
+      text.append("connection table ").append(std::to_string(table)).append(" of host and ");
+      text.append(engines_[i]->name()).append(": ").append(difference).append("\n");
     }
     text += compare_workers(engines_[i].get());
   }
@@ -207,10 +207,10 @@ std::string Round::compare_workers(ParityEngine *engine) const {
         "worker " + std::to_string(worker) + " of " + first.name() + " and " + engine->name() + ": ";
     const std::string counters =
         first_difference(&first.counters(worker), &engine->counters(worker), sizeof(WorkerCounters));
-    if (!counters.empty()) text += "counters of " + which + counters + "\n";
-    if (first.budgets(worker) != engine->budgets(worker))
-      text += "budgets of " + which + text_of(first.budgets(worker)) + " and " +
-              text_of(engine->budgets(worker)) + "\n";
+    if (!counters.empty()) text.append("counters of ").append(which).append(counters).append("\n");
+    if (first.budgets(worker) == engine->budgets(worker)) continue;
+    text.append("budgets of ").append(which).append(text_of(first.budgets(worker)));
+    text.append(" and ").append(text_of(engine->budgets(worker))).append("\n");
   }
   return text;
 }
@@ -224,10 +224,10 @@ std::string Round::compare_counts() const {
                                 " and " + engines_[i]->name() + ": ";
       const std::string backends =
           first_difference(engines_[0]->backends(worker), engines_[i]->backends(worker));
-      if (!backends.empty()) text += "backend counters" + which + backends + "\n";
+      if (!backends.empty()) text.append("backend counters").append(which).append(backends).append("\n");
       const std::string services =
           first_difference(engines_[0]->services(worker), engines_[i]->services(worker));
-      if (!services.empty()) text += "service counters" + which + services + "\n";
+      if (!services.empty()) text.append("service counters").append(which).append(services).append("\n");
     }
   }
   return text;

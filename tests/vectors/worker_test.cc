@@ -17,7 +17,7 @@ namespace {
 
 /// The EAL is started once for the process, with a pool of mbufs.
 rte_mempool *mbuf_pool() {
-  static rte_mempool *pool = [] {
+  static rte_mempool *pool = [] {  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
     const std::string prefix = "sluice-vectors-" + std::to_string(getpid());
     const char *arguments[] = {"vectors",        "--no-huge",   "--no-pci", "--no-shconf", "--file-prefix",
                                prefix.c_str(),   "-m",          "64",       "--lcores",    "0",
