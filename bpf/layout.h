@@ -77,7 +77,8 @@ struct XdpState {
 // What the hit path leaves for the program that does what is rare.
 struct XdpHandover {
   struct Packet packet;
-  struct ServiceMatch match;
+  struct ConnectionKey key;
+  uint32_t service;       // identifier
   uint32_t frame_length;  // bytes, as received
   uint32_t generation;
   uint32_t has_entry;  // 1: the flow may have an entry: one that does not hold, or nobody has looked
@@ -93,9 +94,7 @@ struct __attribute__((aligned(64))) XdpWorker {
   uint32_t icmp_reply_budget;
   uint32_t sweep_cursor;  // bucket
   struct XdpHandover handover;
-  // What the stack has no room for.
-  struct ConnectionKey key;  // of the packet handed over
-  struct DisplacementPath displacement_path;
+  struct DisplacementPath displacement_path;  // the stack has no room for it
 };
 
 SLUICE_NAMESPACE_END

@@ -125,13 +125,11 @@ SLUICE_INLINE int forward_frame(struct xdp_md *context, const struct Tables *tab
   return action;
 }
 
-// Leaves the packet to sluice_xdp_miss.
+// Leaves the packet to sluice_xdp_miss, by way of the worker's handover, whose packet and key are filled.
 SLUICE_INLINE int hand_over(struct xdp_md *context, const struct Tables *tables, struct XdpCounters *counted,
-                            const struct Packet *packet, const struct ServiceMatch *match, bool has_entry,
-                            uint32_t frame_length) {
+                            uint32_t service, bool has_entry, uint32_t frame_length) {
   struct XdpHandover *handover = &worker_of(tables)->handover;
-  handover->packet = *packet;
-  handover->match = *match;
+  handover->service = service;
   handover->frame_length = frame_length;
   handover->generation = tables->generation;
   handover->has_entry = has_entry;
@@ -166,7 +164,10 @@ SLUICE_INLINE int process(struct xdp_md *context, const struct Tables *tables, s
   verdict = choose_established(tables, entry, packet, service, worker_of(tables)->now_s, &decision);
   if (SLUICE_UNLIKELY(verdict == kVerdictUndecided ||
                       check_egress(decision.egress, packet) != kVerdictUndecided)) {
-    return hand_over(context, tables, counted, packet, &match, entry != 0, frame_length);
+    struct XdpHandover *handover = &worker_of(tables)->handover;
+    handover->packet = *packet;
+    handover->key = key;
+    return hand_over(context, tables, counted, match.service, entry != 0, frame_length);
   }
   return forward_frame(context, tables, counted, packet, &decision, verdict, frame_length);
 }
@@ -231,8 +232,9 @@ int sluice_xdp_uncommon(struct xdp_md *context) {
     verdict = find_service(tables, packet, vip_index(tables, &packet->vip), &match);
   if (verdict != kVerdictUndecided) return finish(tables, counted, verdict);
   hash_flow(tables, packet);
+  make_connection_key(tables, packet, match.vip_number, &worker_of(tables)->handover.key);
   bool look_again = (packet->flags & kPacketIcmpError) == 0;  // nobody has looked for its entry yet
-  return hand_over(context, tables, counted, packet, &match, look_again, frame.length);
+  return hand_over(context, tables, counted, match.service, look_again, frame.length);
 }
 
 // Makes the frame an answer to itself (too_big.h), to go back by the interface that it came by.
@@ -292,10 +294,9 @@ int sluice_xdp_miss(struct xdp_md *context) {
   struct XdpWorker *worker = worker_of(&tables);
   const struct XdpHandover *handover = &worker->handover;
   const struct Packet *packet = &handover->packet;
-  struct ConnectionKey *key = &worker->key;
+  const struct ConnectionKey *key = &handover->key;
   tables.generation = handover->generation & 1;
-  make_connection_key(&tables, packet, handover->match.vip_number, key);
-  struct Decision decision = {0, handover->match.service, 0, 0, 0};
+  struct Decision decision = {0, handover->service, 0, 0, 0};
   const struct Service *service = tables_service(&tables, decision.service);
   uint64_t *entry = handover->has_entry ? find_again(&tables, key) : 0;
   enum Verdict verdict = choose_established(&tables, entry, packet, service, worker->now_s, &decision);
