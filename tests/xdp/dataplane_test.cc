@@ -21,7 +21,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 std::string program_path;  // NOLINT: main's argument
 
@@ -59,6 +58,7 @@ class DataplaneTest : public XdpFixture {
       ::dup2(log, STDOUT_FILENO);
       ::dup2(log, STDERR_FILENO);
       std::vector<char *> argv;
+      argv.reserve(texts.size() + 1);
       for (const std::string &text : texts) argv.push_back(const_cast<char *>(text.c_str()));
       argv.push_back(nullptr);
       ::execv(program_path.c_str(), argv.data());

@@ -1,5 +1,8 @@
 #include "dataplane/xdp/engine.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
@@ -22,6 +25,21 @@ class XdpEngineTest : public XdpFixture {
       if (entry.path().extension() != ".debug") names.push_back(entry.path().filename());
     return names;
   }
+  /// Whether packets of port0 run through the map that is pinned.
+  bool runs_through(std::string_view pin) const {
+    bpf_map_info map = {};
+    uint32_t map_size = sizeof(map);
+    EXPECT_EQ(bpf_obj_get_info_by_fd(pins_->get(pin).get(), &map, &map_size), 0);
+    const UniqueFd program(bpf_prog_get_fd_by_id(program_id_on("port0")));
+    uint32_t maps[64] = {};
+    bpf_prog_info info = {};
+    info.nr_map_ids = std::size(maps);
+    info.map_ids = reinterpret_cast<uintptr_t>(maps);
+    uint32_t info_size = sizeof(info);
+    EXPECT_EQ(bpf_obj_get_info_by_fd(program.get(), &info, &info_size), 0);
+    return std::find(maps, maps + info.nr_map_ids, map.id) != maps + info.nr_map_ids;
+  }
+
   /// Marks a bucket as an entry would be.
   static void mark(const ConnectionRegion &region) {
     region.ipv4_buckets(1)[3].word[0] = 0x1234;
@@ -65,6 +83,8 @@ TEST_F(XdpEngineTest, forwarding_goes_on_when_the_process_is_gone_and_the_next_t
   EXPECT_TRUE(is_marked(*memory_.connections));
   EXPECT_EQ(memory_.counters->worker(0).transmitted_packets, 77u);
   EXPECT_FALSE(memory_.file.has_value());
+  EXPECT_TRUE(runs_through(kConnectionsPin));
+  EXPECT_TRUE(runs_through(kCountersPin));
 }
 
 TEST_F(XdpEngineTest, a_larger_snapshot_swaps_the_program_and_keeps_connections_and_counts) {
@@ -81,6 +101,8 @@ TEST_F(XdpEngineTest, a_larger_snapshot_swaps_the_program_and_keeps_connections_
   EXPECT_NE(program_id_on("port0"), 0u);
   EXPECT_TRUE(is_marked(*memory_.connections));
   EXPECT_EQ(memory_.counters->worker(1).transmitted_packets, 77u);
+  EXPECT_TRUE(runs_through(kConnectionsPin));
+  EXPECT_TRUE(runs_through(kCountersPin));
   EXPECT_FALSE(engine_->status().contains("problem"));
   // The next process has to find the same link and map.
   const uint32_t second = program_id_on("port0");
