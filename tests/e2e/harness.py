@@ -7,17 +7,17 @@ import json
 import pathlib
 import random
 import socket
-import subprocess
 import time
 import unittest
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from testbed import processes, topology
 from testbed.appliance import Appliance, DataplaneOptions, client_argv
 from testbed.builder import Testbed
 from testbed.commands import enter, run, socket_in
 from testbed.configuration import members_of
-from testbed.network import BALANCER_FABRIC_PORT
+from testbed.load import Load
+from testbed.network import BALANCER_FABRIC_PORT, balancer_interface
 from testbed.signals import uninterrupted
 
 FAMILIES = ((socket.AF_INET, topology.VIP_IPV4), (socket.AF_INET6, topology.VIP_IPV6))
@@ -49,14 +49,16 @@ class WireOffset:
     """How many frames more the wire has counted than the port."""
 
     received: int
-    sent: int
+    sent: int  # under XDP, by the interface's own count: the wire has the kernel's frames too
 
 
 class BalancedTestbed(unittest.TestCase):
     """A testbed with `backend_count` backends that are all up. The tests of a class share it, so each
-    leaves it as it found it."""
+    leaves it as it found it. A class is run for each of its `engines`."""
 
+    engines: tuple[str, ...] = ("dpdk", "xdp")
     backend_count = 4
+    segments = 1
     queues = 1
     fabric_mtu = topology.FABRIC_MTU
     huge_pages = 0  # reserved for the testbed
@@ -65,10 +67,18 @@ class BalancedTestbed(unittest.TestCase):
     appliance: Appliance
 
     @classmethod
+    def on(cls, engine: str) -> "type[BalancedTestbed]":
+        """This class on one engine, and named after it."""
+        name = f"{cls.__name__}_{engine}"
+        return type(name, (cls,), {"options": dataclasses.replace(cls.options, engine=engine),
+                                   "__module__": cls.__module__, "__qualname__": name})
+
+    @classmethod
     def setUpClass(cls) -> None:
         cls.testbed = Testbed(_settings.prefix)
         try:
-            cls.testbed.up(cls.backend_count, cls.queues, fabric_mtu=cls.fabric_mtu, huge_pages=cls.huge_pages)
+            cls.testbed.up(cls.backend_count, cls.queues, segments=cls.segments, fabric_mtu=cls.fabric_mtu,
+                           huge_pages=cls.huge_pages)
             cls.appliance = Appliance(cls.testbed, _settings.build)
             cls.appliance.start_dataplane(cls.options)
             cls.appliance.write_config(members_of(cls.testbed.backends()))
@@ -105,10 +115,6 @@ class BalancedTestbed(unittest.TestCase):
         """Runs a command in the client's namespace; it must succeed."""
         return run(client_argv(self.testbed, argv), timeout_s=timeout_s)
 
-    def start_in_client(self, *argv: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(client_argv(self.testbed, argv), stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
     def curl(self, url: str, *options: str) -> str:
         return self.in_client("curl", "--silent", "--show-error", "--globoff", "--fail", "--max-time", "20",
                               *options, url)
@@ -134,6 +140,31 @@ class BalancedTestbed(unittest.TestCase):
         return backend
 
     @contextlib.contextmanager
+    def held_against_the_hash(self, count: int, targets: Sequence[str] | None = None) -> Iterator[Load]:
+        """Connections of which every second one would change its backend without its entry in the connection table:
+        b1 and b2 have them all, and then half of the slots go to others. None may break during the `with`."""
+        members = members_of(self.testbed.backends())
+        options = ["--interval", "0.2", "--concurrency", "16"]
+        with self.config_restored():
+            self.appliance.reload(members[:2])
+            self.appliance.wait_for_states({"b1": "up", "b2": "up"})
+            with Load(self.testbed, "hold", count, targets=targets, options=options) as held:
+                self.assertEqual(held.wait_until_held(), count, held.failures)
+                self.appliance.reload(members)
+                self.appliance.wait_for_states(self.all_up())
+                yield held
+                result = held.stop()
+            self.assertEqual(held.failures, [])
+            self.assertEqual(result.done, count)
+            self.assertGreater(result.requests, 2 * count)
+
+    def assert_requests_are_answered(self, count: int) -> None:
+        """As many new connections over both families."""
+        with Load(self.testbed, "requests", count) as load:
+            load.finish()
+        self.assertEqual(load.failures, [])
+
+    @contextlib.contextmanager
     def config_restored(self) -> Iterator[None]:
         """After the `with`, the configuration is the usual one again and every backend is up."""
         try:
@@ -152,11 +183,20 @@ class BalancedTestbed(unittest.TestCase):
             time.sleep(0.02)
 
     def wire(self) -> tuple[int, int]:
-        """Frames that the fabric has given to the balancer's interface and has got of it, by the kernel's own
-        count."""
+        """Frames that the fabric has given to the balancer's interface and has got of the engine and its taps, by
+        the kernel's own count."""
         shown = json.loads(run(["ip", "-n", self.testbed.network.fabric, "-s", "-j", "link", "show",
-                                BALANCER_FABRIC_PORT]))
-        return shown[0]["stats64"]["tx"]["packets"], shown[0]["stats64"]["rx"]["packets"]
+                                BALANCER_FABRIC_PORT]))[0]["stats64"]
+        sent = shown["rx"]["packets"] if self.options.engine == "dpdk" else self._sent_by_xdp()
+        return shown["tx"]["packets"], sent
+
+    def _sent_by_xdp(self) -> int:
+        """What the first interface's driver has sent of what XDP_TX told it to."""
+        shown = run(enter(self.testbed.network.balancer, ["ethtool", "-S", balancer_interface(0)]))
+        counts = {name.strip(): int(value) for name, _, value in
+                  (line.partition(":") for line in shown.splitlines()[1:])}
+        return sum(count if name.endswith("_xdp_tx") else -count for name, count in counts.items()
+                   if name.endswith(("_xdp_tx", "_xdp_tx_errors")))
 
     def wire_offset(self) -> "WireOffset":
         """How far the counts of the wire and of the port are apart now."""
@@ -166,7 +206,7 @@ class BalancedTestbed(unittest.TestCase):
                           got - counters.transmitted_packets - counters.kernel_packets)
 
     def settled_offset(self) -> "WireOffset":
-        """Of frames from before the port was DPDK's: constant from now on, unless a frame is lost."""
+        """Of frames from before the port was the engine's: constant from now on, unless a frame is lost."""
         offsets: list[WireOffset] = []
 
         def settled() -> bool:

@@ -24,6 +24,16 @@ from testbed.signals import raise_on_signals, uninterrupted  # noqa: E402
 _FAILED_IMPORT = "unittest.loader._FailedTest."  # begins the name of what stands for a module without tests
 
 
+class EngineLoader(unittest.TestLoader):
+    """Loads a class of tests once for each engine that it is for."""
+
+    def loadTestsFromTestCase(self, testCaseClass: type[unittest.TestCase]) -> unittest.TestSuite:
+        if not issubclass(testCaseClass, harness.BalancedTestbed):
+            return super().loadTestsFromTestCase(testCaseClass)
+        return self.suiteClass([super(EngineLoader, self).loadTestsFromTestCase(testCaseClass.on(engine))
+                                for engine in testCaseClass.engines])
+
+
 def select(suite: unittest.TestSuite, text: str) -> unittest.TestSuite:
     """The tests whose full name contains `text`, and modules that could not be imported."""
     chosen = unittest.TestSuite()
@@ -94,7 +104,7 @@ def main() -> int:
     raise_on_signals()
     harness.configure(arguments.build.resolve(), arguments.prefix)
     try:
-        suite = select(unittest.defaultTestLoader.discover(str(HERE), pattern="test_*.py"), arguments.filter)
+        suite = select(EngineLoader().discover(str(HERE), pattern="test_*.py"), arguments.filter)
         with only_run(), taken_down(arguments.prefix):
             outcome = unittest.TextTestRunner(verbosity=2, stream=sys.stdout).run(suite)
     except TestbedError as error:

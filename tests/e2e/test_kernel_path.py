@@ -16,11 +16,17 @@ class KernelPath(BalancedTestbed):
         output = self.in_client("ping", "-n", "-c", str(_PINGS), "-i", "0.05", "-W", "5", address)
         self.assertIn(f"{_PINGS} received", output)
 
+    def kernel_packets(self) -> int:
+        """Packets that the kernel has got of the engine; under DPDK those that it has sent by it, where each has a
+        way of its own to count."""
+        counters = self.appliance.counters()
+        return counters.kernel_packets if self.options.engine == "dpdk" else counters.verdicts["pass_not_vip"]
+
     def test_ping_of_the_balancers_own_addresses(self) -> None:
-        before = self.appliance.counters().kernel_packets
+        before = self.kernel_packets()
         self.ping(topology.BALANCER_IPV4)
         self.ping(topology.BALANCER_IPV6)
-        self.assertGreaterEqual(self.appliance.counters().kernel_packets, before + 2 * _PINGS)
+        self.assertGreaterEqual(self.kernel_packets(), before + 2 * _PINGS)
 
     def test_ping_of_the_vips_is_answered_by_the_kernel(self) -> None:
         before = self.appliance.counters().verdicts["pass_other_protocol"]
@@ -44,8 +50,7 @@ class KernelPath(BalancedTestbed):
                     connection.connect((address, 9))
 
     def test_health_checks_go_through_the_ports_interface(self) -> None:
-        """sluiced is in the balancer's namespace, whose only way out is the tap."""
-        before = self.appliance.counters()
-        self.wait_until(lambda: self.appliance.counters().kernel_packets > before.kernel_packets + 20,
-                        "packets from the kernel to the wire")
+        """sluiced is in the balancer's namespace, whose only way out it is: under DPDK a tap."""
+        before = self.kernel_packets()
+        self.wait_until(lambda: self.kernel_packets() > before + 20, "packets between the kernel and the wire")
         self.assertEqual({one["health"] for one in self.appliance.backends().values()}, {"up"})

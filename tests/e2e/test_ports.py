@@ -1,9 +1,8 @@
-"""The same traffic through other ports: several devices and workers, net_af_packet, huge pages."""
+"""The same traffic through other ports: several queues and workers, net_af_packet, huge pages, generic XDP."""
 
 from harness import VIP_URLS, BalancedTestbed
 from testbed import topology
 from testbed.appliance import DataplaneOptions
-from testbed.configuration import members_of
 from testbed.load import Load, http_targets
 
 _HELD = 200
@@ -36,40 +35,48 @@ class PortTests:
 
 
 class TwoQueuesTwoWorkers(PortTests, BalancedTestbed):
+    engines = ("dpdk",)
     queues = 2
     options = DataplaneOptions(workers=2)
 
     def restart_with(self, options: DataplaneOptions) -> None:
         self.appliance.stop_dataplane()
         self.appliance.start_dataplane(options)
-        with Load(self.testbed, "requests", 200) as load:
-            load.finish()
-        self.assertEqual(load.failures, [])
+        self.assert_requests_are_answered(200)
 
     def test_connections_survive_another_number_of_workers(self) -> None:
         """Found in the tables of workers that are no more, since their slots have moved meanwhile and
         least-connection has no slots to speak of."""
-        members = members_of(self.testbed.backends())
-        options = ["--interval", "0.2"]
         targets = http_targets() + http_targets(topology.HTTP_LEAST_CONNECTION_PORT)
-        with self.config_restored():
-            self.appliance.reload(members[:2])
-            self.appliance.wait_for_states({"b1": "up", "b2": "up"})
-            with Load(self.testbed, "hold", _HELD, targets=targets, options=options) as held:
-                self.assertEqual(held.wait_until_held(), _HELD, held.failures)
-                self.appliance.reload(members)
-                self.appliance.wait_for_states(self.all_up())
-                self.restart_with(DataplaneOptions(workers=1))
-                self.wait_until(lambda: self.appliance.counters().verdicts["forward_adopted"] > 0, "adoptions")
-                self.restart_with(self.options)
-                held.stop()
-            self.assertEqual(held.failures, [])
+        with self.held_against_the_hash(_HELD, targets):
+            self.restart_with(DataplaneOptions(workers=1))
+            self.wait_until(lambda: self.appliance.counters().verdicts["forward_adopted"] > 0, "adoptions")
+            self.restart_with(self.options)
+
+
+class TwoQueues(PortTests, BalancedTestbed):
+    """The kernel runs the program of each queue on another CPU."""
+
+    engines = ("xdp",)
+    queues = 2
+
+
+class Generic(PortTests, BalancedTestbed):
+    """For drivers without XDP: what the kernel has received already runs through the program."""
+
+    engines = ("xdp",)
+    options = DataplaneOptions(xdp_mode="generic")
+
+    def test_status_says_generic(self) -> None:
+        self.assertIn("generic", self.appliance.must("status"))
 
 
 class AfPacket(PortTests, BalancedTestbed):
+    engines = ("dpdk",)
     options = DataplaneOptions(device="af_packet")
 
 
 class HugePages(PortTests, BalancedTestbed):
+    engines = ("dpdk",)
     options = DataplaneOptions(huge_pages="on")
     huge_pages = 256  # of 2 MB

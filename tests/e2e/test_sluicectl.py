@@ -29,7 +29,7 @@ class Sluicectl(BalancedTestbed):
     def test_status_names_engine_revision_and_backends(self) -> None:
         status = self.appliance.query("status")
         self.assertTrue(status["dataplane"]["connected"])
-        self.assertEqual(status["dataplane"]["engine"], "dpdk")
+        self.assertEqual(status["dataplane"]["engine"], self.options.engine)
         self.assertEqual(status["dataplane"]["revision"], self.appliance.snapshot().revision)
         self.assertEqual(status["backends"]["up"], self.backend_count)
 

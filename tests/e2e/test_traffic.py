@@ -1,4 +1,4 @@
-"""Real traffic through one DPDK worker on net_af_xdp: every service, both families."""
+"""Real traffic through each engine: every service, both families."""
 
 import socket
 

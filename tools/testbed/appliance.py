@@ -3,18 +3,21 @@
 import dataclasses
 import json
 import pathlib
+import re
 import signal
 import subprocess
 from collections.abc import Sequence
 
 from testbed import dataplane_client, processes, topology
+from testbed.affinity import ALL_CPUS
 from testbed.builder import Testbed
-from testbed.commands import enter
+from testbed.commands import enter, run
 from testbed.configuration import POOL, Member, configuration
 from testbed.errors import TestbedError
-from testbed.network import BALANCER_INTERFACE
+from testbed.network import balancer_interface
 
-DEVICES = ("af_xdp", "af_packet")
+PORT_NAMES = ("front", "back")  # by segment
+_CHOICE = re.compile(r"info: engine (\w+: .*)")
 _START_TIMEOUT_S = 60
 _HEALTH_TIMEOUT_S = 30
 _COMMAND_TIMEOUT_S = 30
@@ -22,11 +25,25 @@ _COMMAND_TIMEOUT_S = 30
 
 @dataclasses.dataclass(frozen=True)
 class DataplaneOptions:
-    """How sluice-dataplane gets the balancer's interface."""
+    """How sluice-dataplane gets the balancer's interfaces, and what moves packets."""
 
-    device: str = "af_xdp"
-    workers: int = 1
-    huge_pages: str = "off"  # on, off
+    engine: str = "dpdk"  # dpdk, xdp, auto
+    device: str = "interface"  # interface, or af_packet for DPDK alone
+    workers: int = 1  # of DPDK
+    huge_pages: str = "off"  # on, off; of DPDK
+    xdp_mode: str = "auto"  # native, generic, auto
+
+
+def _dpdk_arguments(options: DataplaneOptions) -> list[str]:
+    return ["--workers", str(options.workers), "--idle", "sleep", "--huge-pages", options.huge_pages]
+
+
+def _xdp_arguments(options: DataplaneOptions) -> list[str]:
+    return ["--xdp-mode", options.xdp_mode]
+
+
+# `auto` gets nothing that would make the choice for it.
+_OF_ENGINE = {"dpdk": _dpdk_arguments, "xdp": _xdp_arguments, "auto": lambda _: ["--idle", "sleep"]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +62,7 @@ class Appliance:
         self.config_path = self.directory / "sluice.yaml"
         self.control_socket = self.directory / "dataplane.sock"
         self.api_socket = self.directory / "sluiced.sock"
+        self.bpf_directory = self.directory / "bpf"
         self._dataplane = build / "dataplane" / "sluice-dataplane"
         self._sluiced = build / "controlplane" / "sluiced" / "sluiced"
         self._sluicectl = build / "tools" / "sluicectl" / "sluicectl"
@@ -65,31 +83,61 @@ class Appliance:
 
     def start_dataplane(self, options: DataplaneOptions = DataplaneOptions()) -> None:
         """Starts sluice-dataplane; returns when it answers on its control socket."""
-        argv = [str(self._dataplane), "--engine", "dpdk", "--port", self._port(options),
-                "--workers", str(options.workers), "--idle", "sleep", "--huge-pages", options.huge_pages,
+        network = self.testbed.network
+        network.heed_balancer()
+        if options.device == "af_packet":
+            network.silence_balancer(self.testbed.programs)
+        argv = [str(self._dataplane), "--engine", options.engine, *self._ports(options),
+                *_OF_ENGINE[options.engine](options),
                 "--control-socket", str(self.control_socket), "--snapshot", str(self.directory / "snapshot"),
-                "--connections", str(self.directory / "connections")]
-        record = processes.start(argv, netns=self.testbed.network.balancer, record_path=self._dataplane_record,
-                                 log=self.dataplane_log)
+                *self._handover()]
+        record = processes.start(argv, netns=network.balancer, record_path=self._dataplane_record,
+                                 log=self.dataplane_log, cpus=ALL_CPUS)
         self._wait_for_start(record, self._dataplane_answers, "sluice-dataplane", self.dataplane_log)
 
-    def _port(self, options: DataplaneOptions) -> str:
-        queues = self.testbed.queues
-        if options.device == "af_xdp":
-            devices = [f"device=net_af_xdp:iface={BALANCER_INTERFACE};start_queue={queue};queue_count=1"
-                       for queue in range(queues)]
-        else:
-            devices = [f"device=net_af_packet:iface={BALANCER_INTERFACE};qpairs={queues}"]
-        addresses = (f"addresses={topology.BALANCER_IPV4}/{topology.IPV4_PREFIX_LENGTH};"
-                     f"{topology.BALANCER_IPV6}/{topology.IPV6_PREFIX_LENGTH}")
-        return ",".join(["name=front", *devices, addresses])
+    def detach(self) -> None:
+        """Ends what the XDP engine left forwarding when it was stopped."""
+        run(enter(self.testbed.network.balancer, [str(self._dataplane), "--detach", *self._handover()]))
+
+    def pins(self) -> list[str]:
+        """What keeps the XDP engine's programs and maps in the kernel."""
+        names = (path.name for path in self.bpf_directory.glob("*"))
+        return sorted(name for name in names if not name.endswith(".debug"))  # the kernel's own
+
+    def xdp_programs(self) -> list[int]:
+        """Identifiers of the programs on the balancer's interfaces."""
+        links = json.loads(run(["ip", "-n", self.testbed.network.balancer, "-j", "link", "show"]))
+        return [link["xdp"]["prog"]["id"] for link in links if "prog" in link.get("xdp", {})]
+
+    def dataplane_status(self) -> dict:
+        """What sluice-dataplane says of itself."""
+        return dataplane_client.status(self.control_socket)
+
+    def choice_of_engine(self) -> str:
+        """Which engine sluice-dataplane took at its last start and why, in its own words."""
+        return _CHOICE.findall(self.dataplane_log.read_text(encoding="utf-8"))[-1]
+
+    def _handover(self) -> list[str]:
+        """Where an engine finds what the one before it left."""
+        return ["--connections", str(self.directory / "connections"), "--bpf-directory", str(self.bpf_directory)]
+
+    def _ports(self, options: DataplaneOptions) -> list[str]:
+        arguments = []
+        for segment in range(self.testbed.segments):
+            interface = balancer_interface(segment)
+            wire = (f"device=net_af_packet:iface={interface};qpairs={self.testbed.queues}"
+                    if options.device == "af_packet" else f"interface={interface}")
+            arguments += ["--port", f"name={PORT_NAMES[segment]},{wire},addresses="
+                          f"{topology.ipv4_of(2, segment)}/{topology.IPV4_PREFIX_LENGTH};"
+                          f"{topology.ipv6_of(2, segment)}/{topology.IPV6_PREFIX_LENGTH}"]
+        return arguments
 
     def start_sluiced(self) -> None:
         """Starts sluiced; returns when it answers on its socket."""
         argv = [str(self._sluiced), "--config", str(self.config_path), "--dataplane-socket", str(self.control_socket),
                 "--api-socket", str(self.api_socket), "--state-dir", str(self.directory / "sluiced-state")]
         record = processes.start(argv, netns=self.testbed.network.balancer, record_path=self._sluiced_record,
-                                 log=self.sluiced_log)
+                                 log=self.sluiced_log, cpus=ALL_CPUS)
         self._wait_for_start(record, lambda: self.sluicectl("status").status == 0, "sluiced", self.sluiced_log)
 
     def stop_dataplane(self) -> None:

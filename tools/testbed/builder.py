@@ -11,10 +11,12 @@ import shutil
 from collections.abc import Iterator
 
 from testbed import processes, topology
+from testbed.affinity import stay_on_one_cpu
 from testbed.bpf import Programs
 from testbed.commands import need_root
 from testbed.errors import TestbedError
 from testbed.huge_pages import HugePages
+from testbed.mounts import unmount_below
 from testbed.network import Network
 from testbed.servers import BackendServers
 from testbed.signals import uninterrupted
@@ -38,7 +40,7 @@ class Testbed:
         self._owner = self.directory / "owner.process"
         self._huge_pages = HugePages(self.directory / "huge-pages.json")
 
-    def up(self, backends: int = 4, queues: int = 1, *, fabric_mtu: int = topology.FABRIC_MTU,
+    def up(self, backends: int = 4, queues: int = 1, *, segments: int = 1, fabric_mtu: int = topology.FABRIC_MTU,
            huge_pages: int = 0) -> None:
         """Builds it, after taking away what a run that was killed left behind. On an error or a signal
         nothing stays. TestbedError if the program that built the present one still runs. It is this
@@ -47,7 +49,10 @@ class Testbed:
         topology.backend_of_number(backends)
         if not 1 <= queues <= topology.MAX_QUEUES:
             raise TestbedError(f'"{queues}" queues: allowed are 1 to {topology.MAX_QUEUES}')
+        if not 1 <= segments <= topology.MAX_SEGMENTS:
+            raise TestbedError(f'"{segments}" segments: allowed are 1 to {topology.MAX_SEGMENTS}')
         topology.check_fabric_mtu(fabric_mtu)
+        stay_on_one_cpu()
         with self._locked():
             self.refuse_if_owned()
             self._remove()
@@ -56,7 +61,7 @@ class Testbed:
                 self._claim()
                 if huge_pages:
                     self._huge_pages.reserve(huge_pages)
-                self._build(backends, queues, fabric_mtu)
+                self._build(backends, segments, queues, fabric_mtu)
             except BaseException:
                 with uninterrupted():
                     self._remove()
@@ -88,9 +93,9 @@ class Testbed:
                 number = max(numbers, default=0) + 1
             if number in numbers:
                 raise TestbedError(f'backend "b{number}" is there already')
-            backend = topology.backend_of_number(number)
+            backend = topology.backend_of_number(number, record["segments"])
             self._write({**record, "backends": sorted([*numbers, number])})
-            self.network.add_backend(backend, self._programs, record["fabric_mtu"])
+            self.network.add_backend(backend, self.programs, record["fabric_mtu"])
             self.servers(backend).start()
             return backend
 
@@ -110,12 +115,18 @@ class Testbed:
         return self._record.exists()
 
     def backends(self) -> list[topology.Backend]:
-        return [topology.backend_of_number(number) for number in self._read()["backends"]]
+        record = self._read()
+        return [topology.backend_of_number(number, record["segments"]) for number in record["backends"]]
 
     @property
     def queues(self) -> int:
-        """Queues of the balancer's interface."""
+        """Queues of each of the balancer's interfaces."""
         return self._read()["queues"]
+
+    @property
+    def segments(self) -> int:
+        """Ethernet segments, and interfaces of the balancer."""
+        return self._read()["segments"]
 
     @property
     def big_file_sha256(self) -> str:
@@ -130,7 +141,7 @@ class Testbed:
         return self.directory / "www"
 
     @property
-    def _programs(self) -> Programs:
+    def programs(self) -> Programs:
         return Programs(self.directory)
 
     def _claim(self) -> None:
@@ -138,17 +149,18 @@ class Testbed:
         assert record is not None
         processes.write_record(self._owner, record)
 
-    def _build(self, backends: int, queues: int, fabric_mtu: int) -> None:
-        self._programs.compile()
+    def _build(self, backends: int, segments: int, queues: int, fabric_mtu: int) -> None:
+        self.programs.compile()
         self._www.mkdir()
         digest = write_random_file(self._www / "big", BIG_FILE_BYTES)
         write_random_file(self._www / "small", _SMALL_FILE_BYTES)
         numbers = list(range(1, backends + 1))
-        self._write({"backends": numbers, "queues": queues, "fabric_mtu": fabric_mtu, "big_file_sha256": digest})
-        self.network.build(queues, self._programs, fabric_mtu)
+        self._write({"backends": numbers, "segments": segments, "queues": queues, "fabric_mtu": fabric_mtu,
+                     "big_file_sha256": digest})
+        self.network.build(segments, queues, self.programs, fabric_mtu)
         for number in numbers:
-            backend = topology.backend_of_number(number)
-            self.network.add_backend(backend, self._programs, fabric_mtu)
+            backend = topology.backend_of_number(number, segments)
+            self.network.add_backend(backend, self.programs, fabric_mtu)
             self.servers(backend).start()
 
     def _remove(self) -> None:
@@ -160,6 +172,7 @@ class Testbed:
         for netns in self.network.existing():
             self.network.remove_namespace(netns)
         self._huge_pages.give_back()
+        unmount_below(self.directory)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def refuse_if_owned(self) -> None:

@@ -17,7 +17,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="build it; what an earlier run left behind is taken away first")
     up.add_argument("--backends", type=int, default=4, help="how many (default: 4)")
-    up.add_argument("--queues", type=int, default=1, help="queues of the balancer's interface (default: 1)")
+    up.add_argument("--queues", type=int, default=1, help="queues of each of the balancer's interfaces (default: 1)")
+    up.add_argument("--segments", type=int, default=1,
+                    help="2: the balancer reaches the backends by a second interface (default: 1)")
     up.add_argument("--mtu", type=int, default=topology.FABRIC_MTU,
                     help=f"of the fabric (default: {topology.FABRIC_MTU})")
     commands.add_parser("down", help="take everything down again")
@@ -44,7 +46,7 @@ def _status(testbed: Testbed) -> int:
 
 
 def _up(testbed: Testbed, arguments: argparse.Namespace) -> int:
-    testbed.up(arguments.backends, arguments.queues, fabric_mtu=arguments.mtu)
+    testbed.up(arguments.backends, arguments.queues, segments=arguments.segments, fabric_mtu=arguments.mtu)
     testbed.release()
     _status(testbed)
     print(f"A shell in the client's place: sudo nsenter --net=/run/netns/{testbed.network.client} "

@@ -10,6 +10,7 @@ SERVICE_MAGLEV = "web"
 SERVICE_LEAST_CONNECTION = "web-lc"
 SERVICE_UDP = "echo"
 SERVICE_DIGEST = "digest"
+SERVICE_IPERF = "iperf"
 
 _SERVICE = """\
   - name: {name}
@@ -24,6 +25,7 @@ _SERVICES = (
     (SERVICE_LEAST_CONNECTION, "tcp", topology.HTTP_LEAST_CONNECTION_PORT, "least-connection"),
     (SERVICE_UDP, "udp", topology.UDP_ECHO_PORT, "maglev"),
     (SERVICE_DIGEST, "tcp", topology.TCP_DIGEST_PORT, "maglev"),
+    (SERVICE_IPERF, "tcp", topology.IPERF_PORT, "maglev"),
 )
 
 

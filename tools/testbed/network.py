@@ -1,7 +1,8 @@
-"""Namespaces, the bridge between them, veth pairs, addresses and routes."""
+"""Namespaces, the bridges between them, veth pairs, addresses and routes."""
 
 import contextlib
 import os
+import pathlib
 import signal
 
 from testbed import topology
@@ -9,12 +10,38 @@ from testbed.bpf import Programs
 from testbed.commands import enter, inside, run
 from testbed.processes import record_of, wait_until
 
-# The interface that sluice-dataplane takes in the balancer's namespace, and everyone else's.
-BALANCER_INTERFACE = "lb0"
+# The client's only interface, and the backends' first.
 HOST_INTERFACE = "eth0"
-# The fabric's end of the balancer's wire.
-BALANCER_FABRIC_PORT = "balancer"
-_BRIDGE = "br0"
+# The fabric's end of the balancer's first wire.
+BALANCER_FABRIC_PORT = "balancer-0"
+
+# While no engine has the interface, as in the moment of a switch, the balancer's kernel would answer for the VIPs
+# on its lo: with a reset, since it knows none of the connections. What is for a service is never the kernel's.
+# And what the kernel tells the link of its own accord, at any time, would be in the wire's counts.
+_GUARD = """\
+table inet sluice_guard {{
+  chain input {{
+    type filter hook input priority filter;
+    iifname "lb*" ip daddr {ipv4} tcp dport {{ {tcp} }} drop
+    iifname "lb*" ip6 daddr {ipv6} tcp dport {{ {tcp} }} drop
+    iifname "lb*" ip daddr {ipv4} udp dport {{ {udp} }} drop
+    iifname "lb*" ip6 daddr {ipv6} udp dport {{ {udp} }} drop
+  }}
+  chain output {{
+    type filter hook output priority filter;
+    oifname "lb*" icmpv6 type mld2-listener-report drop
+  }}
+}}
+"""
+
+
+def balancer_interface(segment: int) -> str:
+    """What sluice-dataplane takes in the balancer's namespace."""
+    return f"lb{segment}"
+
+
+def backend_interface(segment: int) -> str:
+    return f"eth{segment}"
 
 
 class Network:
@@ -38,37 +65,49 @@ class Network:
             return []
         return sorted(name for name in names if name.startswith(self._prefix + "-"))
 
-    def build(self, queues: int, programs: Programs, fabric_mtu: int) -> None:
-        """Makes the fabric, the client and the balancer's port with `queues` queues."""
+    def build(self, segments: int, queues: int, programs: Programs, fabric_mtu: int) -> None:
+        """Makes the fabric, the client and the balancer's interfaces with `queues` queues."""
         _add_namespace(self.fabric)
         _sysctl(self.fabric, {"net/ipv6/conf/default/disable_ipv6": "1"})
-        _ip(self.fabric, [f"link add {_BRIDGE} type bridge stp_state 0 mcast_snooping 0 forward_delay 0",
-                          f"link set {_BRIDGE} mtu {fabric_mtu} up"])
-        self._build_balancer(queues, programs, fabric_mtu)
+        for segment in range(segments):
+            bridge = _bridge(segment)
+            _ip(self.fabric, [f"link add {bridge} type bridge stp_state 0 mcast_snooping 0 forward_delay 0",
+                              f"link set {bridge} mtu {fabric_mtu} up"])
+        self._build_balancer(segments, queues, programs, fabric_mtu)
         self._build_client(fabric_mtu)
 
-    def _build_balancer(self, queues: int, programs: Programs, fabric_mtu: int) -> None:
+    def _build_balancer(self, segments: int, queues: int, programs: Programs, fabric_mtu: int) -> None:
         _add_namespace(self.balancer)
-        # The kernel has the VIPs as an appliance would (for ping), but no address on DPDK's interface.
+        # The kernel has the VIPs as an appliance would (for ping).
         _ip(self.balancer, ["link set lo up",
                             f"addr add {topology.VIP_IPV4}/32 dev lo",
                             f"addr add {topology.VIP_IPV6}/128 dev lo nodad"])
-        _sysctl(self.balancer, {"net/ipv6/conf/default/disable_ipv6": "1"})
-        self._attach(self.balancer, BALANCER_INTERFACE, BALANCER_FABRIC_PORT, topology.mac_of(2),
-                     (fabric_mtu, fabric_mtu), queues)
-        # Interfaces of later (the port's tap) speak IPv6.
-        _sysctl(self.balancer, {"net/ipv6/conf/default/disable_ipv6": "0",
-                                "net/ipv6/conf/default/accept_dad": "0",
-                                "net/ipv6/conf/default/accept_ra": "0"})
-        # With net_af_packet the kernel would see a copy of every packet, and answer for the VIPs.
-        run(enter(self.balancer, ["tc", "qdisc", "add", "dev", BALANCER_INTERFACE, "clsact"]))
-        run(enter(self.balancer, ["tc", "filter", "add", "dev", BALANCER_INTERFACE, "ingress", "bpf", "da",
-                                  "obj", str(programs.silence), "sec", "tc"]))
+        _sysctl(self.balancer, {"net/ipv6/conf/default/accept_dad": "0",
+                                "net/ipv6/conf/default/accept_ra": "0",
+                                "net/ipv6/conf/default/router_solicitations": "0"})
+        run(enter(self.balancer, ["nft", "-f", "-"]), stdin=_GUARD.format(
+            ipv4=topology.VIP_IPV4, ipv6=topology.VIP_IPV6, tcp=", ".join(map(str, topology.TCP_PORTS)),
+            udp=", ".join(map(str, topology.UDP_PORTS))))
+        for segment in range(segments):
+            interface, fabric_port = balancer_interface(segment), f"balancer-{segment}"
+            self._attach(self.balancer, interface, fabric_port, topology.mac_of(2, segment),
+                         (fabric_mtu, fabric_mtu), queues, segment)
+            _add_xdp(self.fabric, fabric_port, programs.pass_all)
+            _tc(self.balancer, ["qdisc", "add", "dev", interface, "clsact"])
+
+    def silence_balancer(self, programs: Programs) -> None:
+        """The kernel gets nothing of what arrives at the first of the balancer's interfaces, until heed_balancer()."""
+        _tc(self.balancer, ["filter", "replace", "dev", balancer_interface(0), "ingress", "pref", "1", "handle", "1",
+                            "bpf", "da", "obj", str(programs.silence), "sec", "tc"])
+
+    def heed_balancer(self) -> None:
+        """The kernel gets what arrives again."""
+        _tc(self.balancer, ["filter", "delete", "dev", balancer_interface(0), "ingress"])
 
     def _build_client(self, fabric_mtu: int) -> None:
         _add_namespace(self.client)
         _sysctl(self.client, {"net/ipv4/ip_local_port_range": "2048 65000", "net/ipv4/tcp_tw_reuse": "1"})
-        self._attach(self.client, HOST_INTERFACE, "client", topology.mac_of(1), (topology.CLIENT_MTU, fabric_mtu), 1)
+        self._attach(self.client, HOST_INTERFACE, "client", topology.mac_of(1), (topology.CLIENT_MTU, fabric_mtu), 1, 0)
         _ip(self.client, [
             "link set lo up",
             f"addr add {topology.CLIENT_IPV4}/{topology.IPV4_PREFIX_LENGTH} dev {HOST_INTERFACE}",
@@ -83,20 +122,23 @@ class Network:
         _sysctl(netns, {"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/default/rp_filter": "0",
                         "net/ipv4/conf/all/arp_ignore": "1", "net/ipv4/conf/all/arp_announce": "2",
                         "net/ipv6/conf/default/accept_ra": "0"})
-        self._attach(netns, HOST_INTERFACE, backend.name, topology.mac_of(10 + backend.number),
-                     (fabric_mtu, fabric_mtu), 1)
+        for segment in range(backend.segments):
+            interface = backend_interface(segment)
+            self._attach(netns, interface, f"{backend.name}-{segment}", topology.mac_of(backend.host, segment),
+                         (fabric_mtu, fabric_mtu), 1, segment)
+            _ip(netns, [f"addr add {topology.ipv4_of(backend.host, segment)}/{topology.IPV4_PREFIX_LENGTH} "
+                        f"dev {interface}",
+                        f"addr add {topology.ipv6_of(backend.host, segment)}/{topology.IPV6_PREFIX_LENGTH} "
+                        f"dev {interface} nodad"])
         # Replies go to the client directly, over a path that has the client's MTU.
         mtu = f"mtu {topology.CLIENT_MTU}"
         _ip(netns, [
             "link set lo up",
             f"addr add {topology.VIP_IPV4}/32 dev lo",
             f"addr add {topology.VIP_IPV6}/128 dev lo nodad",
-            f"addr add {backend.ipv4}/{topology.IPV4_PREFIX_LENGTH} dev {HOST_INTERFACE}",
-            f"addr add {backend.ipv6}/{topology.IPV6_PREFIX_LENGTH} dev {HOST_INTERFACE} nodad",
             f"route add {topology.CLIENT_IPV4}/32 dev {HOST_INTERFACE} {mtu}",
             f"route add {topology.CLIENT_IPV6}/128 dev {HOST_INTERFACE} {mtu}"])
-        run(["ip", "-n", netns, "link", "set", HOST_INTERFACE, "xdpdrv", "obj",
-             str(programs.decap), "sec", "xdp"])
+        _add_xdp(netns, backend_interface(backend.segments - 1), programs.decap)
 
     def remove_namespace(self, netns: str) -> None:
         """Ends what still runs in the namespace, and takes it and its interfaces away."""
@@ -109,13 +151,13 @@ class Network:
         run(["ip", "netns", "delete", netns])
 
     def _attach(self, netns: str, interface: str, fabric_port: str, mac: str, mtus: tuple[int, int],
-                queues: int) -> None:
-        """A veth pair from the namespace to the bridge (`mtus`: at either end), without the offloads that
-        break checksums."""
+                queues: int, segment: int) -> None:
+        """A veth pair from the namespace to the segment's bridge (`mtus`: at either end), without the offloads
+        that break checksums."""
         queue_counts = f"numtxqueues {queues} numrxqueues {queues}"
         _ip(netns, [f"link add {interface} address {mac} mtu {mtus[0]} {queue_counts} type veth "
                     f"peer name {fabric_port} mtu {mtus[1]} {queue_counts} netns {self.fabric}"])
-        _ip(self.fabric, [f"link set {fabric_port} master {_BRIDGE} up"])
+        _ip(self.fabric, [f"link set {fabric_port} master {_bridge(segment)} up"])
         # A frame that XDP reads needs its checksum filled in; frames that XDP sends need the peer's NAPI.
         run(enter(netns, ["ethtool", "-K", interface, "tx", "off"]))
         # A VLAN tag that travels beside the frame is one that XDP does not see.
@@ -124,8 +166,21 @@ class Network:
         _ip(netns, [f"link set {interface} up"])
 
 
+def _bridge(segment: int) -> str:
+    return f"br{segment}"
+
+
 def _add_namespace(netns: str) -> None:
     run(["ip", "netns", "add", netns])
+
+
+def _add_xdp(netns: str, interface: str, program: pathlib.Path) -> None:
+    run(["ip", "-n", netns, "link", "set", interface, "xdpdrv", "obj", str(program), "sec", "xdp"])
+
+
+def _tc(netns: str, arguments: list[str]) -> None:
+    """With -n and not under nsenter: tc mounts a bpffs on /sys/fs/bpf, which -n keeps to tc's own mount namespace."""
+    run(["tc", "-n", netns, *arguments])
 
 
 def _ip(netns: str, lines: list[str]) -> None:

@@ -1,6 +1,7 @@
-// On the balancer's interface, at tc ingress: the kernel drops what arrives. DPDK's net_af_packet reads
+// On the balancer's interfaces under net_af_packet, at tc ingress: the kernel drops what arrives. DPDK reads
 // before tc does and so still gets every packet, while the kernel, which would get a copy of each, cannot
-// answer for the VIPs a second time. (net_af_xdp leaves the kernel nothing anyway.)
+// answer a second time. (net_af_xdp leaves the kernel nothing anyway; under XDP what arrives here is the
+// kernel's to answer.)
 
 // The kernel's types come before libbpf's helpers, which use them.
 // clang-format off
