@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import screen
 from judge import Kill, dropped, judge_held, judge_requests
 from testbed import topology
-from testbed.appliance import Appliance
+from testbed.appliance import Appliance, DataplaneOptions
 from testbed.builder import Testbed
 from testbed.configuration import POOL, SERVICE_MAGLEV, members_of
 from testbed.load import Connection, Failure, Load, LoadResult, http_targets
@@ -18,6 +18,13 @@ _HELD_CONNECTIONS = 200
 _REQUESTS_BEFORE_KILL = 300
 _REQUESTS_AFTER_DETECTION = 500
 _SHOWN_FAILURES = 5
+
+
+_HOW = {
+    "dpdk": ("DPDK on the veth lb0 through net_af_xdp",
+             "This is a shared machine: its worker sleeps when idle (--idle sleep)"),
+    "xdp": ("an XDP program on the veth lb0, which forwards without the daemon, too",),
+}
 
 
 @dataclasses.dataclass
@@ -46,14 +53,23 @@ class Stage:
         self._held: Load | None = None
         self._kills: dict[str, Kill] = {}  # of nginx, by backend
         self.score = Score()
+        self.engine = ""  # that moves packets: dpdk, xdp
 
-    def start(self) -> None:
+    def start(self, engine: str) -> None:
         """Both daemons, and health checks that have found every backend."""
         backends = self._testbed.backends()
         screen.say(f"{len(backends)} backends, VIPs {topology.VIP_IPV4} and {topology.VIP_IPV6}")
-        screen.say("sluice-dataplane: DPDK on the veth lb0 through net_af_xdp. This is a shared machine: it does")
-        screen.say("without huge pages (--huge-pages off), and its worker sleeps when idle (--idle sleep)")
-        self._appliance.start_dataplane()
+        self._appliance.start_dataplane(DataplaneOptions(engine=engine))
+        status = self._appliance.dataplane_status()
+        self.engine = status["engine"]
+        screen.say(f"sluice-dataplane --engine {engine}: {_HOW[self.engine][0]}")
+        if engine == "auto":
+            screen.say(f"it chose {self._appliance.choice_of_engine()}")
+        for line in _HOW[self.engine][1:]:
+            screen.say(line)
+        for port in status["ports"]:
+            if "mode" in port:
+                screen.say(f"port {port['name']} on {port['interface']}: {port['mode']}")
         screen.say("sluiced: takes the configuration, checks the backends, publishes a snapshot")
         self._appliance.write_config(members_of(backends))
         self._appliance.start_sluiced()

@@ -1,4 +1,4 @@
-"""The demo: real HTTP through the DPDK engine, with backends that fail and come."""
+"""The demo: real HTTP through the DPDK engine or the XDP engine, with backends that fail and come."""
 
 import argparse
 import os
@@ -19,7 +19,6 @@ from testbed.builder import Testbed  # noqa: E402
 from testbed.errors import TestbedError  # noqa: E402
 from testbed.signals import raise_on_signals  # noqa: E402
 
-ENGINE = "dpdk"
 _BACKENDS = 4
 _MIN_REQUESTS = 100
 
@@ -33,13 +32,11 @@ def parse_arguments() -> argparse.Namespace:
         '"demo: R requests, F failed, B backends, engine E"; the status is 0 only if nothing failed that should not.')
     parser.add_argument("--requests", type=int, default=6000, metavar="N",
                         help="requests that show the spread, each on a connection of its own (default: 6000)")
-    parser.add_argument("--engine", choices=("auto", "dpdk", "xdp"), default="auto",
-                        help="what moves packets (default: auto, which is dpdk)")
+    parser.add_argument("--engine", choices=("auto", "dpdk", "xdp"), default="dpdk",
+                        help="what moves packets (default: dpdk); auto: sluice-dataplane chooses, and says why")
     parser.add_argument("--keep", action="store_true", help="leave everything running afterwards, and say how to play")
     parser.add_argument("--prefix", default="demo", help="begins the names of the namespaces (default: demo)")
     arguments = parser.parse_args()
-    if arguments.engine == "xdp":
-        parser.error("--engine xdp: the XDP engine is not built yet; use dpdk")
     if arguments.requests < _MIN_REQUESTS:
         parser.error(f"--requests {arguments.requests}: at least {_MIN_REQUESTS} are needed to show a spread")
     topology.check_prefix(arguments.prefix)
@@ -53,20 +50,20 @@ def install_packages() -> None:
         raise TestbedError("packages are missing (above is why)")
 
 
-def show(testbed: Testbed, requests: int) -> acts.Score:
+def show(testbed: Testbed, requests: int, engine: str) -> acts.Stage:
     """Everything from the testbed on; the testbed is up afterwards."""
     screen.title("The testbed: network namespaces, a real nginx in each backend")
     testbed.up(_BACKENDS)
     appliance = Appliance(testbed, ROOT / "build")
     stage = acts.Stage(testbed, appliance)
-    stage.start()
+    stage.start(engine)
     stage.show_spread(requests)
     with stage.held_connections():
         stage.show_drain()
         stage.show_failure()
         stage.show_addition(requests // 4)
     stage.show_accounts()
-    return stage.score
+    return stage
 
 
 def say_how_to_play(testbed: Testbed) -> None:
@@ -96,7 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     testbed = Testbed(arguments.prefix)
     kept = False
     try:
-        score = show(testbed, arguments.requests)
+        stage = show(testbed, arguments.requests, arguments.engine)
+        score = stage.score
         backends = len(testbed.backends())
         if arguments.keep:
             say_how_to_play(testbed)
@@ -111,7 +109,8 @@ def run(arguments: argparse.Namespace) -> int:
         screen.title("What failed and should not have")
         for line in score.unexpected:
             screen.say(line)
-    print(f"demo: {score.requests} requests, {score.failed} failed, {backends} backends, engine {ENGINE}", flush=True)
+    print(f"demo: {score.requests} requests, {score.failed} failed, {backends} backends, engine {stage.engine}",
+          flush=True)
     return 0 if score.failed == 0 and not score.unexpected else 1
 
 
