@@ -50,6 +50,7 @@ struct XdpSettings {
   uint32_t table_count;                 // connection tables, those of former workers included
   uint32_t ipv4_buckets;                // per table, a power of two
   uint32_t ipv6_buckets;                // per table, a power of two
+  uint32_t table_buckets;               // of a table, both families
   uint32_t slot_lines;                  // per generation
   uint32_t clock;                       // enum XdpClock
   uint32_t several_buffers;             // 1: a frame may have fragments (BPF_F_XDP_HAS_FRAGS)

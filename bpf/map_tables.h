@@ -77,7 +77,7 @@ SLUICE_INLINE uint32_t tables_bucket_mask(const struct Tables *tables, uint8_t f
 }
 // Element of the map `connections` that is bucket `index` of a table.
 SLUICE_INLINE uint32_t bucket_element(uint32_t table, uint8_t family, uint32_t index) {
-  uint32_t first = kXdpConnectionHeader + table * (settings.ipv4_buckets + settings.ipv6_buckets);
+  uint32_t first = kXdpConnectionHeader + table * settings.table_buckets;
   return first + index + (family == kFamilyIpv4 ? 0 : settings.ipv4_buckets);
 }
 SLUICE_INLINE union ConnectionBucket *tables_bucket(const struct Tables *tables, uint8_t family,

@@ -33,7 +33,7 @@ SLUICE_INLINE uint32_t first_bucket(uint64_t hash, uint32_t mask) { return (uint
 
 SLUICE_INLINE void make_connection_key(const struct Tables *tables, const struct Packet *packet,
                                        uint32_t vip_number, struct ConnectionKey *key) {
-  uint64_t last = ports_word(packet->ports) | ((uint64_t)(packet->protocol == kProtocolUdp) << 32);
+  uint64_t last = packet->ports.word | ((uint64_t)(packet->protocol == kProtocolUdp) << 32);
   key->family = packet->family;
   key->tag = tag_of_hash(packet->hash);
   key->bucket = first_bucket(packet->hash, tables_bucket_mask(tables, packet->family));
@@ -96,9 +96,11 @@ SLUICE_INLINE uint32_t next_state(uint32_t state, uint8_t tcp_flags) {
 SLUICE_INLINE void connection_touch(const struct Tables *tables, uint64_t *entry, const struct Packet *packet,
                                     uint32_t now_s) {
   uint64_t word = *entry;
+  bool ends = (packet->tcp_flags & (kTcpFin | kTcpRst)) != 0;
+  if (SLUICE_LIKELY(is_established_now(word, now_s) && !ends)) return;
   uint32_t state = next_state(state_of(word), packet->tcp_flags);
   uint64_t touched = make_state(word, state, now_s, backend_of(word));
-  if (SLUICE_LIKELY(touched == word)) return;
+  if (touched == word) return;
   if (state == kConnectionClosing && state_of(word) != kConnectionClosing) {
     tables_connection_closed(tables, backend_of(word));
   }
@@ -315,29 +317,24 @@ SLUICE_INLINE struct EntryPlace connection_make_room(const struct Tables *tables
                                                      const struct ConnectionKey *key, uint32_t now_s) {
   uint32_t index[2] = {key->bucket,
                        other_bucket(key->bucket, key->tag, tables_bucket_mask(tables, key->family))};
-  union ConnectionBucket *bucket[2];
   struct EntryPlace place = {0, -1};
   for (int i = 0; i < 2; i++) {
-    bucket[i] = tables_bucket(tables, key->family, index[i]);
-    if (!bucket[i]) return place;
-  }
-  for (int i = 0; i < 2; i++) {
-    place.bucket = bucket[i];
+    place.bucket = tables_bucket(tables, key->family, index[i]);
     place.state = bucket_make_room(tables, place.bucket, key->family, now_s);
-    if (place.state >= 0) return place;
+    if (SLUICE_LIKELY(place.state >= 0)) return place;
   }
   for (int i = 0; i < 2; i++) {
-    place.bucket = bucket[i];
+    place.bucket = tables_bucket(tables, key->family, index[i]);
     place.state = bucket_evict_embryonic(tables, place.bucket, key->family, kEvictableAgeS, now_s);
     if (place.state >= 0) return place;
   }
   for (uint32_t i = 0; i < kMaxDisplacementWalks; i++) {
-    place.bucket = bucket[i & 1];
+    place.bucket = tables_bucket(tables, key->family, index[i & 1]);
     place.state = bucket_displace(tables, key->family, index[i & 1], key->tag + i, now_s);
     if (place.state >= 0) return place;
   }
   for (int i = 0; i < 2; i++) {
-    place.bucket = bucket[i];
+    place.bucket = tables_bucket(tables, key->family, index[i]);
     place.state = bucket_evict_embryonic(tables, place.bucket, key->family, 0, now_s);
     if (place.state >= 0) return place;
   }

@@ -33,6 +33,12 @@ SLUICE_INLINE uint32_t age_of(uint64_t word, uint32_t now_s) {
   return age_s + kClockSkewS > kStampMask ? 0 : age_s;
 }
 
+// Whether the entry is established and was last seen in this very second.
+SLUICE_INLINE bool is_established_now(uint64_t word, uint32_t now_s) {
+  uint32_t state_and_stamp = (uint32_t)(word >> SLUICE_STATE_STATE_SHIFT) & ((kStampMask << 2) | 3);
+  return state_and_stamp == (((now_s & kStampMask) << 2) | kConnectionEstablished);
+}
+
 SLUICE_INLINE uint64_t make_state(uint64_t key, uint32_t state, uint32_t now_s, uint16_t backend) {
   return (key & SLUICE_STATE_KEY_MASK) | ((uint64_t)state << SLUICE_STATE_STATE_SHIFT) |
          ((uint64_t)(now_s & kStampMask) << SLUICE_STATE_STAMP_SHIFT) |

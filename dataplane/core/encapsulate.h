@@ -41,18 +41,18 @@ SLUICE_INLINE uint16_t fold_checksum(uint32_t sum) {
 // with DF is atomic, and its identification means nothing (RFC 6864 section 4.1); one without takes the
 // client's, moved by the flow's hash, since many clients share the outer addresses.
 SLUICE_INLINE void write_outer_ipv4(uint8_t *l3, const struct Egress *egress, const struct Packet *packet) {
-  bool dont_fragment = (packet->flags & kPacketDontFragment) != 0;
-  uint16_t length = host_to_be16((uint16_t)(packet->l3_length + kIpv4HeaderSize));
-  uint16_t id = dont_fragment ? 0 : (uint16_t)(packet->ipv4_id + (uint16_t)packet->hash);
-  uint16_t fragment = dont_fragment ? host_to_be16(0x4000) : 0;
+  // Fields as they lie in memory: the first byte of a word is its low one.
+  const uint32_t atomic = 0x40u << 16;  // identification 0, then flags: DF
+  uint32_t id_and_fragment = (packet->flags & kPacketDontFragment) != 0
+                                 ? atomic
+                                 : (uint16_t)(packet->ipv4_id + (uint16_t)packet->hash);
+  uint32_t traffic_class = (uint32_t)packet->traffic_class << 8;  // behind version and header length
+  uint32_t length = host_to_be16((uint16_t)(packet->l3_length + kIpv4HeaderSize));
   uint8_t protocol = packet->family == kFamilyIpv4 ? kProtocolIpv4 : kProtocolIpv6;
-  // Each field as its 16-bit word lies in memory; the second byte of a word is its high one.
-  uint32_t sum = (uint32_t)egress->ipv4_sum + ((uint32_t)packet->traffic_class << 8) + length + id +
-                 fragment + ((uint32_t)protocol << 8);
-  l3[1] = packet->traffic_class;
-  store_be16(l3 + 2, length);
-  store_be16(l3 + 4, id);
-  store_be16(l3 + 6, fragment);
+  uint32_t sum = (uint32_t)egress->ipv4_sum + traffic_class + length + (id_and_fragment & 0xffff) +
+                 (id_and_fragment >> 16) + ((uint32_t)protocol << 8);
+  store_be32(l3, 0x45u | traffic_class | (length << 16));
+  store_be32(l3 + 4, id_and_fragment);
   l3[9] = protocol;
   store_be16(l3 + 10, fold_checksum(sum));
 }

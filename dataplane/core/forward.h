@@ -117,7 +117,7 @@ SLUICE_INLINE enum Verdict schedule_anew(const struct Tables *tables, const stru
   bool ends = (packet->tcp_flags & (kTcpFin | kTcpRst)) != 0;  // and needs no entry
   if (!miss->entry && (ends || unasked)) return kVerdictForwardUntracked;
 
-  if (!tcp || opens_connection(packet)) *backend = schedule(tables, miss->service, packet->hash);
+  if (!tcp || opens_connection(packet)) *backend = schedule(tables, miss->service, packet->hash, of_hash);
   uint64_t state = make_state(key->word[(key->width - 1) & 3], kConnectionEmbryonic, miss->now_s, *backend);
   if (miss->entry) {
     connection_replace(tables, miss->entry, state);

@@ -12,19 +12,18 @@ SLUICE_NAMESPACE_BEGIN
 // As on the wire of a packet to the VIP. Written and read as one word: two narrow stores do not reach a
 // wider load that soon follows, and stall it.
 struct Ports {
-  be16 client;
-  be16 vip;
+  union {
+    struct {
+      be16 client;
+      be16 vip;
+    };
+    uint32_t word;
+  };
 };
-
-SLUICE_INLINE uint32_t ports_word(struct Ports ports) {
-  uint32_t word;
-  __builtin_memcpy(&word, &ports, sizeof(word));
-  return word;
-}
 
 SLUICE_INLINE struct Ports ports_of_word(uint32_t word) {
   struct Ports ports;
-  __builtin_memcpy(&ports, &word, sizeof(ports));
+  ports.word = word;
   return ports;
 }
 
@@ -48,7 +47,7 @@ SLUICE_INLINE uint64_t flow_hash(const struct FlowHashKey *key, const struct Add
                                  const struct Address *vip, struct Ports ports, uint8_t protocol) {
   const uint32_t *k = key->word;
   uint64_t sum =
-      nh_pair(client->word[3], k[0], vip->word[3], k[1]) + nh_pair(ports_word(ports), k[2], protocol, k[3]);
+      nh_pair(client->word[3], k[0], vip->word[3], k[1]) + nh_pair(ports.word, k[2], protocol, k[3]);
   if (!address_is_ipv4(vip)) {
     sum += nh_pair(client->word[0], k[4], client->word[1], k[5]);
     sum += nh_pair(client->word[2], k[6], vip->word[0], k[7]);

@@ -30,16 +30,16 @@ SLUICE_INLINE uint16_t backend_of_hash(const struct Tables *tables, const struct
   return tables_slot(tables, service->first_slot + slot_of_hash(service, hash));
 }
 
-// The backend for a new connection, which is then to be entered.
+// The backend for a new connection, which is then to be entered; `of_hash` is backend_of_hash().
 // Maglev (Eisenbud et al., NSDI 2016, section 3.4): the slot that the flow's hash names.
 // Least connection: the less loaded of two slots (power of two choices: Mitzenmacher, IEEE TPDS 2001).
 // Answers a backend identifier; 0 if the service has no backend that takes new connections.
-SLUICE_INLINE uint16_t schedule(const struct Tables *tables, const struct Service *service, uint64_t hash) {
-  uint16_t backend = backend_of_hash(tables, service, hash);
-  if (backend == 0 || service->scheduler != kSchedulerLeastConnection) return backend;
+SLUICE_INLINE uint16_t schedule(const struct Tables *tables, const struct Service *service, uint64_t hash,
+                                uint16_t of_hash) {
+  if (of_hash == 0 || service->scheduler != kSchedulerLeastConnection) return of_hash;
   uint32_t other_slot = hash_to_range((uint32_t)hash, service->slot_count);
   uint16_t other = tables_slot(tables, service->first_slot + other_slot);
-  return less_loaded(tables, backend, other) ? backend : other;
+  return less_loaded(tables, of_hash, other) ? of_hash : other;
 }
 
 SLUICE_NAMESPACE_END

@@ -116,6 +116,7 @@ Status ForwardingProgram::open() {
   settings.table_count = options_.table_count;
   settings.ipv4_buckets = options_.ipv4_buckets;
   settings.ipv6_buckets = options_.ipv6_buckets;
+  settings.table_buckets = options_.ipv4_buckets + options_.ipv6_buckets;
   settings.slot_lines = slot_lines_;
   settings.clock = options_.clock;
   settings.several_buffers = options_.buffers == FrameBuffers::kSeveral ? 1 : 0;

@@ -21,7 +21,7 @@ class Adoption : public testing::TestWithParam<uint8_t> {
   /// A backend that the flow would not be scheduled to.
   uint16_t another_backend(const TestFlow &flow) {
     const Packet packet = packet_of(mine_.tables(), flow);
-    return schedule(&mine_.tables(), &mine_->services[service_of(flow)], packet.hash) == 1 ? 2 : 1;
+    return scheduled(mine_, &mine_->services[service_of(flow)], packet.hash) == 1 ? 2 : 1;
   }
 
   TestTables empty_{standard_snapshot()};

@@ -119,7 +119,7 @@ class RandomRun {
     const uint8_t flags =
         flow.protocol == kProtocolTcp ? choices[random_() % std::size(choices)] : uint8_t{0};
     const Packet parsed = packet_of(tables_.tables(), flow, flags);
-    const uint16_t scheduled = schedule(&tables_.tables(), &tables_->services[service_of(flow)], parsed.hash);
+    const uint16_t scheduled = sluice::scheduled(tables_, &tables_->services[service_of(flow)], parsed.hash);
     const Decided decided = send(tables_.tables(), flow, flags, now_s_);
     forget_expired();
     uint16_t backend = 0;

@@ -29,7 +29,7 @@ struct FourSlots {
   }
 
   uint16_t pick(uint32_t first, uint32_t second) const {
-    return schedule(&tables.tables(), service, hash_for_slots(first, second));
+    return scheduled(tables, service, hash_for_slots(first, second));
   }
   void set_active(uint32_t backend, uint32_t count) { tables.counters(backend).active_connections = count; }
 
@@ -99,7 +99,7 @@ TEST(Schedule, service_without_slots_has_no_backend) {
     SnapshotBuilder builder;
     builder.add_service("service", builder.add_pool({}), scheduler);
     const TestTables tables(builder);
-    EXPECT_EQ(schedule(&tables.tables(), &tables->services[0], hash_for_slots(3, 2)), 0);
+    EXPECT_EQ(scheduled(tables, &tables->services[0], hash_for_slots(3, 2)), 0);
   }
 }
 

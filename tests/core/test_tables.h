@@ -179,6 +179,11 @@ inline SnapshotBuilder standard_snapshot(Scheduler scheduler = kSchedulerMaglev)
   return builder;
 }
 
+/// The backend that the service's scheduler gives a new connection with this hash.
+inline uint16_t scheduled(const TestTables &tables, const Service *service, uint64_t hash) {
+  return schedule(&tables.tables(), service, hash, backend_of_hash(&tables.tables(), service, hash));
+}
+
 /// A frame's bytes as the core sees them.
 inline Frame frame_of(const Bytes &bytes) {
   return {bytes.data(), bytes.data() + bytes.size(), static_cast<uint32_t>(bytes.size())};

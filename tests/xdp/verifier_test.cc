@@ -65,6 +65,7 @@ class Verifier : public testing::TestWithParam<bool> {
     settings.table_count = kXdpMaxWorkers;
     settings.ipv4_buckets = 1 << 18;
     settings.ipv6_buckets = 1 << 18;
+    settings.table_buckets = settings.ipv4_buckets + settings.ipv6_buckets;
     settings.slot_lines = 1 << 13;
     settings.clock = kXdpClockBoottime;
     settings.several_buffers = GetParam() ? 1 : 0;

@@ -61,7 +61,8 @@ class Simulation {
     const uint64_t hash = random_();
     const auto worker = static_cast<uint32_t>(random_() % own_.size());
     const Tables *tables = tables_of(worker);
-    const uint16_t backend = schedule(tables, tables_service(tables, 0), hash);
+    const Service *service = tables_service(tables, 0);
+    const uint16_t backend = schedule(tables, service, hash, backend_of_hash(tables, service, hash));
     tables_connection_opened(tables, backend);
     departures_.push({now_ + length(), worker, backend});
   }
