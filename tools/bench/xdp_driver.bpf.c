@@ -43,7 +43,8 @@ SEC("xdp")
 int drive(struct xdp_md *context) {
   const uint8_t *received = (const uint8_t *)(long)context->data;
   long growth = (const uint8_t *)(long)context->data_end - received;
-  __asm__ volatile("" : "+r"(growth));  // the verifier takes a difference of pointers, but no other order of it
+  __asm__ volatile(""
+                   : "+r"(growth));  // the verifier takes a difference of pointers, but no other order of it
   growth -= control.frame_size;
   if (bpf_xdp_adjust_head(context, (int)growth) != 0) return XDP_ABORTED;
   uint8_t *start = (uint8_t *)(long)context->data;
