@@ -85,7 +85,7 @@ class Options(unittest.TestCase):
             tools = pathlib.Path(directory) / "tools"
             shutil.copytree(ROOT / "tools", tools, ignore=shutil.ignore_patterns("__pycache__"))
             (tools / "install-packages").write_text(f"#!/bin/sh\ntouch {directory}/installed\n", encoding="ascii")
-            for argv in (["demo", "--engine", "xdp"], ["demo", "--requests", "1"], ["check", "--step", "no-such"]):
+            for argv in (["demo", "--engine", "no-such"], ["demo", "--requests", "1"], ["check", "--step", "no-such"]):
                 with self.subTest(" ".join(argv)):
                     done = subprocess.run([str(tools / argv[0]), *argv[1:]], capture_output=True, text=True, check=False)
                     self.assertEqual(done.returncode, 2)
