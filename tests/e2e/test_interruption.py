@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from testbed import processes
 from testbed.builder import Testbed
+from testbed.mounts import mounts_below
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _PREFIX = "e2ecut"
@@ -22,11 +23,15 @@ _RUN = f"""
 import sys, time
 sys.path[:0] = [{str(_HERE)!r}, {str(_HERE.parent.parent / "tools")!r}]
 import run
+from testbed import commands
 from testbed.builder import Testbed
 from testbed.signals import raise_on_signals
 raise_on_signals()
 with run.taken_down({_PREFIX!r}):
-    Testbed({_PREFIX!r}).up(1, huge_pages={_HUGE_PAGES})
+    testbed = Testbed({_PREFIX!r})
+    testbed.up(1, huge_pages={_HUGE_PAGES})
+    (testbed.directory / "bpf").mkdir()
+    commands.run(["mount", "-t", "bpf", "bpf", str(testbed.directory / "bpf")])
     print("up", flush=True)
     time.sleep({_END_TIMEOUT_S})
 """
@@ -49,6 +54,7 @@ class Interruption(unittest.TestCase):
                 self.assertEqual(int(_COUNT.read_text(encoding="ascii")), self.pages + _HUGE_PAGES)
                 records = [processes.read_record(path) for path in self.testbed.directory.glob("b1/*.process")]
                 self.assertEqual(len(records), 2)
+                self.assertEqual(len(mounts_below(self.testbed.directory)), 1)
                 process.send_signal(number)
                 process.wait(_END_TIMEOUT_S)
             finally:
@@ -56,6 +62,7 @@ class Interruption(unittest.TestCase):
         yield [record for record in records if record is not None]
 
     def assert_nothing_is_left(self, records: list[processes.ProcessRecord]) -> None:
+        self.assertEqual(mounts_below(self.testbed.directory), [])
         self.assertEqual(self.testbed.network.existing(), [])
         self.assertFalse(self.testbed.directory.exists())
         self.assertEqual([one for one in records if processes.is_alive(one)], [])

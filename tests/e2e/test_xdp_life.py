@@ -95,6 +95,11 @@ class XdpLife(BalancedTestbed):
         self.assertEqual(self.appliance.pins(),
                          ["connections", "counters", "link-front", f"tail-calls-{programs[0]}"])
 
+    def test_status_names_the_mode_and_why(self) -> None:
+        status = self.appliance.must("status")
+        self.assertIn("engine xdp", status)
+        self.assertIn("mode: native: the driver runs XDP programs", status)
+
     def test_killed_daemon_leaves_forwarding_and_the_next_takes_over(self) -> None:
         programs = self.appliance.xdp_programs()
         self.assertEqual(len(programs), 1)
