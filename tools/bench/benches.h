@@ -15,6 +15,7 @@ struct BenchOptions {
   Depth depth = Depth::kFull;
   uint32_t rounds = 15;
   std::vector<uint64_t> flows;  // connection counts of the packet benches
+  uint64_t connections = 1 << 20;  // that the XDP bench's table is sized for, unless there are more flows
   uint64_t seed = 1;
   double tsc_hz = 0;
   uint32_t core = 0;  // that the calling thread is bound to

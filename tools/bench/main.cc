@@ -35,7 +35,11 @@ void declare(CLI::App *app, Arguments *arguments) {
                   "Engine of the packet benches; both, one after the other, if all")
       ->check(CLI::IsMember({"dpdk", "xdp", "all"}))
       ->capture_default_str();
-  app->add_option("--flows", arguments->options.flows, "Connection counts of the worker bench")
+  app->add_option("--flows", arguments->options.flows, "Connection counts of the packet benches")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 26))
+      ->capture_default_str();
+  app->add_option("--connections", arguments->options.connections,
+                  "Connections that the XDP bench's table is sized for; more flows make it larger")
       ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 26))
       ->capture_default_str();
   app->add_option("--rounds", arguments->options.rounds, "Interleaved rounds; medians are reported")

@@ -35,7 +35,6 @@ namespace sluice::bench {
 namespace {
 
 constexpr uint64_t kFirstNewFlow = 1ull << 30;  // beyond all flows that the table was filled with
-constexpr uint64_t kSmallestTable = 1 << 20;    // connections that the table is sized for, at least
 constexpr uint32_t kIfindex = 1;                // that test runs come by: the loopback interface
 
 void require(bool good, const std::string &what) {
@@ -80,8 +79,12 @@ class XdpLoop {
     if (!installed.ok()) throw std::runtime_error(installed.error().message);
     connections_ = taken(program_->connections_memory());
     counters_ = taken(program_->counters_memory());
-    driver_.reset(xdp_driver::open_and_load());
+    driver_.reset(xdp_driver::open());
     require(driver_ != nullptr, "driver");
+    const auto lines = static_cast<uint32_t>(table_bytes() / sizeof(ConnectionBucket));
+    require(bpf_map__set_max_entries(driver_->maps.lines, lines) == 0 && xdp_driver::load(driver_.get()) == 0,
+            "loading the driver");
+    control().line_mask = lines - 1;
     control().ipv6 = shape.family == kFamilyIpv6 ? 1 : 0;
     establish_all();
   }
@@ -92,6 +95,16 @@ class XdpLoop {
   double driver(uint64_t packets) {
     prepare(kTcpAck, kDriverRandom);
     return drive(bpf_program__fd(driver_->progs.empty), packets);
+  }
+
+  /// A balancer without tables, and one with nothing but a cold cache line for each flow.
+  double constant(uint64_t packets) {
+    prepare(kTcpAck, kDriverRandom);
+    return drive(bpf_program__fd(driver_->progs.constant), packets);
+  }
+  double constant_and_line(uint64_t packets) {
+    prepare(kTcpAck, kDriverRandom);
+    return drive(bpf_program__fd(driver_->progs.constant_and_line), packets);
   }
 
   double hits(uint64_t packets) {
@@ -217,11 +230,13 @@ void bench_case(const BenchOptions &options, AddressFamily family, uint64_t flow
   WorldShape shape;
   shape.family = family;
   shape.services = kDriverServices;
-  shape.connections = std::max(flows, kSmallestTable);
+  shape.connections = std::max(flows, options.connections);
   XdpLoop loop(shape, flows, options.core);
   const std::vector<Contestant> contestants = {
       {"empty", [&] { return loop.empty(packets); }},
       {"driver", [&] { return loop.driver(packets); }},
+      {"one constant backend, no tables", [&] { return loop.constant(packets); }},
+      {"the same, and one line of a table", [&] { return loop.constant_and_line(packets); }},
       {"known connection", [&] { return loop.hits(packets); }},
       {"new connection, entered", [&] { return loop.new_flows(opened); }},
       {"unknown, stateless", [&] { return loop.stateless(packets); }},

@@ -21,6 +21,7 @@ struct DriverControl {
   uint64_t frame[kDriverFrameWords];  // the headers as they are to be, but for what varies
   uint32_t frame_size;                // bytes
   uint32_t ipv6;                      // 1: IPv6
+  uint32_t line_mask;                 // the map `lines` has one more
   uint32_t order;                     // enum DriverOrder
   uint32_t vips[kDriverServices];     // last word of the destination address, by flow modulo their number
   uint64_t flows;
