@@ -73,9 +73,8 @@ BigArray<T>::BigArray(uint64_t count) : count_(count) {
   void *memory = mmap(nullptr, count * sizeof(T) + (2u << 20), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
-  const uintptr_t aligned =
-      (reinterpret_cast<uintptr_t>(memory) + (2u << 20) - 1) & ~uintptr_t{(2u << 20) - 1};
-  data_ = reinterpret_cast<T *>(aligned);
+  const uintptr_t past_boundary = reinterpret_cast<uintptr_t>(memory) % (2u << 20);
+  data_ = reinterpret_cast<T *>(static_cast<char *>(memory) + (2u << 20) - past_boundary);
   madvise(data_, count * sizeof(T), MADV_HUGEPAGE);
 }
 

@@ -246,6 +246,7 @@ void bench_case(const BenchOptions &options, AddressFamily family, uint64_t flow
   std::vector<double> empty_ns;
   for (uint32_t round = 0; round <= options.rounds; round++) {
     std::vector<double> ns;
+    ns.reserve(contestants.size());
     for (const Contestant &contestant : contestants) ns.push_back(contestant.run());
     if (round == 0) continue;
     empty_ns.push_back(ns[0]);
