@@ -238,7 +238,6 @@ SLUICE_SUBPROGRAM bool displacement_step(const struct Tables *tables, uint8_t fa
   uint32_t width = width_of(family);
   union ConnectionBucket *bucket = tables_bucket(tables, family, path->bucket[depth]);
   if (!bucket) return false;
-  uint32_t before = depth > 0 ? path->bucket[depth - 1] : path->bucket[0];
   uint32_t entries = family == kFamilyIpv4 ? kIpv4EntriesPerBucket : kIpv6EntriesPerBucket;
   // A flood fills every bucket with young embryonic entries: patience for them ends soon.
   uint32_t min_age_s = depth < kPatientDisplacements ? kEvictableAgeS : 0;
@@ -251,7 +250,7 @@ SLUICE_SUBPROGRAM bool displacement_step(const struct Tables *tables, uint8_t fa
     if (!to) return false;
     int room = bucket_make_room(tables, to, family, now_s);
     if (room < 0) room = bucket_evict_embryonic(tables, to, family, min_age_s, now_s);
-    if (room < 0 && i > 0 && path->bucket[depth + 1] != before) continue;
+    if (room < 0 && i > 0 && path->bucket[depth + 1] != path->before) continue;
     path->state[depth] = (uint8_t)state;
     path->bucket[depth + 1] = other;
     path->state[depth + 1] = (uint8_t)room;
@@ -260,19 +259,20 @@ SLUICE_SUBPROGRAM bool displacement_step(const struct Tables *tables, uint8_t fa
   return false;
 }
 
-// Moves the entry of the path's place before `to_depth` there. False: it does not fit any more.
+// Moves the entry of the path's place at `depth` to the next. False: it does not fit any more.
 SLUICE_SUBPROGRAM bool displacement_move(const struct Tables *tables, uint8_t family,
-                                         const struct DisplacementPath *path, uint32_t to_depth) {
-  if (!tables || !path || to_depth < 1 || to_depth > kMaxDisplacements) return false;
+                                         const struct DisplacementPath *path, uint32_t depth) {
+  if (!tables || !path || depth >= kMaxDisplacements) return false;
   uint32_t width = width_of(family);
-  union ConnectionBucket *from = tables_bucket(tables, family, path->bucket[to_depth - 1]);
-  union ConnectionBucket *to = tables_bucket(tables, family, path->bucket[to_depth]);
+  union ConnectionBucket *from = tables_bucket(tables, family, path->bucket[depth]);
+  union ConnectionBucket *to = tables_bucket(tables, family, path->bucket[depth + 1]);
   if (!from || !to) return false;
-  uint32_t state = path->state[to_depth - 1];
-  if (*entry_word(to, path->state[to_depth], 0) != 0 || *entry_word(from, state, 0) == 0) return false;
-  if (entry_other_bucket(tables, from, state, family, path->bucket[to_depth - 1]) != path->bucket[to_depth])
+  uint32_t from_state = path->state[depth];
+  uint32_t to_state = path->state[depth + 1];
+  if (*entry_word(to, to_state, 0) != 0 || *entry_word(from, from_state, 0) == 0) return false;
+  if (entry_other_bucket(tables, from, from_state, family, path->bucket[depth]) != path->bucket[depth + 1])
     return false;
-  entry_move(to, path->state[to_depth], from, state, width);
+  entry_move(to, to_state, from, from_state, width);
   return true;
 }
 
@@ -281,7 +281,7 @@ SLUICE_SUBPROGRAM bool displacement_move(const struct Tables *tables, uint8_t fa
 SLUICE_INLINE bool displacement_shift(const struct Tables *tables, uint8_t family,
                                       const struct DisplacementPath *path, uint32_t length) {
   for (uint32_t i = kMaxDisplacements; i > 0; i--) {
-    if (i <= length && !displacement_move(tables, family, path, i)) return false;
+    if (i <= length && !displacement_move(tables, family, path, i - 1)) return false;
   }
   return true;
 }
@@ -294,12 +294,14 @@ SLUICE_SUBPROGRAM int bucket_displace(const struct Tables *tables, uint8_t famil
   if (!tables) return -1;
   struct DisplacementPath *path = tables_displacement_path(tables);
   path->bucket[0] = index;
+  path->before = index;
   path->random = random;
   for (uint32_t depth = 0; depth < kMaxDisplacements; depth++) {
     if (!tables_take_displacement_step(tables)) return -1;
     if (displacement_step(tables, family, path, depth, now_s)) {
       return displacement_shift(tables, family, path, depth + 1) ? (int)path->state[0] : -1;
     }
+    path->before = path->bucket[depth];
     path->random = path->random * 0x9e3779b1u + 1;
   }
   return -1;
@@ -386,14 +388,18 @@ SLUICE_INLINE_SUBPROGRAM uint64_t peer_bucket_read(const union ConnectionBucket 
 SLUICE_SUBPROGRAM uint64_t connection_find_in_peers(const struct Tables *tables,
                                                     const struct ConnectionKey *key) {
   if (!tables || !key) return 0;
-  uint32_t other = other_bucket(key->bucket, key->tag, tables_bucket_mask(tables, key->family));
+  // Read before the loop: read anew at its end, they would let it fall through to its beginning, which
+  // Linux 6.1 takes for an endless one.
+  uint8_t family = key->family;
+  uint32_t first = key->bucket;
+  uint32_t other = other_bucket(first, key->tag, tables_bucket_mask(tables, family));
   uint32_t peers = tables_peer_count(tables);
   for (uint32_t peer = 0; peer < kMaxConnectionTables; peer++) {
     if (peer >= peers) break;
-    const union ConnectionBucket *bucket = tables_peer_bucket(tables, peer, key->family, key->bucket);
+    const union ConnectionBucket *bucket = tables_peer_bucket(tables, peer, family, first);
     uint64_t state = peer_bucket_read(bucket, key);
     if (state != 0) return state;
-    bucket = tables_peer_bucket(tables, peer, key->family, other);
+    bucket = tables_peer_bucket(tables, peer, family, other);
     state = peer_bucket_read(bucket, key);
     if (state != 0) return state;
   }

@@ -61,6 +61,7 @@ struct DisplacementPath {
   uint32_t bucket[kMaxDisplacements + 1];
   uint8_t state[kMaxDisplacements + 1];  // index of the state word
   uint8_t reserved[3];
+  uint32_t before;  // bucket that the next step must not lead back to
   uint32_t random;  // of the step's choice
 };
 

@@ -54,6 +54,58 @@ std::vector<uint32_t> depths_in(const std::string &log) {
   }
 }
 
+/// A way from an instruction to another.
+struct Edge {
+  size_t to;
+  bool may_go_back;  // as the verifier of Linux 6.1 has it
+};
+
+std::vector<Edge> edges_from(const bpf_insn *code, size_t at) {
+  const bpf_insn &instruction = code[at];
+  const size_t next = at + 1;
+  if (BPF_CLASS(instruction.code) != BPF_JMP && BPF_CLASS(instruction.code) != BPF_JMP32)
+    return {{next, false}};
+  switch (BPF_OP(instruction.code)) {
+    case BPF_EXIT:
+      return {};
+    case BPF_CALL:
+      if (instruction.src_reg != BPF_PSEUDO_CALL) return {{next, false}};
+      return {{next, false}, {next + static_cast<size_t>(int64_t{instruction.imm}), false}};
+    case BPF_JA:
+      return {{next + static_cast<size_t>(int64_t{instruction.off}), true}};
+    default:
+      return {{next, true}, {next + static_cast<size_t>(int64_t{instruction.off}), true}};
+  }
+}
+
+/// Looks at the ways through a program as Linux 6.1 does, depth first: what it refuses as "back-edge from
+/// insn x to y". Empty if it does not.
+std::string refused_back_edge(const bpf_insn *code, size_t count) {
+  enum class Seen { kNot, kOnTheWay, kDone };
+  std::vector<Seen> seen(count, Seen::kNot);
+  struct Place {
+    size_t at;
+    size_t edges_taken;
+  };
+  std::vector<Place> way = {{0, 0}};
+  while (!way.empty()) {
+    const size_t at = way.back().at;
+    seen[at] = Seen::kOnTheWay;
+    const std::vector<Edge> edges = edges_from(code, at);
+    if (way.back().edges_taken == edges.size()) {
+      seen[at] = Seen::kDone;
+      way.pop_back();
+      continue;
+    }
+    const Edge edge = edges[way.back().edges_taken++];
+    if (edge.to >= count) return "a way out of the program at " + std::to_string(at);
+    if (seen[edge.to] == Seen::kOnTheWay && !edge.may_go_back)
+      return "back-edge from insn " + std::to_string(at) + " to " + std::to_string(edge.to);
+    if (seen[edge.to] == Seen::kNot) way.push_back({edge.to, 0});
+  }
+  return "";
+}
+
 class Verifier : public testing::TestWithParam<bool> {
  protected:
   /// Opens the programs as a host with 64 CPUs and its default tables would, or with several buffers.
@@ -124,6 +176,20 @@ TEST_P(Verifier, takes_each_program_within_its_budget) {
     ASSERT_FALSE(cost.stack_depths.empty()) << name << ": " << cost.log;
     EXPECT_LE(*std::max_element(cost.stack_depths.begin(), cost.stack_depths.end()), budget.stack)
         << name << ": " << cost.log;
+  }
+}
+
+// Compilers may put a loop's end before its beginning. A loop is mended by reading before it what would be
+// read anew at its end.
+TEST_P(Verifier, finds_no_loop_that_an_older_one_takes_for_endless) {
+  const Skeleton skeleton = open();
+  ASSERT_NE(skeleton, nullptr) << std::strerror(errno);
+  ASSERT_EQ(sluice_program::load(skeleton.get()), 0) << "needs root: " << std::strerror(errno);
+  bpf_program *program = nullptr;
+  bpf_object__for_each_program(program, skeleton->obj) {
+    ASSERT_GT(bpf_program__insn_cnt(program), 0u);
+    EXPECT_EQ(refused_back_edge(bpf_program__insns(program), bpf_program__insn_cnt(program)), "")
+        << bpf_program__name(program);
   }
 }
 
