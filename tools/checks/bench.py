@@ -7,7 +7,8 @@ import pathlib
 from runner import Runner
 from tally import Tally
 
-_BENCHES = ("worker", "stages", "maglev", "balance")
+_BENCHES = ("worker", "stages", "xdp", "maglev", "balance")
+_FLOWS = ("1", "100000")
 _LARGEST_OVER_MEAN = 1.15  # of least-connection's active connections; from a seed, so the same everywhere
 
 
@@ -18,7 +19,8 @@ def run_bench(runner: Runner, program: pathlib.Path, text: str, results: pathlib
     if not names:
         return tally
     results.unlink(missing_ok=True)
-    status = runner.run("bench", [program, "--quick", "--only", *names, "--json", results], timeout_s=900)
+    status = runner.run("bench", [program, "--quick", "--engine", "all", "--flows", *_FLOWS, "--only", *names,
+                                  "--json", results], timeout_s=900)
     if status != 0:
         tally.fails(f"bench: ended with status {status} (log: {runner.log('bench')})")
         return tally
