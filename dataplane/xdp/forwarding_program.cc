@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstdarg>
-#include <cstdio>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -12,24 +10,15 @@
 #include <bpf/bpf.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include "dataplane/server/snapshot_store.h"
+#include "dataplane/xdp/libbpf_log.h"
 #include "dataplane/xdp/skeleton.h"
 
 namespace sluice {
 namespace {
 
 constexpr uint32_t kMinSlotLines = 65536 * 4 / kXdpSlotsPerLine;  // four tables of 65,537 slots, or nearly
-
-/// libbpf's own words: the verifier's log can have a hundred thousand lines.
-int log_libbpf(libbpf_print_level, const char *format, va_list arguments) {
-  if (!spdlog::should_log(spdlog::level::debug)) return 0;
-  char text[4096];
-  const int length = std::vsnprintf(text, sizeof(text), format, arguments);
-  spdlog::debug("libbpf: {}", text);
-  return length;
-}
 
 std::string error_text(int error) { return std::strerror(error < 0 ? -error : error); }  // NOLINT
 
@@ -106,7 +95,7 @@ Status ForwardingProgram::open() {
   if (options_.port_ifindexes.size() > kXdpMaxPorts)
     return Error{
         fmt::format("{} ports, at most {} are possible", options_.port_ifindexes.size(), +kXdpMaxPorts)};
-  libbpf_set_print(log_libbpf);
+  listen_to_libbpf();
   program_.reset(sluice_program::open());
   if (!program_) return Error{fmt::format("cannot open: {}", error_text(errno))};
 
@@ -163,10 +152,14 @@ Status ForwardingProgram::size_maps() {
 
 Status ForwardingProgram::load_and_map() {
   const int error = sluice_program::load(program_.get());
+  const std::string refusal = take_refusal();
   if (error != 0)
-    return Error{fmt::format("the kernel refuses it: {}{}", error_text(error),
-                             error == -EPERM ? "; it needs root (CAP_BPF and CAP_NET_ADMIN)"
-                                             : "; --log-level debug shows what its verifier says")};
+    return Error{
+        fmt::format("the kernel refuses it: {}{}", error_text(error),
+                    error == -EPERM ? "; it needs root (CAP_BPF and CAP_NET_ADMIN)"
+                    : refusal.empty()
+                        ? "; --log-level debug shows what libbpf says"
+                        : fmt::format("; its verifier says of {} (--log-level debug shows more)", refusal))};
   Result<Mapping> slots = map_whole(program_->maps.slots, array_bytes(program_->maps.slots));
   if (!slots.ok()) return slots.error();
   slots_ = std::move(slots).value();

@@ -1,17 +1,13 @@
 #include "dataplane/xdp/preflight.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <sys/utsname.h>
 
 namespace sluice {
 namespace {
 
-constexpr KernelVersion kOldest = {5, 15};          // arrays of more than 4 MB
-constexpr KernelVersion kSeveralBuffers = {5, 18};  // BPF_F_XDP_HAS_FRAGS, test runs with live frames
 // Bytes of IP packet that fit one buffer of a page, beside headroom (256), what the kernel puts behind it
 // (320), the Ethernet header and two tags.
 constexpr uint16_t kOneBufferMtu = 4096 - 256 - 320 - 14 - 8;
@@ -21,7 +17,7 @@ bool contains(const std::vector<std::string> &texts, std::string_view wanted) {
 }
 
 Status check_port(const PortOptions &port, const InterfaceFacts &facts, const std::string &interface,
-                  KernelVersion kernel) {
+                  const KernelFeatures &kernel) {
   if (!facts.exists)
     return Error{fmt::format("port {}: interface: \"{}\" does not exist in this network namespace", port.name,
                              interface)};
@@ -34,12 +30,11 @@ Status check_port(const PortOptions &port, const InterfaceFacts &facts, const st
     return Error{
         fmt::format("port {}: mtu: \"{}\" is not that of {}, {}; set it with: ip link set dev {} mtu {}",
                     port.name, port.mtu, interface, facts.mtu, interface, port.mtu)};
-  if (facts.mtu > kOneBufferMtu && kernel < kSeveralBuffers)
-    return Error{
-        fmt::format("port {}: interface: \"{}\" has MTU {}; XDP programs of this kernel (before {}.{}) take "
-                    "{} at most: ip link set dev {} mtu {}",
-                    port.name, interface, facts.mtu, kSeveralBuffers.major, kSeveralBuffers.minor,
-                    kOneBufferMtu, interface, kOneBufferMtu)};
+  if (facts.mtu > kOneBufferMtu && !kernel.several_buffers)
+    return Error{fmt::format(
+        "port {}: interface: \"{}\" has MTU {}; XDP programs of this kernel ({}; frames in several "
+        "buffers came with Linux 5.18) take {} at most: ip link set dev {} mtu {}",
+        port.name, interface, facts.mtu, kernel.release, kOneBufferMtu, interface, kOneBufferMtu)};
   return Done{};
 }
 
@@ -69,30 +64,16 @@ XdpPortReport report_on(const PortOptions &port, const InterfaceFacts &facts, co
 
 }  // namespace
 
-KernelVersion parse_kernel_version(std::string_view release) {
-  KernelVersion version;
-  const char *const end = release.data() + release.size();
-  const auto major = std::from_chars(release.data(), end, version.major);
-  if (major.ec != std::errc() || major.ptr == end || *major.ptr != '.') return {};
-  const auto minor = std::from_chars(major.ptr + 1, end, version.minor);
-  return minor.ec == std::errc() ? version : KernelVersion();
-}
-
-std::string kernel_release() {
-  utsname name = {};
-  return ::uname(&name) == 0 ? name.release : "";
-}
-
 Result<XdpPreflight> make_preflight(const std::vector<PortOptions> &ports,
                                     const std::vector<InterfaceFacts> &interfaces,
-                                    const std::vector<std::string> &names,
-                                    const std::string &kernel_release) {
-  const KernelVersion kernel = parse_kernel_version(kernel_release);
-  if (kernel < kOldest)
-    return Error{fmt::format("--engine: \"xdp\" needs Linux {}.{} or later, this is {}", kOldest.major,
-                             kOldest.minor, kernel_release)};
+                                    const std::vector<std::string> &names, const KernelFeatures &kernel) {
+  if (!kernel.lacks.empty())
+    return Error{
+        fmt::format("--engine: \"xdp\" cannot be on this kernel ({}), which lacks {}; take a newer kernel or "
+                    "--engine dpdk",
+                    kernel.release, kernel.lacks)};
   XdpPreflight preflight;
-  preflight.kernel = kernel_release;
+  preflight.kernel = kernel.release;
   uint16_t largest_mtu = 0;
   for (size_t i = 0; i < ports.size(); i++) {
     const Status checked = check_port(ports[i], interfaces[i], names[i], kernel);
@@ -105,12 +86,11 @@ Result<XdpPreflight> make_preflight(const std::vector<PortOptions> &ports,
   preflight.buffers =
       several ? fmt::format("frames may lie in several: MTU {} is more than {}", largest_mtu, kOneBufferMtu)
               : fmt::format("one per frame: no MTU is more than {}", kOneBufferMtu);
-  preflight.sweep = kernel < kSeveralBuffers
-                        ? fmt::format(
-                              "off: it needs Linux {}.{}; expired connections make room when it is "
-                              "needed, and count as active until then",
-                              kSeveralBuffers.major, kSeveralBuffers.minor)
-                        : "on each CPU, once a second a part of its connection table";
+  preflight.sweep =
+      kernel.live_frames
+          ? "on each CPU, once a second a part of its connection table"
+          : "off: this kernel lacks test runs with live frames (Linux 5.18); expired connections "
+            "make room when it is needed, and count as active until then";
   preflight.sharing = "none: the program is attached alone, not through libxdp's dispatcher";
   return preflight;
 }

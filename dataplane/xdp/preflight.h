@@ -3,7 +3,6 @@
 #ifndef SLUICE_XDP_PREFLIGHT_H
 #define SLUICE_XDP_PREFLIGHT_H
 
-#include <compare>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -15,20 +14,9 @@
 #include "dataplane/server/port_options.h"
 #include "dataplane/xdp/attachment.h"
 #include "dataplane/xdp/forwarding_program.h"
+#include "dataplane/xdp/kernel_features.h"
 
 namespace sluice {
-
-struct KernelVersion {
-  int major = 0;
-  int minor = 0;
-  auto operator<=>(const KernelVersion &) const = default;
-};
-
-/// "6.1.0-18-amd64" is 6.1; what cannot be read is 0.0.
-KernelVersion parse_kernel_version(std::string_view release);
-
-/// Of the host that runs this.
-std::string kernel_release();
 
 /// What is known of a port and chosen for it.
 struct XdpPortReport {
@@ -49,12 +37,13 @@ struct XdpPreflight {
   std::vector<XdpPortReport> ports;
 };
 
-/// Judges a host by facts that were asked for. Errors name port, field and remedy: a kernel that is too old,
-/// an interface that is not there, merges segments (LRO), or has an MTU that the kernel does not take.
+/// Judges a host by facts that were asked for. Errors name port, field and remedy: a kernel that lacks
+/// something, an interface that is not there, merges segments (LRO), or has an MTU that the kernel does not
+/// take.
 [[nodiscard]] Result<XdpPreflight> make_preflight(const std::vector<PortOptions> &ports,
                                                   const std::vector<InterfaceFacts> &interfaces,
                                                   const std::vector<std::string> &names,
-                                                  const std::string &kernel_release);
+                                                  const KernelFeatures &kernel);
 
 /// One finding per line, warnings marked; for the log.
 std::vector<std::string> preflight_lines(const XdpPreflight &preflight);

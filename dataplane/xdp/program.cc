@@ -73,7 +73,9 @@ Result<Plan> make_plan(const DataplaneOptions &options) {
     facts.push_back(interface_facts(interface.value()));
     names.push_back(std::move(interface).value());
   }
-  Result<XdpPreflight> preflight = make_preflight(plan.ports, facts, names, kernel_release());
+  Result<KernelFeatures> kernel = probe_kernel();
+  if (!kernel.ok()) return kernel.error();
+  Result<XdpPreflight> preflight = make_preflight(plan.ports, facts, names, kernel.value());
   if (!preflight.ok()) return preflight.error();
   plan.preflight = std::move(preflight).value();
   if (options.workers > 0 || !options.cores.empty() || options.idle != IdleChoice::kPoll)

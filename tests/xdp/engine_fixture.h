@@ -92,7 +92,7 @@ class XdpFixture : public testing::Test {
     }
     const std::vector<PortOptions> ports = parse_ports({"name=front,interface=port0"}).value();
     Result<XdpPreflight> preflight =
-        make_preflight(ports, {interface_facts("port0")}, {"port0"}, kernel_release());
+        make_preflight(ports, {interface_facts("port0")}, {"port0"}, probe_kernel().value());
     ASSERT_TRUE(preflight.ok()) << preflight.error().message;
     engine_ = std::make_unique<XdpEngine>(preflight.value(), mode, std::move(memory_.program), setup());
   }

@@ -23,24 +23,24 @@ InterfaceFacts usual_interface() {
   return facts;
 }
 
+KernelFeatures usual_kernel() {
+  KernelFeatures kernel;
+  kernel.release = "6.1.0-18-amd64";
+  kernel.several_buffers = true;
+  kernel.live_frames = true;
+  return kernel;
+}
+
 Result<XdpPreflight> preflight(const InterfaceFacts &facts,
                                const std::string &port = "name=front,interface=eth1",
-                               const std::string &kernel = "6.1.0-18-amd64") {
+                               const KernelFeatures &kernel = usual_kernel()) {
   return make_preflight({parse_port_options(port).value()}, {facts}, {"eth1"}, kernel);
 }
 
 std::string refusal(const InterfaceFacts &facts, const std::string &port = "name=front,interface=eth1",
-                    const std::string &kernel = "6.1.0-18-amd64") {
+                    const KernelFeatures &kernel = usual_kernel()) {
   const Result<XdpPreflight> made = preflight(facts, port, kernel);
   return made.ok() ? "" : made.error().message;
-}
-
-TEST(KernelVersion, is_read_from_the_release) {
-  EXPECT_EQ(parse_kernel_version("6.1.0-18-amd64"), (KernelVersion{6, 1}));
-  EXPECT_EQ(parse_kernel_version("5.15.139"), (KernelVersion{5, 15}));
-  EXPECT_EQ(parse_kernel_version("6"), (KernelVersion{0, 0}));
-  EXPECT_EQ(parse_kernel_version("x.y"), (KernelVersion{0, 0}));
-  EXPECT_LT((KernelVersion{5, 18}), (KernelVersion{6, 1}));
 }
 
 TEST(XdpPreflight, a_usual_interface_has_nothing_to_warn_of) {
@@ -71,16 +71,27 @@ TEST(XdpPreflight, a_large_mtu_takes_several_buffers_and_a_kernel_that_has_them)
   EXPECT_EQ(preflight(facts).value().frame_buffers, FrameBuffers::kOne);
   facts.mtu = 3499;
   EXPECT_EQ(preflight(facts).value().frame_buffers, FrameBuffers::kSeveral);
-  EXPECT_THAT(refusal(facts, "name=front,interface=eth1", "5.15.0"),
+  KernelFeatures kernel = usual_kernel();
+  kernel.several_buffers = false;
+  EXPECT_THAT(refusal(facts, "name=front,interface=eth1", kernel),
               AllOf(HasSubstr("MTU 3499"), HasSubstr("ip link set dev eth1 mtu 3498")));
 }
 
-TEST(XdpPreflight, old_kernels_are_refused_and_before_5_18_nothing_is_swept) {
-  EXPECT_THAT(refusal(usual_interface(), "name=front,interface=eth1", "5.10.0"),
-              AllOf(HasSubstr("needs Linux 5.15"), HasSubstr("5.10.0")));
-  const Result<XdpPreflight> made = preflight(usual_interface(), "name=front,interface=eth1", "5.15.0");
+TEST(XdpPreflight, a_kernel_that_lacks_something_is_refused_with_its_name) {
+  KernelFeatures kernel = usual_kernel();
+  kernel.release = "5.15.0-204-generic";
+  kernel.lacks = "array elements of more than 4 MB (Linux 6.0)";
+  EXPECT_THAT(refusal(usual_interface(), "name=front,interface=eth1", kernel),
+              AllOf(HasSubstr("--engine: \"xdp\""), HasSubstr("5.15.0-204-generic"),
+                    HasSubstr("lacks array elements of more than 4 MB"), HasSubstr("--engine dpdk")));
+}
+
+TEST(XdpPreflight, without_live_frames_nothing_is_swept_and_it_says_so) {
+  KernelFeatures kernel = usual_kernel();
+  kernel.live_frames = false;
+  const Result<XdpPreflight> made = preflight(usual_interface(), "name=front,interface=eth1", kernel);
   ASSERT_TRUE(made.ok());
-  EXPECT_THAT(made.value().sweep, HasSubstr("off: it needs Linux 5.18"));
+  EXPECT_THAT(preflight_lines(made.value()), Contains(HasSubstr("sweep: off: this kernel lacks")));
 }
 
 TEST(XdpPreflight, what_has_no_meaning_or_changes_frames_is_warned_of) {
