@@ -15,7 +15,6 @@
 #include <spdlog/spdlog.h>
 
 #include "dataplane/server/active_connections.h"
-#include "dataplane/server/interface_settings.h"
 #include "dataplane/server/port_options.h"
 
 namespace sluice {
@@ -88,9 +87,11 @@ Result<std::unique_ptr<DpdkEngine>> DpdkEngine::create(const DpdkEngineOptions &
 
 DpdkEngine::~DpdkEngine() {
   stop();
-  if (options_.kernel_interfaces == KernelInterfacesAtStop::kKeep) return;
+  moves_.clear();  // what was not kept goes back
   for (const std::unique_ptr<KernelInterface> &interface : kernel_interfaces_) {
     if (!interface) continue;
+    const bool of_no_use = started_ == Started::kNo && interface->origin() == KernelInterface::Origin::kMade;
+    if (options_.kernel_interfaces == KernelInterfacesAtStop::kKeep && !of_no_use) continue;
     Status removed = interface->remove_on_close();
     if (!removed.ok()) spdlog::warn("{}", removed.error().message);
   }
@@ -161,23 +162,22 @@ Status DpdkEngine::open_kernel_interfaces() {
     const PortOptions &wanted = port->options();
     kernel_interfaces_.emplace_back();
     if (wanted.kernel_interface.empty()) continue;
-    // An XDP engine before this one had the addresses on the interface itself.
-    Result<std::string> below = xdp_interface(wanted);
-    Result<InterfaceSettings> moved =
-        InterfaceSettings::take_from(below.ok() ? below.value() : "", wanted.addresses);
-    if (!moved.ok()) return Error{fmt::format("port {}: {}", wanted.name, moved.error().message)};
     Result<std::unique_ptr<KernelInterface>> interface =
         KernelInterface::open({.name = wanted.kernel_interface,
                                .mac = port->mac(),
                                .mtu = port->report().mtu,
-                               .addresses = wanted.addresses,
                                .queues = options_.workers});
     if (!interface.ok()) return Error{fmt::format("port {}: {}", wanted.name, interface.error().message)};
     kernel_interfaces_.back() = std::move(interface).value();
-    moved.value().give_to(wanted.kernel_interface);
-    if (!moved.value().text().empty())
-      spdlog::info("port {}: moved {} from {} to {}", wanted.name, moved.value().text(), below.value(),
+    // An XDP engine before this one had the addresses on the interface itself.
+    const Result<std::string> below = xdp_interface(wanted);
+    Result<SettingsMove> move =
+        SettingsMove::make(below.ok() ? below.value() : "", wanted.kernel_interface, wanted.addresses);
+    if (!move.ok()) return Error{fmt::format("port {}: {}", wanted.name, move.error().message)};
+    if (!move.value().text().empty())
+      spdlog::info("port {}: moved {} from {} to {}", wanted.name, move.value().text(), below.value(),
                    wanted.kernel_interface);
+    moves_.push_back(std::move(move).value());
   }
   return Done{};
 }
@@ -264,6 +264,8 @@ Status DpdkEngine::start() {
     }
     state_ = State::kRunning;
   }
+  for (SettingsMove &move : moves_) move.keep();
+  started_ = Started::kYes;
   return Done{};
 }
 

@@ -19,6 +19,7 @@
 #include "dataplane/dpdk/worker.h"
 #include "dataplane/server/connection_region.h"
 #include "dataplane/server/engine.h"
+#include "dataplane/server/interface_settings.h"
 #include "dataplane/server/shared_memory.h"
 
 namespace sluice {
@@ -57,7 +58,8 @@ class DpdkEngine : public Engine {
   /// Stops the workers, closes the ports.
   ~DpdkEngine() override;
 
-  /// Starts the workers. Errors: an lcore that is busy.
+  /// Starts the workers. Errors: an lcore that is busy. Without it, what the kernel has is put back as it
+  /// was: addresses, routes and taps.
   Status start();
   /// Stops the workers and waits for them; frames on their way between workers are freed.
   void stop();
@@ -98,12 +100,14 @@ class DpdkEngine : public Engine {
   const CounterRegion *counters_;
   const ConnectionRegion *connections_;
   State state_ = State::kStopped;
+  enum class Started { kNo, kYes } started_ = Started::kNo;  // ever
   // Destroyed from the last to the first: workers before what they use, devices before their buffers.
   std::unique_ptr<rte_rcu_qsbr, Deleter> readers_;
   FramePool pool_;
   std::vector<std::unique_ptr<rte_ring, Deleter>> inboxes_;  // one per worker when a port is steered
   std::vector<std::unique_ptr<Port>> ports_;
   std::vector<std::unique_ptr<KernelInterface>> kernel_interfaces_;  // by port; null: none
+  std::vector<SettingsMove> moves_;                                  // to them, kept by start()
   std::vector<std::vector<ConnectionTable>> peers_;                  // by worker
   std::vector<std::vector<uint32_t>> others_active_;                 // by worker, by backend
   std::vector<uint32_t> active_sum_;                                 // scratch of merge_active_connections

@@ -47,13 +47,15 @@ Status set_link(const KernelInterfaceOptions &options) {
 Result<std::unique_ptr<KernelInterface>> KernelInterface::open(const KernelInterfaceOptions &options) {
   std::unique_ptr<KernelInterface> interface(new KernelInterface());
   interface->name_ = options.name;
+  interface->origin_ = if_nametoindex(options.name.c_str()) == 0 ? Origin::kMade : Origin::kFound;
   Status opened = interface->open_queues(options);
-  if (!opened.ok()) return opened.error();
+  if (opened.ok()) opened = set_link(options);
+  if (!opened.ok()) {
+    if (interface->origin_ == Origin::kMade && !interface->queues_.empty())
+      (void)interface->remove_on_close().ok();
+    return opened.error();
+  }
   interface->ifindex_ = if_nametoindex(options.name.c_str());
-  Status link = set_link(options);
-  if (!link.ok()) return link.error();
-  Status addresses = add_addresses(options.name, options.addresses);
-  if (!addresses.ok()) return addresses.error();
   return interface;
 }
 

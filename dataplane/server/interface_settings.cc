@@ -4,8 +4,10 @@
 #include <cerrno>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #include <fmt/format.h>
+#include <linux/if_addr.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -27,8 +29,12 @@ struct SocketDeleter {
 struct CacheDeleter {
   void operator()(nl_cache *cache) const { nl_cache_free(cache); }
 };
+struct ObjectDeleter {
+  void operator()(nl_object *object) const { nl_object_put(object); }
+};
 using Socket = std::unique_ptr<nl_sock, SocketDeleter>;
 using Cache = std::unique_ptr<nl_cache, CacheDeleter>;
+using Object = std::unique_ptr<nl_object, ObjectDeleter>;
 
 Error failed(const std::string &interface, std::string_view what, int error) {
   return Error{fmt::format("interface {}: {}: {}", interface, what, nl_geterror(error))};
@@ -65,6 +71,7 @@ Cache all_neighbours(nl_sock *socket) {
   return Cache(rtnl_neigh_alloc_cache(socket, &cache) == 0 ? cache : nullptr);
 }
 
+rtnl_addr *address_of(nl_object *object) { return reinterpret_cast<rtnl_addr *>(object); }
 rtnl_route *route_of(nl_object *object) { return reinterpret_cast<rtnl_route *>(object); }
 rtnl_neigh *neighbour_of(nl_object *object) { return reinterpret_cast<rtnl_neigh *>(object); }
 
@@ -118,87 +125,134 @@ std::string counted(size_t count, std::string_view one, std::string_view many) {
   return fmt::format("{} {}", count, count == 1 ? one : many);
 }
 
+/// The addresses on an interface.
+std::vector<Object> addresses_on(nl_sock *socket, int ifindex) {
+  std::vector<Object> addresses;
+  for_each(all_addresses(socket), [&](nl_object *object) {
+    if (rtnl_addr_get_ifindex(address_of(object)) == ifindex) addresses.emplace_back(nl_object_clone(object));
+  });
+  return addresses;
+}
+
+bool contains(const std::vector<Object> &addresses, const Object &wanted) {
+  return std::any_of(addresses.begin(), addresses.end(), [&wanted](const Object &one) {
+    const nl_addr *local = rtnl_addr_get_local(address_of(one.get()));
+    const nl_addr *other = rtnl_addr_get_local(address_of(wanted.get()));
+    return nl_addr_cmp(local, other) == 0;
+  });
+}
+
+/// Removes the addresses and leaves all others: the kernel takes secondary ones away with their primary one.
+int remove_addresses(nl_sock *socket, int ifindex, const std::vector<Object> &addresses) {
+  const std::vector<Object> before = addresses_on(socket, ifindex);
+  for (const Object &address : addresses) {
+    const int error = rtnl_addr_delete(socket, address_of(address.get()), 0);
+    if (error < 0 && error != -NLE_NOADDR && error != -NLE_NODEV) return error;
+  }
+  const std::vector<Object> after = addresses_on(socket, ifindex);
+  for (const Object &address : before) {
+    if (contains(addresses, address) || contains(after, address)) continue;
+    const int error = rtnl_addr_add(socket, address_of(address.get()), NLM_F_REPLACE);
+    if (error < 0) return error;
+  }
+  return 0;
+}
+
 }  // namespace
 
-void InterfaceSettings::Deleter::operator()(nl_object *object) const { nl_object_put(object); }
+class SettingsMove::Impl {
+ public:
+  enum class Source { kInterface, kTap };
 
-void InterfaceSettings::remember(nl_sock *socket, int ifindex) {
-  for_each(all_routes(socket), [&](nl_object *object) {
-    if (is_given_route(route_of(object), ifindex)) routes_.emplace_back(nl_object_clone(object));
-  });
-  std::stable_partition(routes_.begin(), routes_.end(),
-                        [](const Object &route) { return !has_gateway(route.get()); });
-  for_each(all_neighbours(socket), [&](nl_object *object) {
-    if (is_known_neighbour(neighbour_of(object), ifindex)) neighbours_.emplace_back(nl_object_clone(object));
-  });
-}
+  Impl(std::string from, std::string to, Source source)
+      : from_(std::move(from)),
+        to_(std::move(to)),
+        source_(source),
+        from_index_(static_cast<int>(::if_nametoindex(from_.c_str()))),
+        to_index_(static_cast<int>(::if_nametoindex(to_.c_str()))) {}
+  Impl(const Impl &) = delete;
+  Impl &operator=(const Impl &) = delete;
+  ~Impl() {
+    if (state_ == State::kMade) undo();
+  }
 
-Result<InterfaceSettings> InterfaceSettings::take_from(const std::string &interface,
-                                                       const std::vector<InterfaceAddress> &addresses) {
-  InterfaceSettings settings;
-  const int ifindex = static_cast<int>(::if_nametoindex(interface.c_str()));
-  if (ifindex == 0 || addresses.empty()) return settings;
-  Result<Socket> socket = connect(interface);
+  Status make(const std::vector<InterfaceAddress> &addresses);
+  void keep();
+  std::string text() const;
+
+ private:
+  enum class State { kMade, kKept };
+
+  Status check_tap() const;
+  void remember(const std::vector<InterfaceAddress> &addresses);
+  void put_on(const std::string &interface, int ifindex) const;
+  Status take_from(const std::string &interface, int ifindex, const std::vector<Object> &addresses) const;
+  void undo();
+
+  std::string from_;
+  std::string to_;
+  Source source_;
+  int from_index_;  // 0: there is none
+  int to_index_;
+  State state_ = State::kMade;
+  Socket socket_;
+  std::vector<Object> addresses_;  // those that `from` had
+  std::vector<Object> added_;      // those that `to` did not have
+  std::vector<Object> routes_;     // those without a gateway first
+  std::vector<Object> neighbours_;
+};
+
+Status SettingsMove::Impl::make(const std::vector<InterfaceAddress> &addresses) {
+  if (to_index_ == 0) return Error{fmt::format("interface {}: there is none of this name", to_)};
+  Result<Socket> socket = connect(to_);
   if (!socket.ok()) return socket.error();
-  nl_sock *const netlink = socket.value().get();
-  std::vector<Object> there;
-  for_each(all_addresses(netlink), [&](nl_object *object) {
-    auto *address = reinterpret_cast<rtnl_addr *>(object);
-    if (rtnl_addr_get_ifindex(address) == ifindex && is_one_of(address, addresses))
-      there.emplace_back(nl_object_clone(object));
-  });
-  if (there.empty()) return settings;
-  settings.addresses_ = there.size();
-  settings.remember(netlink, ifindex);
-  for (const Object &route : settings.routes_) {
-    const int error = rtnl_route_delete(netlink, route_of(route.get()), 0);
-    if (error < 0 && error != -NLE_OBJ_NOTFOUND) return failed(interface, "removing a route", error);
+  socket_ = std::move(socket).value();
+  if (source_ == Source::kTap && from_index_ != 0) {
+    Status checked = check_tap();
+    if (!checked.ok()) return checked;
   }
-  for (const Object &address : there) {
-    const int error = rtnl_addr_delete(netlink, reinterpret_cast<rtnl_addr *>(address.get()), 0);
-    if (error < 0 && error != -NLE_NOADDR) return failed(interface, "removing an address", error);
-  }
-  return settings;
+  remember(addresses);
+  const std::vector<Object> before = addresses_on(socket_.get(), to_index_);
+  const Status added = add_addresses(to_, addresses);
+  for (Object &address : addresses_on(socket_.get(), to_index_))
+    if (is_one_of(address_of(address.get()), addresses) && !contains(before, address))
+      added_.push_back(std::move(address));
+  if (!added.ok()) return added;
+  put_on(to_, to_index_);
+  return take_from(from_, from_index_, addresses_);
 }
 
-Result<InterfaceSettings> InterfaceSettings::take_from_tap(const std::string &interface,
-                                                           const std::vector<InterfaceAddress> &addresses) {
-  InterfaceSettings settings;
-  const int ifindex = static_cast<int>(::if_nametoindex(interface.c_str()));
-  if (ifindex == 0) return settings;
+Status SettingsMove::Impl::check_tap() const {
   // Not by /sys/class/net: that is of the network namespace in which it was mounted.
-  if (interface_facts(interface).driver != "tun")
+  if (interface_facts(from_).driver != "tun")
     return Error{
         fmt::format("kernel: \"{}\": an interface of this name exists and is no tap of a DPDK engine: remove "
                     "it or give another name",
-                    interface)};
-  Result<Socket> socket = connect(interface);
-  if (!socket.ok()) return socket.error();
-  nl_sock *const netlink = socket.value().get();
-  if (has_carrier(netlink, interface))
-    return Error{fmt::format("kernel: \"{}\": a process has this tap open: stop it first", interface)};
-  for_each(all_addresses(netlink), [&](nl_object *object) {
-    auto *address = reinterpret_cast<rtnl_addr *>(object);
-    if (rtnl_addr_get_ifindex(address) == ifindex && is_one_of(address, addresses)) settings.addresses_++;
-  });
-  settings.remember(netlink, ifindex);
-  rtnl_link *link = rtnl_link_alloc();
-  if (link == nullptr) return failed(interface, "removing it", -NLE_NOMEM);
-  rtnl_link_set_ifindex(link, ifindex);
-  const int error = rtnl_link_delete(netlink, link);
-  rtnl_link_put(link);
-  if (error < 0) return failed(interface, "removing it", error);
-  return settings;
+                    from_)};
+  if (has_carrier(socket_.get(), from_))
+    return Error{fmt::format("kernel: \"{}\": a process has this tap open: stop it first", from_)};
+  return Done{};
 }
 
-void InterfaceSettings::give_to(const std::string &interface) const {
-  if (routes_.empty() && neighbours_.empty()) return;
-  const int ifindex = static_cast<int>(::if_nametoindex(interface.c_str()));
-  Result<Socket> socket = connect(interface);
-  if (!socket.ok()) {
-    spdlog::warn("{}", socket.error().message);
-    return;
-  }
+/// Looks for what is to move.
+void SettingsMove::Impl::remember(const std::vector<InterfaceAddress> &addresses) {
+  if (from_index_ == 0) return;
+  for (Object &address : addresses_on(socket_.get(), from_index_))
+    if (is_one_of(address_of(address.get()), addresses)) addresses_.push_back(std::move(address));
+  if (addresses_.empty() && source_ == Source::kInterface) return;
+  for_each(all_routes(socket_.get()), [&](nl_object *object) {
+    if (is_given_route(route_of(object), from_index_)) routes_.emplace_back(nl_object_clone(object));
+  });
+  std::stable_partition(routes_.begin(), routes_.end(),
+                        [](const Object &route) { return !has_gateway(route.get()); });
+  for_each(all_neighbours(socket_.get()), [&](nl_object *object) {
+    if (is_known_neighbour(neighbour_of(object), from_index_))
+      neighbours_.emplace_back(nl_object_clone(object));
+  });
+}
+
+/// Puts routes and neighbours on an interface that has the addresses.
+void SettingsMove::Impl::put_on(const std::string &interface, int ifindex) const {
   for (const Object &object : routes_) {
     rtnl_route *route = route_of(object.get());
     rtnl_nexthop *hop = rtnl_route_nexthop_n(route, 0);
@@ -206,8 +260,9 @@ void InterfaceSettings::give_to(const std::string &interface) const {
     // What the kernel said of the link is nothing that it takes.
     rtnl_route_nh_unset_flags(hop, ~uint32_t{RTNH_F_ONLINK});
     rtnl_route_unset_flags(route, ~uint32_t{RTNH_F_ONLINK});
-    const int error = rtnl_route_add(socket.value().get(), route, NLM_F_REPLACE);
-    if (error < 0)
+    // Behind the one by the other interface, not in its place: there is a route all the time.
+    const int error = rtnl_route_add(socket_.get(), route, NLM_F_APPEND);
+    if (error < 0 && error != -NLE_EXIST)
       spdlog::warn("interface {}: route to {} cannot be put there: {}", interface,
                    text_of(rtnl_route_get_dst(route)), nl_geterror(error));
   }
@@ -218,18 +273,85 @@ void InterfaceSettings::give_to(const std::string &interface) const {
     const bool permanent = (rtnl_neigh_get_state(neighbour) & NUD_PERMANENT) != 0;
     rtnl_neigh_unset_state(neighbour, 0xffff);
     rtnl_neigh_set_state(neighbour, permanent ? NUD_PERMANENT : NUD_STALE);
-    const int error = rtnl_neigh_add(socket.value().get(), neighbour, NLM_F_CREATE | NLM_F_REPLACE);
+    const int error = rtnl_neigh_add(socket_.get(), neighbour, NLM_F_CREATE | NLM_F_REPLACE);
     if (error < 0)
       spdlog::debug("interface {}: neighbour {} cannot be put there: {}", interface,
                     text_of(rtnl_neigh_get_dst(neighbour)), nl_geterror(error));
   }
 }
 
-std::string InterfaceSettings::text() const {
-  if (addresses_ + routes_.size() == 0) return "";
-  return fmt::format("{}, {}, {}", counted(addresses_, "address", "addresses"),
+/// Takes the routes and `addresses` away from an interface, not the neighbours: nobody asks for them there.
+Status SettingsMove::Impl::take_from(const std::string &interface, int ifindex,
+                                     const std::vector<Object> &addresses) const {
+  for (const Object &object : routes_) {
+    rtnl_route *route = route_of(object.get());
+    rtnl_route_nh_set_ifindex(rtnl_route_nexthop_n(route, 0), ifindex);
+    const int error = rtnl_route_delete(socket_.get(), route, 0);
+    if (error < 0 && error != -NLE_OBJ_NOTFOUND) return failed(interface, "removing a route", error);
+  }
+  const int error = remove_addresses(socket_.get(), ifindex, addresses);
+  if (error < 0) return failed(interface, "removing an address", error);
+  return Done{};
+}
+
+void SettingsMove::Impl::undo() {
+  if (!socket_) return;
+  for (const Object &address : addresses_) {
+    rtnl_addr *given = address_of(address.get());
+    if (rtnl_addr_get_family(given) == AF_INET6) rtnl_addr_set_flags(given, IFA_F_NODAD);
+    const int error = rtnl_addr_add(socket_.get(), given, NLM_F_REPLACE);
+    if (error < 0)
+      spdlog::error("interface {}: address {} cannot be put back: {}", from_,
+                    text_of(rtnl_addr_get_local(given)), nl_geterror(error));
+  }
+  if (from_index_ != 0) put_on(from_, from_index_);
+  const Status taken = take_from(to_, to_index_, added_);
+  if (!taken.ok()) spdlog::error("{}", taken.error().message);
+  const std::string moved = text();
+  if (!moved.empty()) spdlog::info("moved {} back from {} to {}", moved, to_, from_);
+}
+
+void SettingsMove::Impl::keep() {
+  state_ = State::kKept;
+  if (source_ != Source::kTap || from_index_ == 0) return;
+  rtnl_link *link = rtnl_link_alloc();
+  if (link == nullptr) return;
+  rtnl_link_set_ifindex(link, from_index_);
+  const int error = rtnl_link_delete(socket_.get(), link);
+  rtnl_link_put(link);
+  if (error < 0) spdlog::warn("interface {}: removing it: {}", from_, nl_geterror(error));
+}
+
+std::string SettingsMove::Impl::text() const {
+  if (addresses_.size() + routes_.size() == 0) return "";
+  return fmt::format("{}, {}, {}", counted(addresses_.size(), "address", "addresses"),
                      counted(routes_.size(), "route", "routes"),
                      counted(neighbours_.size(), "neighbour", "neighbours"));
 }
+
+SettingsMove::SettingsMove(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+SettingsMove::SettingsMove(SettingsMove &&) noexcept = default;
+SettingsMove &SettingsMove::operator=(SettingsMove &&) noexcept = default;
+SettingsMove::~SettingsMove() = default;
+
+Result<SettingsMove> SettingsMove::make(const std::string &from, const std::string &to,
+                                        const std::vector<InterfaceAddress> &addresses) {
+  auto impl = std::make_unique<Impl>(from, to, Impl::Source::kInterface);
+  const Status made = impl->make(addresses);
+  if (!made.ok()) return made.error();
+  return SettingsMove(std::move(impl));
+}
+
+Result<SettingsMove> SettingsMove::make_from_tap(const std::string &tap, const std::string &to,
+                                                 const std::vector<InterfaceAddress> &addresses) {
+  auto impl = std::make_unique<Impl>(tap, to, Impl::Source::kTap);
+  const Status made = impl->make(addresses);
+  if (!made.ok()) return made.error();
+  return SettingsMove(std::move(impl));
+}
+
+void SettingsMove::keep() { impl_->keep(); }
+
+std::string SettingsMove::text() const { return impl_->text(); }
 
 }  // namespace sluice

@@ -3,7 +3,6 @@
 #ifndef SLUICE_SERVER_INTERFACE_SETTINGS_H
 #define SLUICE_SERVER_INTERFACE_SETTINGS_H
 
-#include <cstddef>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,43 +10,42 @@
 #include "dataplane/abi/result.h"
 #include "dataplane/server/interface.h"
 
-struct nl_object;
-struct nl_sock;
-
 namespace sluice {
 
-/// What makes an interface the port's one in the kernel: routes and neighbours besides the addresses.
-class InterfaceSettings {
+/// A move that is undone unless it is kept: an engine that does not start leaves the host as it was. What
+/// moves is put on the new interface before it is taken from the old one, so that a process that is killed
+/// meanwhile loses nothing either: the next start, of either engine, goes on from both.
+class SettingsMove {
  public:
-  /// Takes `addresses`, as far as they are on the interface, away from it; with them go the routes that
-  /// leave by it, but for those that the kernel made itself. When none of the addresses is there, nothing is
-  /// taken. Errors: netlink.
-  [[nodiscard]] static Result<InterfaceSettings> take_from(const std::string &interface,
-                                                           const std::vector<InterfaceAddress> &addresses);
+  /// Gives `to` the `addresses`, brought up if need be. Those that were on `from` are taken away there, and
+  /// with them go the neighbours and the routes that leave by it, but for those that the kernel made itself.
+  /// When none was there, or no interface `from` is, routes and neighbours stay where they are.
+  /// Errors: netlink, `to` is not there; nothing is changed then. A route or neighbour that cannot be put on
+  /// `to` is logged: it is no reason not to start.
+  [[nodiscard]] static Result<SettingsMove> make(const std::string &from, const std::string &to,
+                                                 const std::vector<InterfaceAddress> &addresses);
 
-  /// As take_from, but the interface itself goes: a persistent tap that a DPDK engine left. None there is
-  /// fine. Errors: the interface is no tap, or a process has it open.
-  [[nodiscard]] static Result<InterfaceSettings> take_from_tap(
-      const std::string &interface, const std::vector<InterfaceAddress> &addresses);
+  /// As make, from a persistent tap that a DPDK engine left; it goes when the move is kept, and its routes
+  /// move in any case. None there is fine. Errors: also an interface that is no tap, or that a process has
+  /// open.
+  [[nodiscard]] static Result<SettingsMove> make_from_tap(const std::string &tap, const std::string &to,
+                                                          const std::vector<InterfaceAddress> &addresses);
 
-  /// Puts routes and neighbours on `interface`, which has the addresses already. What cannot be put there is
-  /// logged: the start does not fail for it.
-  void give_to(const std::string &interface) const;
+  SettingsMove(SettingsMove &&) noexcept;
+  SettingsMove &operator=(SettingsMove &&) noexcept;
+  ~SettingsMove();
 
-  /// "2 addresses, 1 route", "" when nothing was taken.
+  /// The move stays. A tap that cannot be removed is logged.
+  void keep();
+
+  /// "2 addresses, 1 route, 0 neighbours", "" when only addresses were added that were nowhere.
   std::string text() const;
 
  private:
-  struct Deleter {
-    void operator()(nl_object *object) const;
-  };
-  using Object = std::unique_ptr<nl_object, Deleter>;
+  class Impl;
+  explicit SettingsMove(std::unique_ptr<Impl> impl);
 
-  void remember(nl_sock *socket, int ifindex);
-
-  size_t addresses_ = 0;
-  std::vector<Object> routes_;  // those without a gateway first
-  std::vector<Object> neighbours_;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace sluice

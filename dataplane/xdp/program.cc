@@ -126,20 +126,19 @@ Status check_interfaces(const XdpPreflight &preflight, const Pins &pins, const L
 }
 
 /// Gives the interfaces what a DPDK engine had on their taps, and the addresses that are missing.
-Status move_settings(const Plan &plan) {
+Result<std::vector<SettingsMove>> move_settings(const Plan &plan) {
+  std::vector<SettingsMove> moves;
   for (size_t i = 0; i < plan.ports.size(); i++) {
     const PortOptions &port = plan.ports[i];
     const std::string &interface = plan.preflight.ports[i].interface;
-    Result<InterfaceSettings> taken = InterfaceSettings::take_from_tap(port.kernel_interface, port.addresses);
-    if (!taken.ok()) return Error{fmt::format("port {}: {}", port.name, taken.error().message)};
-    const Status added = add_addresses(interface, port.addresses);
-    if (!added.ok()) return Error{fmt::format("port {}: {}", port.name, added.error().message)};
-    taken.value().give_to(interface);
-    if (!taken.value().text().empty())
-      spdlog::info("port {}: moved {} from {} to {}", port.name, taken.value().text(), port.kernel_interface,
+    Result<SettingsMove> move = SettingsMove::make_from_tap(port.kernel_interface, interface, port.addresses);
+    if (!move.ok()) return Error{fmt::format("port {}: {}", port.name, move.error().message)};
+    if (!move.value().text().empty())
+      spdlog::info("port {}: moved {} from {} to {}", port.name, move.value().text(), port.kernel_interface,
                    interface);
+    moves.push_back(std::move(move).value());
   }
-  return Done{};
+  return moves;
 }
 
 Result<XdpMemory> open_plans_memory(const DataplaneOptions &options, const Plan &plan, const Pins &pins) {
@@ -187,8 +186,8 @@ Status run_xdp(const DataplaneOptions &options, int stop_fd, const LeftoverRemov
   if (!checked.ok()) return checked;
   Result<XdpMemory> memory = open_plans_memory(options, plan.value(), pins.value());
   if (!memory.ok()) return memory.error();
-  Status moved = move_settings(plan.value());
-  if (!moved.ok()) return moved;
+  Result<std::vector<SettingsMove>> moves = move_settings(plan.value());
+  if (!moves.ok()) return moves.error();
 
   const XdpEngineSetup setup = {.pins = &pins.value(),
                                 .counters = memory.value().counters.get(),
@@ -197,6 +196,8 @@ Status run_xdp(const DataplaneOptions &options, int stop_fd, const LeftoverRemov
                    setup);
   const auto start = [&]() -> Status {
     Status started = engine.start();
+    if (started.ok())
+      for (SettingsMove &move : moves.value()) move.keep();
     if (started.ok()) started = discard_file(options, &memory.value());
     for (const std::string &line : preflight_lines(engine.preflight())) spdlog::info("{}", line);
     return started;

@@ -21,16 +21,8 @@ class KernelPath : public ::testing::Test {
   void SetUp() override { ASSERT_EQ(unshare(CLONE_NEWNET), 0) << "needs root"; }
 };
 
-InterfaceAddress address_of(const std::string &port_field) {
-  return parse_port_options("name=x,device=net_null,addresses=" + port_field).value().addresses[0];
-}
-
 KernelInterfaceOptions interface_options() {
-  return {.name = "sl-test",
-          .mac = {2, 0, 0, 0, 0, 1},
-          .mtu = 1700,
-          .addresses = {address_of("10.77.0.2/24"), address_of("fd77::2/64")},
-          .queues = 2};
+  return {.name = "sl-test", .mac = {2, 0, 0, 0, 0, 1}, .mtu = 1700, .queues = 2};
 }
 
 TEST_F(KernelPath, the_interface_is_made_as_asked_and_persists) {
@@ -39,15 +31,16 @@ TEST_F(KernelPath, the_interface_is_made_as_asked_and_persists) {
     auto interface = KernelInterface::open(interface_options());
     ASSERT_TRUE(interface.ok()) << interface.error().message;
     ifindex = interface.value()->ifindex();
+    EXPECT_EQ(interface.value()->origin(), KernelInterface::Origin::kMade);
     InterfaceFacts facts = interface_facts("sl-test");
     EXPECT_TRUE(facts.exists);
     EXPECT_EQ(facts.mtu, 1700);
-    EXPECT_THAT(facts.addresses, ::testing::UnorderedElementsAre("10.77.0.2", "fd77::2"));
   }
   EXPECT_EQ(if_nametoindex("sl-test"), ifindex) << "a restart must find its interface, with its routes";
   auto again = KernelInterface::open(interface_options());
   ASSERT_TRUE(again.ok()) << again.error().message;
   EXPECT_EQ(again.value()->ifindex(), ifindex);
+  EXPECT_EQ(again.value()->origin(), KernelInterface::Origin::kFound);
 }
 
 TEST_F(KernelPath, an_interface_that_merges_segments_is_warned_of_where_it_matters) {
@@ -79,6 +72,68 @@ TEST_F(KernelPath, a_name_that_something_else_has_is_an_error) {
   auto interface = KernelInterface::open(options);
   ASSERT_FALSE(interface.ok());
   EXPECT_THAT(interface.error().message, HasSubstr("kernel interface lo"));
+}
+
+TEST_F(KernelPath, an_interface_that_cannot_be_as_asked_is_not_left_behind) {
+  KernelInterfaceOptions options = interface_options();
+  options.mac = {1, 0, 0, 0, 0, 1};  // of a group: no interface's own
+  auto interface = KernelInterface::open(options);
+  ASSERT_FALSE(interface.ok());
+  EXPECT_THAT(interface.error().message, HasSubstr("kernel interface sl-test: setting its MAC"));
+  EXPECT_EQ(if_nametoindex("sl-test"), 0u);
+}
+
+class KernelPathMoves : public KernelPath {
+ protected:
+  void SetUp() override {
+    KernelPath::SetUp();
+    ASSERT_EQ(system("ip link add eth type veth peer name peer && ip link set eth up && ip link set peer up "
+                     "&& ip addr add 10.77.0.2/24 dev eth && ip route add 10.1.0.0/16 via 10.77.0.1"),
+              0);
+    options_.idle = IdlePolicy::kSleep;
+    options_.ports = {
+        parse_port_options("name=front,device=net_af_packet:iface=eth,addresses=10.77.0.2/24").value()};
+  }
+  std::string addresses() const {
+    return fmt::format("{}", fmt::join(interface_facts("eth").addresses, " "));
+  }
+  static bool has_route_by(const std::string &interface) {
+    return system(("ip route | grep -q '10.1.0.0/16 via 10.77.0.1 dev " + interface + "'").c_str()) == 0;
+  }
+
+  DpdkEngineOptions options_;
+  Regions regions_{1};
+};
+
+TEST_F(KernelPathMoves, an_engine_that_never_starts_puts_everything_back) {
+  {
+    auto engine = DpdkEngine::create(options_, &regions_.counters(), &regions_.connections());
+    ASSERT_TRUE(engine.ok()) << engine.error().message;
+    EXPECT_EQ(addresses(), "");
+    EXPECT_TRUE(has_route_by("sl-front"));
+  }
+  EXPECT_EQ(addresses(), "10.77.0.2");
+  EXPECT_TRUE(has_route_by("eth"));
+  EXPECT_EQ(if_nametoindex("sl-front"), 0u) << "it was made for nothing";
+}
+
+TEST_F(KernelPathMoves, an_engine_that_started_leaves_them_where_it_had_them) {
+  {
+    auto engine = DpdkEngine::create(options_, &regions_.counters(), &regions_.connections());
+    ASSERT_TRUE(engine.ok()) << engine.error().message;
+    ASSERT_TRUE(engine.value()->start().ok());
+  }
+  EXPECT_EQ(addresses(), "");
+  EXPECT_TRUE(has_route_by("sl-front"));
+}
+
+TEST_F(KernelPathMoves, an_engine_whose_interface_cannot_be_made_takes_nothing_away) {
+  ASSERT_EQ(system("ip link add sl-front type bridge"), 0);
+  auto engine = DpdkEngine::create(options_, &regions_.counters(), &regions_.connections());
+  ASSERT_FALSE(engine.ok());
+  EXPECT_THAT(engine.error().message, HasSubstr("port front: kernel interface sl-front"));
+  EXPECT_EQ(addresses(), "10.77.0.2");
+  EXPECT_TRUE(has_route_by("eth"));
 }
 
 TEST_F(KernelPath, arp_goes_up_to_the_kernel_and_its_answer_comes_down) {

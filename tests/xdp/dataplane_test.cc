@@ -43,7 +43,13 @@ class DataplaneTest : public XdpFixture {
                                     "--ipv6-connections=1024",
                                     "--idle=sleep",
                                     "--huge-pages=off"};
-    all.insert(all.end(), more.begin(), more.end());
+    for (const std::string &one : more) {
+      // In the place of the usual one: an option is given once.
+      std::erase_if(all, [name = one.substr(0, one.find('=') + 1)](const std::string &usual) {
+        return name.size() > 1 && usual.starts_with(name);
+      });
+      all.push_back(one);
+    }
     return all;
   }
 
@@ -185,6 +191,38 @@ TEST_F(DataplaneTest, the_engines_hand_connections_and_addresses_to_each_other) 
   EXPECT_FALSE(std::filesystem::exists(pin_directory() / "link-front"));
   EXPECT_EQ(addresses_on("port0"), "");
   EXPECT_THAT(output_of("ip route"), HasSubstr("10.1.0.0/16 via 10.0.0.2 dev sl-front"));
+}
+
+TEST_F(DataplaneTest, a_refused_start_of_the_other_engine_leaves_addresses_and_routes) {
+  run("ip route add 10.1.0.0/16 via 10.0.0.2");
+  const std::string folder = directory_.path() / "folder";
+  std::filesystem::create_directory(folder);
+  const auto expect_all_on = [](const std::string &interface) {
+    EXPECT_THAT(addresses_on(interface), AllOf(HasSubstr("10.0.0.1/24"), HasSubstr("fd00::1/64")));
+    EXPECT_THAT(output_of("ip route"), HasSubstr("10.1.0.0/16 via 10.0.0.2 dev " + interface));
+  };
+  // Refused late: the control socket is the last thing that is opened.
+  EXPECT_EQ(run_to_end({"--engine=dpdk", "--workers=1", "--control-socket=" + folder}), 1);
+  EXPECT_THAT(log(), HasSubstr("moved 2 addresses, 1 route, 0 neighbours back from sl-front to port0"));
+  expect_all_on("port0");
+
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=dpdk", "--workers=1"}));
+  stop_dataplane();
+  EXPECT_EQ(run_to_end({"--engine=xdp", "--control-socket=" + folder}), 1);
+  expect_all_on("sl-front");
+  EXPECT_EQ(addresses_on("port0"), "");
+  EXPECT_EQ(program_id_on("port0"), 0u);
+}
+
+TEST_F(DataplaneTest, a_dpdk_start_whose_interface_cannot_be_made_leaves_addresses_and_routes) {
+  run("ip route add 10.1.0.0/16 via 10.0.0.2");
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp"}));
+  kill_dataplane();
+  run("ip link add sl-front type bridge");
+  EXPECT_EQ(run_to_end({"--engine=dpdk", "--workers=1"}), 1);
+  EXPECT_THAT(log(), HasSubstr("kernel interface sl-front"));
+  EXPECT_THAT(addresses_on("port0"), AllOf(HasSubstr("10.0.0.1/24"), HasSubstr("fd00::1/64")));
+  EXPECT_THAT(output_of("ip route"), HasSubstr("10.1.0.0/16 via 10.0.0.2 dev port0"));
 }
 
 TEST_F(DataplaneTest, a_foreign_program_is_named_and_stays) {
