@@ -47,6 +47,14 @@ Status mount_bpffs(const fs::path &at) {
   return Done{};
 }
 
+/// The nearest folder above `path` that is there.
+fs::path existing_above(const fs::path &path) {
+  std::error_code ignored;
+  fs::path above = path.lexically_normal().parent_path();
+  while (!fs::exists(above, ignored) && above.has_relative_path()) above = above.parent_path();
+  return above;
+}
+
 Error cannot_make(const fs::path &path, const std::string &cause) {
   return Error{fmt::format("--bpf-directory: cannot make \"{}\": {}", path.string(), cause)};
 }
@@ -56,8 +64,8 @@ Status make_directory(const fs::path &directory) {
   if (is_on_bpffs(directory)) return Done{};
   std::error_code error;
   const fs::path parent = directory.parent_path();
-  // Nothing can be made in the sysfs that lies there without a bpffs.
-  if (!is_on_bpffs(parent) && is_under(directory, kUsualBpffs)) {
+  // Nothing can be made in the sysfs that lies there without a bpffs. One that is there must not be hidden.
+  if (!is_on_bpffs(existing_above(directory)) && is_under(directory, kUsualBpffs)) {
     Status mounted = mount_bpffs(kUsualBpffs);
     if (!mounted.ok()) return mounted;
   }

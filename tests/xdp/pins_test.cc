@@ -52,6 +52,25 @@ TEST_F(PinsTest, a_directory_on_a_bpffs_needs_no_mount) {
   EXPECT_TRUE(std::filesystem::exists(pin_directory() / "sluice" / "counters"));
 }
 
+TEST_F(PinsTest, a_bpffs_at_the_usual_place_is_never_hidden_by_another) {
+  const std::filesystem::path usual = "/sys/fs/bpf";  // in a mount namespace of this test's own
+  while (::umount2(usual.c_str(), MNT_DETACH) == 0) continue;
+  const auto mounts_there = [&usual] {
+    const std::string mounts = output_of("grep -c ' /sys/fs/bpf bpf ' /proc/self/mounts");
+    return std::stoi(mounts);
+  };
+  {
+    Result<Pins> pins = Pins::open(usual / "sluice" / "blue");
+    ASSERT_TRUE(pins.ok()) << pins.error().message;
+    EXPECT_EQ(mounts_there(), 1) << "there was none";
+  }
+  std::filesystem::create_directory(usual / "of_somebody_else");
+  Result<Pins> pins = Pins::open(usual / "not" / "yet" / "there");
+  ASSERT_TRUE(pins.ok()) << pins.error().message;
+  EXPECT_EQ(mounts_there(), 1);
+  EXPECT_TRUE(std::filesystem::exists(usual / "of_somebody_else"));
+}
+
 TEST_F(PinsTest, what_is_pinned_is_found_by_the_next) {
   ASSERT_NO_FATAL_FAILURE(open_pins());
   ASSERT_TRUE(pins_->put(kConnectionsPin, make_map().get()).ok());
