@@ -43,6 +43,11 @@ class Engine {
 
   virtual std::vector<EnginePort> ports() const = 0;
 
+  /// Looks at the ports' interfaces again, after interfaces of the kernel's have come, gone or got another
+  /// name.
+  enum class Links { kSame, kChanged };  // changed: ports() says other things than before
+  [[nodiscard]] virtual Links follow_links() { return Links::kSame; }
+
   /// Makes sure that the tables of `snapshot` can be installed; called before. Errors: they do not fit, and
   /// the message says which.
   [[nodiscard]] virtual Status make_room(const std::shared_ptr<const MappedSnapshot> & /*snapshot*/) {

@@ -62,13 +62,13 @@ struct Destination {
 
 class Neighbours::Impl : public KernelEvents {
  public:
-  explicit Impl(const std::vector<EnginePort> &ports) {
-    for (const EnginePort &port : ports) ports_[port.kernel_ifindex] = port;
-  }
+  explicit Impl(const std::vector<EnginePort> &ports) { take_ports(ports); }
 
   Status open();
   int fd() const { return epoll_.get(); }
   void set_backends(std::span<const Backend> backends);
+  void set_ports(const std::vector<EnginePort> &ports);
+  Links take_link_changes() { return std::exchange(link_changes_, Links::kSame); }
   Change process(Clock::time_point now);
   uint32_t pending_new_backends() const;
   uint32_t unasked_new_backends() const;
@@ -83,6 +83,7 @@ class Neighbours::Impl : public KernelEvents {
 
  private:
   Status watch(int fd);
+  void take_ports(const std::vector<EnginePort> &ports);
   void resync();
   void give_up_failed();
   void ask_soon(Hop *hop);
@@ -113,6 +114,8 @@ class Neighbours::Impl : public KernelEvents {
   std::vector<const Destination *> of_backend_;  // by identifier; null for unused ones
   std::vector<Address> new_addresses_;  // of backends that are up, first named by the last set_backends
   uint64_t generation_ = 0;
+
+  Links link_changes_ = Links::kSame;
 
   // Whether every event was heard; retrying: not, and reading everything anew has failed so far.
   enum class Sync { kKept, kLost, kRetrying } sync_ = Sync::kKept;
@@ -159,6 +162,9 @@ Status Neighbours::Impl::open() {
 void Neighbours::Impl::on_link(const KernelLink &link) {
   KernelLink &known = links_[link.ifindex];
   if (known == link) return;
+  const bool is_gone = link.state == KernelLink::State::kGone;
+  if (known.name != link.name || is_gone != (known.state == KernelLink::State::kGone))
+    link_changes_ = Links::kChanged;
   if (ports_.contains(link.ifindex)) {
     egress_changed_ = true;
     next_sweep_ = Clock::time_point::min();
@@ -280,6 +286,29 @@ void Neighbours::Impl::set_backends(std::span<const Backend> backends) {
     release(&entry->second);
     entry = destinations_.erase(entry);
   }
+}
+
+void Neighbours::Impl::take_ports(const std::vector<EnginePort> &ports) {
+  ports_.clear();
+  for (const EnginePort &port : ports)
+    if (port.kernel_ifindex != 0) ports_[port.kernel_ifindex] = port;
+}
+
+void Neighbours::Impl::set_ports(const std::vector<EnginePort> &ports) {
+  const std::unordered_map<uint32_t, EnginePort> before = ports_;
+  take_ports(ports);
+  warned_of_.clear();
+  for (auto &[address, destination] : destinations_) {
+    if (!destination.route || destination.route->kind != KernelRoute::Kind::kUnicast) continue;
+    const uint32_t ifindex = destination.route->ifindex;
+    if (before.contains(ifindex) == ports_.contains(ifindex)) continue;
+    release(&destination);
+    destination.route.reset();
+    enqueue(address, &destination);
+  }
+  egress_changed_ = true;
+  // Neighbours on a link that was no port have not been listened to.
+  sync_ = Sync::kLost;
 }
 
 void Neighbours::Impl::enqueue(const Address &address, Destination *destination) {
@@ -479,7 +508,7 @@ std::string Neighbours::Impl::advice_without_port(uint32_t ifindex) const {
   }
   std::string names;
   for (const auto &[index, port] : ports_)
-    if (index != 0) names += (names.empty() ? "" : " or ") + link_name(index);
+    names += (names.empty() ? "" : " or ") + link_name(index);
   return names.empty() ? "no port has an interface in the kernel" : fmt::format("route it by {}", names);
 }
 
@@ -556,6 +585,8 @@ Result<std::unique_ptr<Neighbours>> Neighbours::open(const std::vector<EnginePor
 
 int Neighbours::fd() const { return impl_->fd(); }
 void Neighbours::set_backends(std::span<const Backend> backends) { impl_->set_backends(backends); }
+void Neighbours::set_ports(const std::vector<EnginePort> &ports) { impl_->set_ports(ports); }
+Neighbours::Links Neighbours::take_link_changes() { return impl_->take_link_changes(); }
 Neighbours::Change Neighbours::process(Clock::time_point now) { return impl_->process(now); }
 uint32_t Neighbours::pending_new_backends() const { return impl_->pending_new_backends(); }
 uint32_t Neighbours::unasked_new_backends() const { return impl_->unasked_new_backends(); }

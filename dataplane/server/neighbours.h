@@ -50,6 +50,13 @@ class Neighbours {
   /// addresses are asked for.
   void set_backends(std::span<const Backend> backends);
 
+  /// Other ports than before: what is known of routes by those that stay stays known.
+  void set_ports(const std::vector<EnginePort> &ports);
+
+  enum class Links { kSame, kChanged };
+  /// Whether interfaces have come, gone or got another name since this was last asked.
+  Links take_link_changes();
+
   enum class Change { kNone, kEgress };
 
   /// Reads events and asks the kernel, a bounded number of questions per call, never waits. `now` paces

@@ -194,6 +194,8 @@ void Server::Impl::install_tables(Clock::time_point now) {
 
 void Server::Impl::follow_neighbours(Clock::time_point now) {
   if (neighbours_->process(now) == Neighbours::Change::kEgress && snapshot_) tables_ = Tables::kOutdated;
+  if (neighbours_->take_link_changes() == Neighbours::Links::kSame) return;
+  if (engine_->follow_links() == Engine::Links::kChanged) neighbours_->set_ports(engine_->ports());
 }
 
 void Server::Impl::keep_time(Clock::time_point now) {

@@ -320,6 +320,49 @@ TEST_F(NeighboursTest, follows_a_link_that_goes_down_and_up) {
   EXPECT_TRUE(until_ready()) << state();
 }
 
+TEST_F(NeighboursTest, says_when_interfaces_come_and_go) {
+  open();
+  neighbours_->process(Clock::now());
+  neighbours_->take_link_changes();
+  const auto changed = [this] {
+    return until([this] { return neighbours_->take_link_changes() == Neighbours::Links::kChanged; });
+  };
+  run("ip link set port0 down && ip link set port0 up && ip link set port0 mtu 1400");
+  for (int i = 0; i < 5; i++) neighbours_->process(Clock::now());
+  EXPECT_EQ(neighbours_->take_link_changes(), Neighbours::Links::kSame) << "what it is like is no matter";
+  run("ip link add new0 type veth peer name wen0");
+  EXPECT_TRUE(changed());
+  run("ip link set new0 name old0");
+  EXPECT_TRUE(changed());
+  run("ip link del old0");
+  EXPECT_TRUE(changed());
+}
+
+TEST_F(NeighboursTest, follows_a_port_to_another_interface) {
+  follow("10.0.0.2");
+  ASSERT_TRUE(until_ready()) << state();
+  run("ip link del port0");
+  ASSERT_TRUE(until([this] { return !is_ready(egress()); }));
+  neighbours_->set_ports({{kPort, 0, 1500}});
+  ASSERT_TRUE(until_state("no route")) << state();
+  namespaces_.make_pair();
+  ASSERT_TRUE(until_state("which is no port")) << state();
+  neighbours_->set_ports({{kPort, namespaces_.port_ifindex(), 1500}});
+  ASSERT_TRUE(until_ready()) << state();
+  EXPECT_EQ(egress().port, kPort);
+  EXPECT_EQ(next_hop_mac(egress()), namespaces_.kPeerMac);
+}
+
+TEST_F(NeighboursTest, a_port_that_stays_is_not_disturbed_by_the_others) {
+  follow("10.0.0.2");
+  ASSERT_TRUE(until_ready()) << state();
+  neighbours_->set_ports({{kPort, namespaces_.port_ifindex(), 1500}, {4, 4711, 1500}});
+  for (int i = 0; i < 10; i++) {
+    EXPECT_TRUE(is_ready(egress())) << state();
+    neighbours_->process(Clock::now());
+  }
+}
+
 TEST_F(NeighboursTest, takes_the_smallest_mtu_of_port_link_and_route) {
   run("ip route add 10.1.0.0/16 via 10.0.0.2 mtu 1300");
   open(1450);

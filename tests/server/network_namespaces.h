@@ -60,12 +60,7 @@ class NetworkNamespaces {
     ::close(ready[0]);
     ::close(ready[1]);
     run("ip link set lo up");
-    run("ip link add port0 address " + std::string(kLocalMac) + " type veth peer name peer0 address " +
-        kPeerMac + " netns " + std::to_string(peer_));
-    run("ip addr add 10.0.0.1/24 dev port0 && ip addr add fd00::1/64 dev port0 nodad && ip link set port0 "
-        "up");
-    in_peer("ip addr add 10.0.0.2/24 dev peer0 && ip addr add fd00::2/64 dev peer0 nodad");
-    in_peer("ip addr add fe80::2/64 dev peer0 nodad && ip link set peer0 up && ip link set lo up");
+    make_pair();
   }
   NetworkNamespaces(const NetworkNamespaces &) = delete;
   NetworkNamespaces &operator=(const NetworkNamespaces &) = delete;
@@ -74,6 +69,16 @@ class NetworkNamespaces {
     ::waitpid(peer_, nullptr, 0);
     if (::setns(before_, CLONE_NEWNET) != 0) std::abort();
     ::close(before_);
+  }
+
+  /// The pair, again when a test has removed it.
+  void make_pair() const {
+    run("ip link add port0 address " + std::string(kLocalMac) + " type veth peer name peer0 address " +
+        kPeerMac + " netns " + std::to_string(peer_));
+    run("ip addr add 10.0.0.1/24 dev port0 && ip addr add fd00::1/64 dev port0 nodad && ip link set port0 "
+        "up");
+    in_peer("ip addr add 10.0.0.2/24 dev peer0 && ip addr add fd00::2/64 dev peer0 nodad");
+    in_peer("ip addr add fe80::2/64 dev peer0 nodad && ip link set peer0 up && ip link set lo up");
   }
 
   void in_peer(const std::string &command) const {

@@ -34,7 +34,15 @@ class RecordingEngine : public Engine {
  public:
   explicit RecordingEngine(uint32_t ifindex) : ifindex_(ifindex) {}
   std::string name() const override { return "recording"; }
-  std::vector<EnginePort> ports() const override { return {{0, ifindex_, 1500}}; }
+  std::vector<EnginePort> ports() const override {
+    const std::lock_guard lock(mutex_);
+    return {{0, ifindex_, 1500}};
+  }
+  Links follow_links() override {
+    const std::lock_guard lock(mutex_);
+    const uint32_t ifindex = ::if_nametoindex("port0");
+    return std::exchange(ifindex_, ifindex) == ifindex ? Links::kSame : Links::kChanged;
+  }
   Json status() const override { return {{"ports", Json::array({"port0"})}, {"workers", 1}}; }
   void merge_active_connections() override {
     const std::lock_guard lock(mutex_);
@@ -346,6 +354,17 @@ TEST_F(ServerTest, follows_the_neighbours_with_the_same_snapshot) {
   ASSERT_TRUE(engine_->until([this] { return engine_->latest()->egress[1].headers[5] == 0x99; }));
   EXPECT_EQ(engine_->latest()->snapshot, before->snapshot);
   EXPECT_NE(before->egress[1].headers[5], 0x99) << "tables in force must not change";
+}
+
+TEST_F(ServerTest, follows_a_port_whose_interface_is_made_anew) {
+  start();
+  ASSERT_TRUE(publish(snapshot_of(5))["ok"]);
+  const auto ready = [this] { return (engine_->latest()->egress[1].flags & kEgressReady) != 0; };
+  ASSERT_TRUE(engine_->until(ready));
+  run("ip link del port0");
+  ASSERT_TRUE(engine_->until([&] { return !ready(); }));
+  namespaces_.make_pair();
+  EXPECT_TRUE(engine_->until(ready));
 }
 
 TEST_F(ServerTest, forgets_the_counts_of_connections_that_another_key_makes_unfindable) {
