@@ -507,8 +507,7 @@ std::string Neighbours::Impl::advice_without_port(uint32_t ifindex) const {
                        lower, lower);
   }
   std::string names;
-  for (const auto &[index, port] : ports_)
-    names += (names.empty() ? "" : " or ") + link_name(index);
+  for (const auto &[index, port] : ports_) names += (names.empty() ? "" : " or ") + link_name(index);
   return names.empty() ? "no port has an interface in the kernel" : fmt::format("route it by {}", names);
 }
 
