@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
-#include <fstream>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -52,17 +51,6 @@ PortPossibilities look_at(const PortOptions &port) {
   return possible;
 }
 
-uint64_t free_huge_pages() {
-  uint64_t pages = 0;
-  std::error_code ignored;
-  for (const auto &size : fs::directory_iterator("/sys/kernel/mm/hugepages", ignored)) {
-    uint64_t free = 0;
-    std::ifstream(size.path() / "free_hugepages") >> free;
-    pages += free;
-  }
-  return pages;
-}
-
 }  // namespace
 
 ChosenEngine choose_engine(EngineChoice wanted, const HostPossibilities &host) {
@@ -77,18 +65,20 @@ ChosenEngine choose_engine(EngineChoice wanted, const HostPossibilities &host) {
   if (const PortPossibilities *port = first_with(host, Device::kOfKernel))
     return {EngineChoice::kXdp,
             fmt::format("port {}: {} is bound to the kernel's driver", port->name, port->description)};
-  if (host.free_huge_pages > 0)
-    return {EngineChoice::kDpdk, fmt::format("{} huge pages are free", host.free_huge_pages)};
-  return {EngineChoice::kXdp,
-          "no huge pages are free for DPDK, and every port is an interface of the kernel's"};
+  if (!host.dpdk.refusal.empty())
+    return {EngineChoice::kXdp, fmt::format("DPDK cannot be: {}", host.dpdk.refusal)};
+  const std::string memory = fmt::format("{} MB of huge pages are free, DPDK needs about {}",
+                                         host.dpdk.free_huge_page_mb, host.dpdk.memory_mb);
+  if (host.dpdk.free_huge_page_mb >= host.dpdk.memory_mb) return {EngineChoice::kDpdk, memory};
+  return {EngineChoice::kXdp, memory + ", and every port is an interface of the kernel's"};
 }
 
-Result<HostPossibilities> look_at_host(const std::vector<std::string> &ports) {
+Result<HostPossibilities> look_at_host(const std::vector<std::string> &ports, const DpdkNeeds &dpdk) {
   Result<std::vector<PortOptions>> parsed = parse_ports(ports);
   if (!parsed.ok()) return parsed.error();
   HostPossibilities host;
   for (const PortOptions &port : parsed.value()) host.ports.push_back(look_at(port));
-  host.free_huge_pages = free_huge_pages();
+  host.dpdk = dpdk;
   return host;
 }
 

@@ -2,7 +2,7 @@
 #ifndef SLUICE_DATAPLANE_ENGINE_CHOICE_H
 #define SLUICE_DATAPLANE_ENGINE_CHOICE_H
 
-#include <cstdint>
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -23,9 +23,16 @@ struct PortPossibilities {
   std::string description;  // "0000:01:00.0", "interface eth1"
 };
 
+/// What a DPDK engine with the same options would need.
+struct DpdkNeeds {
+  size_t memory_mb = 0;
+  size_t free_huge_page_mb = 0;
+  std::string refusal;  // why it cannot be at all: cores, options; empty: it can
+};
+
 struct HostPossibilities {
   std::vector<PortPossibilities> ports;
-  uint64_t free_huge_pages = 0;  // of any size
+  DpdkNeeds dpdk;
 };
 
 struct ChosenEngine {
@@ -33,12 +40,13 @@ struct ChosenEngine {
   std::string reason;
 };
 
-/// DPDK if a port is DPDK's only, or if huge pages are free for ports over the kernel's interfaces; else XDP.
-/// An engine that was asked for is taken.
+/// DPDK if a port is DPDK's only, or if enough huge pages are free for ports over the kernel's interfaces;
+/// else XDP. An engine that was asked for is taken.
 ChosenEngine choose_engine(EngineChoice wanted, const HostPossibilities &host);
 
-/// Asks the host. Ports that cannot be parsed are an error.
-[[nodiscard]] Result<HostPossibilities> look_at_host(const std::vector<std::string> &ports);
+/// Asks the host about the ports. Ports that cannot be parsed are an error.
+[[nodiscard]] Result<HostPossibilities> look_at_host(const std::vector<std::string> &ports,
+                                                     const DpdkNeeds &dpdk);
 
 }  // namespace sluice
 

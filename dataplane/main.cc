@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/signalfd.h>
 
+#include "dataplane/dpdk/eal.h"
 #include "dataplane/dpdk/leftover_program.h"
 #include "dataplane/dpdk/program.h"
 #include "dataplane/engine_choice.h"
@@ -28,11 +29,20 @@ UniqueFd stop_signals() {
   return UniqueFd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
+DpdkNeeds needs_of_dpdk(const DataplaneOptions &options) {
+  DpdkNeeds needs;
+  const Result<size_t> memory_mb = dpdk_memory_mb(options);
+  if (!memory_mb.ok()) needs.refusal = memory_mb.error().message;
+  if (memory_mb.ok()) needs.memory_mb = memory_mb.value();
+  needs.free_huge_page_mb = free_huge_page_mb();
+  return needs;
+}
+
 Status run(const DataplaneOptions &options) {
   if (options.task == Task::kDetach) return run_detach(options);
   UniqueFd stop = stop_signals();
   if (!stop.valid()) return Error{"signalfd failed"};
-  Result<HostPossibilities> host = look_at_host(options.ports);
+  Result<HostPossibilities> host = look_at_host(options.ports, needs_of_dpdk(options));
   if (!host.ok()) return host.error();
   const ChosenEngine chosen = choose_engine(options.engine, host.value());
   spdlog::info("engine {}: {}", chosen.engine == EngineChoice::kXdp ? "xdp" : "dpdk", chosen.reason);

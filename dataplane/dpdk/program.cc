@@ -84,6 +84,12 @@ Result<CounterRegion> open_counters(uint16_t workers) {
 
 }  // namespace
 
+Result<size_t> dpdk_memory_mb(const DataplaneOptions &options) {
+  const Result<Plan> plan = make_plan(options);
+  if (!plan.ok()) return plan.error();
+  return plan.value().eal.memory_mb;
+}
+
 Status run_dpdk(const DataplaneOptions &options, int stop_fd, const std::function<Status()> &take_over) {
   Result<Plan> plan = make_plan(options);
   if (!plan.ok()) return plan.error();

@@ -13,7 +13,7 @@ struct Case {
   const char *name;
   EngineChoice wanted;
   std::vector<Device> ports;
-  uint64_t free_huge_pages;
+  size_t free_huge_page_mb;  // 100 are needed
   EngineChoice taken;
   const char *reason;  // a part of it
 };
@@ -26,7 +26,7 @@ TEST_P(EngineChoiceTest, is_made_with_its_reason) {
     host.ports.push_back({.name = "p" + std::to_string(host.ports.size()),
                           .device = device,
                           .description = "d" + std::to_string(host.ports.size())});
-  host.free_huge_pages = GetParam().free_huge_pages;
+  host.dpdk = {.memory_mb = 100, .free_huge_page_mb = GetParam().free_huge_page_mb, .refusal = ""};
   const ChosenEngine chosen = choose_engine(GetParam().wanted, host);
   EXPECT_EQ(chosen.engine, GetParam().taken) << chosen.reason;
   EXPECT_THAT(chosen.reason, HasSubstr(GetParam().reason));
@@ -40,7 +40,7 @@ INSTANTIATE_TEST_SUITE_P(
     Facts, EngineChoiceTest,
     testing::Values(
         Case{"asked_for_dpdk", kDpdk, {Device::kOfKernel}, 0, kDpdk, "--engine dpdk"},
-        Case{"asked_for_xdp", kXdp, {Device::kOfDpdk}, 8, kXdp, "--engine xdp"},
+        Case{"asked_for_xdp", kXdp, {Device::kOfDpdk}, 100, kXdp, "--engine xdp"},
         Case{"bound_for_dpdk",
              kAuto,
              {Device::kOfDpdk, Device::kOfDpdk},
@@ -51,30 +51,54 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"bound_to_the_kernel",
              kAuto,
              {Device::kShared, Device::kOfKernel},
-             8,
+             100,
              kXdp,
              "p1: d1 is bound to the kernel's driver"},
-        Case{"interfaces_with_huge_pages", kAuto, {Device::kShared}, 8, kDpdk, "8 huge pages are free"},
+        Case{"interfaces_with_enough_huge_pages",
+             kAuto,
+             {Device::kShared},
+             100,
+             kDpdk,
+             "100 MB of huge pages are free, DPDK needs about 100"},
+        Case{"interfaces_with_too_few_huge_pages",
+             kAuto,
+             {Device::kShared},
+             98,
+             kXdp,
+             "98 MB of huge pages are free, DPDK needs about 100, and every port"},
         Case{"interfaces_without_huge_pages",
              kAuto,
              {Device::kShared, Device::kShared},
              0,
              kXdp,
-             "no huge pages are free"},
+             "0 MB of huge pages are free"},
         Case{"not_there", kAuto, {Device::kShared, Device::kUnknown}, 0, kDpdk, "p1: d1 has no interface"}),
     [](const testing::TestParamInfo<Case> &one) { return one.param.name; });
+
+TEST(EngineChoice, is_xdp_where_dpdk_cannot_be_though_there_is_memory) {
+  HostPossibilities host;
+  host.ports.push_back({.name = "p", .device = Device::kShared, .description = "interface eth1"});
+  host.dpdk = {.memory_mb = 0, .free_huge_page_mb = 1000, .refusal = "--workers: 9 workers need a core each"};
+  const ChosenEngine chosen = choose_engine(kAuto, host);
+  EXPECT_EQ(chosen.engine, kXdp);
+  EXPECT_THAT(chosen.reason, HasSubstr("DPDK cannot be: --workers: 9 workers need a core each"));
+  host.ports[0].device = Device::kOfDpdk;
+  EXPECT_EQ(choose_engine(kAuto, host).engine, kDpdk) << "it says itself why it does not start";
+}
 
 TEST(HostPossibilities, are_told_from_the_ports_options) {
   const Result<HostPossibilities> host =
       look_at_host({"name=a,device=net_null", "name=b,interface=eth1", "name=c,device=ffff:1f:1f.7",
-                    "name=d,device=net_af_xdp:iface=eth2,device=net_af_xdp:iface=eth3"});
+                    "name=d,device=net_af_xdp:iface=eth2,device=net_af_xdp:iface=eth3"},
+                   {.memory_mb = 7, .free_huge_page_mb = 8, .refusal = ""});
   ASSERT_TRUE(host.ok()) << host.error().message;
   EXPECT_EQ(host.value().ports[0].device, Device::kOfDpdk);
   EXPECT_EQ(host.value().ports[1].device, Device::kShared);
   EXPECT_EQ(host.value().ports[1].description, "interface eth1");
   EXPECT_EQ(host.value().ports[2].device, Device::kUnknown);
   EXPECT_EQ(host.value().ports[3].device, Device::kOfDpdk) << "XDP takes one interface for a port";
-  EXPECT_FALSE(look_at_host({"name=a"}).ok());
+  EXPECT_EQ(host.value().dpdk.memory_mb, 7u);
+  EXPECT_FALSE(look_at_host({"name=a"}, {}).ok());
 }
 
 }  // namespace
