@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
-#include <fstream>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -15,6 +13,7 @@
 #include "dataplane/program.h"
 #include "dataplane/server/connection_file.h"
 #include "dataplane/server/interface_settings.h"
+#include "dataplane/xdp/cpus.h"
 #include "dataplane/xdp/engine.h"
 #include "dataplane/xdp/release.h"
 
@@ -26,22 +25,6 @@ struct Plan {
   XdpPreflight preflight;
   uint32_t workers = 1;
 };
-
-/// CPUs that can be there: each needs a table of its own, for packets come on any of them.
-Result<uint32_t> count_cpus() {
-  std::string present;
-  std::ifstream("/sys/devices/system/cpu/present") >> present;
-  const size_t last = present.find_last_of("-,");
-  const std::string number = last == std::string::npos ? present : present.substr(last + 1);
-  uint32_t cpu = 0;
-  const auto parsed = std::from_chars(number.data(), number.data() + number.size(), cpu);
-  if (parsed.ec != std::errc())
-    return Error{fmt::format("/sys/devices/system/cpu/present: \"{}\" is no list of CPUs", present)};
-  if (cpu >= kXdpMaxWorkers)
-    return Error{
-        fmt::format("--engine: \"xdp\" has tables for {} CPUs, this host has {}", +kXdpMaxWorkers, cpu + 1)};
-  return cpu + 1;
-}
 
 XdpModeChoice mode_choice(XdpModeOption option) {
   switch (option) {
@@ -80,9 +63,10 @@ Result<Plan> make_plan(const DataplaneOptions &options) {
   plan.preflight = std::move(preflight).value();
   if (options.workers > 0 || !options.cores.empty() || options.idle != IdleChoice::kPoll)
     spdlog::warn("--workers, --cores and --idle have no meaning for the XDP engine: each CPU is a worker");
-  Result<uint32_t> cpus = count_cpus();
+  const Result<CpuPlan> cpus = plan_cpus(read_cpu_lists());
   if (!cpus.ok()) return cpus.error();
-  plan.workers = cpus.value();
+  if (!cpus.value().warning.empty()) spdlog::warn("{}", cpus.value().warning);
+  plan.workers = cpus.value().workers;
   return plan;
 }
 
