@@ -1,14 +1,20 @@
 // A packet sees one generation, whole: packets run on one CPU while another thread installs hundreds of
 // generations, in each of which everything that a packet meets carries the generation's number.
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cstring>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <gtest/gtest.h>
 
 #include "tests/core/flows.h"
 #include "tests/xdp/loaded_program.h"
+#include "tests/xdp/reader.skel.h"
 
 namespace sluice {
 namespace {
@@ -118,6 +124,69 @@ TEST(Generations, packet_never_sees_half_of_one) {
   EXPECT_EQ(generation_of(program.run(0, unknown)), kGenerations);
   RecordProperty("packets", std::to_string(packets));
   EXPECT_GT(changes, 1u) << "no change was seen in " << packets << " packets";
+}
+
+/// A packet that is under way as long as the test wants (some seconds at most), on CPU 1.
+class LongPacket {
+ public:
+  LongPacket() : program_(reader_program::open_and_load()) {
+    if (program_ == nullptr) throw std::runtime_error("reader.bpf.c cannot be loaded");
+    thread_ = std::thread([this] {
+      BoundToCpu bound;
+      bound.bind(1);
+      std::array<uint8_t, 64> frame = {};
+      LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_size_in = frame.size());
+      error_ = bpf_prog_test_run_opts(bpf_program__fd(program_->progs.reader), &options);
+    });
+    while (!flag(program_->bss->reader_begun) && error_ == 0) std::this_thread::yield();
+    if (error_ != 0) throw std::runtime_error("reader.bpf.c cannot be run");
+  }
+  LongPacket(const LongPacket &) = delete;
+  LongPacket &operator=(const LongPacket &) = delete;
+  ~LongPacket() {
+    release();
+    thread_.join();
+    reader_program::destroy(program_);
+  }
+
+  bool is_under_way() const { return !flag(program_->bss->reader_ended); }
+  void release() { __atomic_store_n(&program_->bss->reader_released, 1, __ATOMIC_RELAXED); }
+
+ private:
+  static bool flag(const volatile uint32_t &word) { return __atomic_load_n(&word, __ATOMIC_ACQUIRE) != 0; }
+
+  reader_program *program_;
+  std::atomic<int> error_ = 0;
+  std::thread thread_;
+};
+
+TEST(Generations, none_is_written_over_one_that_a_packet_may_still_read) {
+  LoadedProgram program({.ipv4_buckets = 16, .ipv6_buckets = 16, .port_ifindexes = {kLoopback}});
+  program.set_time(1000);
+  const SnapshotBuilder backends = backends_only();
+  const Bytes unknown = frame_of_flow({.client = 2}, kTcpRst);
+  program.install(marked_tables(backends, 0));
+  program.install(marked_tables(backends, 1));
+  const ForwardingTables next = marked_tables(backends, 2);
+
+  LongPacket packet;
+  std::thread installer([&] {
+    const Status installed = program.program().install(next);
+    EXPECT_TRUE(installed.ok()) << installed.error().message;
+  });
+  int looks = 0;
+  for (int i = 0; i < 50; i++) {
+    const uint32_t generation = generation_of(program.run(0, unknown));
+    if (!packet.is_under_way()) break;  // asked last: it was then all the time
+    EXPECT_EQ(generation, 1u);
+    looks++;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  EXPECT_GT(looks, 0);
+  packet.release();
+  installer.join();
+  EXPECT_FALSE(packet.is_under_way()) << "the installation returned before";
+  EXPECT_EQ(generation_of(program.run(0, unknown)), 2u);
 }
 
 }  // namespace
