@@ -1,17 +1,20 @@
-"""Downloads of 100 MB that last as long as a test wants them to."""
+"""Downloads of 100 MB that last as long as a test wants them to, and curl's, which last long."""
 
 import contextlib
 import hashlib
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 
-from harness import FAMILIES, BalancedTestbed
+from harness import FAMILIES, VIP_URLS, BalancedTestbed
 from testbed import topology
+from testbed.appliance import client_argv
 from testbed.builder import BIG_FILE_BYTES
 from testbed.commands import socket_in
 
 _STALL_TIMEOUT_S = 60
+_CURL_TIMEOUT_S = 300
 
 
 class PacedDownload(threading.Thread):
@@ -99,3 +102,38 @@ def paced_downloads(test: BalancedTestbed, per_family: int) -> Iterator[PacedDow
         test.assertIsNone(download.error)
         test.assertEqual(download.received, BIG_FILE_BYTES)
         test.assertEqual(download.sha256.hexdigest(), test.testbed.big_file_sha256)
+
+
+class CurlDownloads:
+    """curl's, one over each family."""
+
+    def __init__(self, test: BalancedTestbed, running: "list[subprocess.Popen[str]]"):
+        self._test = test
+        self._running = running
+
+    def assert_running(self) -> None:
+        for process in self._running:
+            self._test.assertIsNone(process.poll(), "curl has ended")
+
+    def assert_arrive(self) -> None:
+        """Waits for their end: each has the whole file."""
+        for process in self._running:
+            output, errors = process.communicate(timeout=_CURL_TIMEOUT_S)
+            self._test.assertEqual(process.returncode, 0, errors)
+            self._test.assertEqual(output.split()[0], self._test.testbed.big_file_sha256)
+
+
+@contextlib.contextmanager
+def curl_downloads(test: BalancedTestbed, duration_s: int) -> Iterator[CurlDownloads]:
+    """Begins them; nginx sends so fast that each takes about `duration_s`."""
+    with contextlib.ExitStack() as stack:
+        running = []
+        for url in VIP_URLS:
+            script = ("set -o pipefail; curl --silent --show-error --fail --globoff "
+                      f"--max-time {_CURL_TIMEOUT_S} '{url}/big?rate={BIG_FILE_BYTES // duration_s}' | sha256sum")
+            process = stack.enter_context(subprocess.Popen(
+                client_argv(test.testbed, ["bash", "-c", script]), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, text=True, start_new_session=True))
+            stack.callback(process.kill)
+            running.append(process)
+        yield CurlDownloads(test, running)

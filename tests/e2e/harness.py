@@ -140,15 +140,18 @@ class BalancedTestbed(unittest.TestCase):
         return backend
 
     @contextlib.contextmanager
-    def held_against_the_hash(self, count: int, targets: Sequence[str] | None = None) -> Iterator[Load]:
+    def held_against_the_hash(self, count: int, targets: Sequence[str] | None = None,
+                              beside: contextlib.AbstractContextManager | None = None) -> Iterator[Load]:
         """Connections of which every second one would change its backend without its entry in the connection table:
-        b1 and b2 have them all, and then half of the slots go to others. None may break during the `with`."""
+        b1 and b2 have them all, and then half of the slots go to others. None may break during the `with`. What
+        `beside` opens shares their fate."""
         members = members_of(self.testbed.backends())
         options = ["--interval", "0.2", "--concurrency", "16"]
         with self.config_restored():
             self.appliance.reload(members[:2])
             self.appliance.wait_for_states({"b1": "up", "b2": "up"})
-            with Load(self.testbed, "hold", count, targets=targets, options=options) as held:
+            with beside or contextlib.nullcontext(), \
+                    Load(self.testbed, "hold", count, targets=targets, options=options) as held:
                 self.assertEqual(held.wait_until_held(), count, held.failures)
                 self.appliance.reload(members)
                 self.appliance.wait_for_states(self.all_up())

@@ -60,6 +60,12 @@ class TwoQueues(PortTests, BalancedTestbed):
     engines = ("xdp",)
     queues = 2
 
+    def test_status_says_native_and_why(self) -> None:
+        self.assertEqual(self.appliance.xdp_modes(), ["native"])
+        status = self.appliance.must("status")
+        self.assertIn("engine xdp", status)
+        self.assertIn("mode: native: the driver runs XDP programs", status)
+
 
 class Generic(PortTests, BalancedTestbed):
     """For drivers without XDP: what the kernel has received already runs through the program."""
@@ -68,7 +74,8 @@ class Generic(PortTests, BalancedTestbed):
     options = DataplaneOptions(xdp_mode="generic")
 
     def test_status_says_generic(self) -> None:
-        self.assertIn("generic", self.appliance.must("status"))
+        self.assertEqual(self.appliance.xdp_modes(), ["generic"])
+        self.assertIn("mode: generic", self.appliance.must("status"))
 
 
 class AfPacket(PortTests, BalancedTestbed):

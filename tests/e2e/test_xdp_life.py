@@ -2,57 +2,24 @@
 
 import contextlib
 import socket
-import threading
-import time
 from collections.abc import Iterator
 
+from changer import Changer
 from downloads import PacedDownloads, paced_downloads
 from harness import FAMILIES, VIP_URLS, BalancedTestbed, WireOffset
 from testbed import topology
 from testbed.builder import BIG_FILE_BYTES
 from testbed.commands import socket_in
-from testbed.configuration import POOL
 from testbed.load import Load
 from testbed.mounts import mounts_below
+from udp_flows import UdpFlows
 
 _HELD = 100
+_UDP_FLOWS = 4  # over each family
 _PROGRESS = 300  # requests on new connections
 _ROUNDS = 3
 _CHANGES_PER_ROUND = 15
-_CHANGE_INTERVAL_S = 0.1
 _REFUSAL_S = 2.0
-_PENDING = 6  # tools/sluicectl/exit_codes.h
-
-
-class Changer(threading.Thread):
-    """Drains b3 and takes it back, ten times a second. Until its `with` ends."""
-
-    def __init__(self, test: BalancedTestbed):
-        super().__init__(daemon=True)
-        self.done = 0
-        self.unexpected: list[str] = []
-        self._appliance = test.appliance
-        self._end = threading.Event()
-
-    def __enter__(self) -> "Changer":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self.join()
-        self._appliance.must("undrain", f"{POOL}/b3")
-
-    def run(self) -> None:
-        while not self._end.is_set():
-            next_at = time.monotonic() + _CHANGE_INTERVAL_S
-            command = "undrain" if self.done % 2 else "drain"
-            result = self._appliance.sluicectl(command, f"{POOL}/b3")
-            # While the dataplane is away the change is sluiced's, and waits.
-            if result.status not in (0, _PENDING):
-                self.unexpected.append(result.errors or result.output)
-            self.done += 1
-            self._end.wait(max(0.0, next_at - time.monotonic()))
 
 
 class XdpLife(BalancedTestbed):
@@ -67,12 +34,16 @@ class XdpLife(BalancedTestbed):
         None may fail; and no packet may be lost, or be in no verdict, or in two."""
         self.offset = self.settled_offset()
         drops, repairs = self.drops(), self.client_repairs()
-        with self.held_against_the_hash(_HELD), \
+        flows = UdpFlows(self, _UDP_FLOWS)
+        with self.held_against_the_hash(_HELD, beside=flows), \
                 Load(self.testbed, "requests", 0, options=["--concurrency", "8"]) as load:
             with paced_downloads(self, 1) as downloads:
                 yield load, downloads
+            flows.wait_until_answered()
             load.stop()
         self.assertEqual(load.failures, [])
+        flows.assert_kept_their_backends()
+        self.assertEqual(flows.lost, 0)
         self.wait_until_accounted(self.offset)
         self.assertEqual(self.drops(), drops)
         self.assertLessEqual(self.client_repairs(), repairs)
@@ -95,11 +66,6 @@ class XdpLife(BalancedTestbed):
         self.assertEqual(self.appliance.pins(),
                          ["connections", "counters", "link-front", f"tail-calls-{programs[0]}"])
 
-    def test_status_names_the_mode_and_why(self) -> None:
-        status = self.appliance.must("status")
-        self.assertIn("engine xdp", status)
-        self.assertIn("mode: native: the driver runs XDP programs", status)
-
     def test_killed_daemon_leaves_forwarding_and_the_next_takes_over(self) -> None:
         programs = self.appliance.xdp_programs()
         self.assertEqual(len(programs), 1)
@@ -112,6 +78,8 @@ class XdpLife(BalancedTestbed):
             self.goes_on(load, downloads, 0.8)
         self.assertEqual(len(self.appliance.xdp_programs()), 1)
         self.assertNotEqual(self.appliance.xdp_programs(), programs)
+        self.assertEqual(self.appliance.xdp_modes(), ["native"])
+        self.assertIn("mode: native: as the process before this one had attached it", self.appliance.must("status"))
 
     def test_stopped_daemon_leaves_forwarding_and_the_next_takes_over(self) -> None:
         programs = self.appliance.xdp_programs()
@@ -140,13 +108,10 @@ class XdpLife(BalancedTestbed):
     def test_restarts_while_snapshots_change_ten_times_a_second(self) -> None:
         with self.traffic() as (load, downloads), Changer(self) as changer:
             for number in range(1, _ROUNDS + 1):
-                revision = self.appliance.snapshot().revision
-                self.wait_until(lambda revision=revision:
-                                self.appliance.snapshot().revision >= revision + _CHANGES_PER_ROUND, "changes")
+                changer.wait_for_snapshots(_CHANGES_PER_ROUND)
                 self.appliance.kill_dataplane()
-                done = changer.done
-                self.wait_until(lambda done=done: changer.done >= done + 3, "changes for later")
+                changer.wait_for_changes(3)
                 self.goes_on(load, downloads, number / (_ROUNDS + 1))
                 self.appliance.start_dataplane(self.options)
-        self.assertEqual(changer.unexpected, [])
+        changer.assert_all_accepted()
         self.appliance.wait_for_states(self.all_up())

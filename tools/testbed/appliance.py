@@ -18,6 +18,7 @@ from testbed.network import balancer_interface
 
 PORT_NAMES = ("front", "back")  # by segment
 _CHOICE = re.compile(r"info: engine (\w+: .*)")
+_XDP_MODES = {1: "native", 2: "generic"}  # XDP_ATTACHED_DRV, XDP_ATTACHED_SKB of linux/if_link.h
 _START_TIMEOUT_S = 60
 _HEALTH_TIMEOUT_S = 30
 _COMMAND_TIMEOUT_S = 30
@@ -106,8 +107,15 @@ class Appliance:
 
     def xdp_programs(self) -> list[int]:
         """Identifiers of the programs on the balancer's interfaces."""
+        return [xdp["prog"]["id"] for xdp in self._xdp()]
+
+    def xdp_modes(self) -> list[str]:
+        """How the kernel runs each of them: native, generic."""
+        return [_XDP_MODES[xdp["mode"]] for xdp in self._xdp()]
+
+    def _xdp(self) -> list[dict]:
         links = json.loads(run(["ip", "-n", self.testbed.network.balancer, "-j", "link", "show"]))
-        return [link["xdp"]["prog"]["id"] for link in links if "prog" in link.get("xdp", {})]
+        return [link["xdp"] for link in links if "prog" in link.get("xdp", {})]
 
     def dataplane_status(self) -> dict:
         """What sluice-dataplane says of itself."""

@@ -11,6 +11,8 @@ SERVICE_LEAST_CONNECTION = "web-lc"
 SERVICE_UDP = "echo"
 SERVICE_DIGEST = "digest"
 SERVICE_IPERF = "iperf"
+SERVICE_IPERF_CONTROL = "iperf-control"  # of its UDP streams
+SERVICE_IPERF_UDP = "iperf-udp"
 
 _SERVICE = """\
   - name: {name}
@@ -26,6 +28,8 @@ _SERVICES = (
     (SERVICE_UDP, "udp", topology.UDP_ECHO_PORT, "maglev"),
     (SERVICE_DIGEST, "tcp", topology.TCP_DIGEST_PORT, "maglev"),
     (SERVICE_IPERF, "tcp", topology.IPERF_PORT, "maglev"),
+    (SERVICE_IPERF_CONTROL, "tcp", topology.IPERF_UDP_PORT, "maglev"),
+    (SERVICE_IPERF_UDP, "udp", topology.IPERF_UDP_PORT, "maglev"),
 )
 
 
