@@ -290,13 +290,14 @@ std::vector<EnginePort> DpdkEngine::ports() const {
   return ports;
 }
 
-void DpdkEngine::install(std::shared_ptr<const ForwardingTables> tables) {
+Status DpdkEngine::install(std::shared_ptr<const ForwardingTables> tables) {
   auto generation = std::make_unique<const Generation>(
       make_generation(std::move(tables), generation_ ? generation_->serial + 1 : 1));
   current_generation_.store(generation.get(), std::memory_order_release);
   // Workers that poll pass by within a burst; those that sleep are offline and look before they work.
   rte_rcu_qsbr_synchronize(readers_.get(), RTE_QSBR_THRID_INVALID);
   generation_ = std::move(generation);
+  return Done{};
 }
 
 void DpdkEngine::merge_active_connections() {

@@ -66,7 +66,7 @@ class DpdkEngine : public Engine {
 
   std::string name() const override { return "dpdk"; }
   std::vector<EnginePort> ports() const override;
-  void install(std::shared_ptr<const ForwardingTables> tables) override;
+  Status install(std::shared_ptr<const ForwardingTables> tables) override;
   void merge_active_connections() override;
   nlohmann::json status() const override;
 

@@ -55,8 +55,8 @@ class Engine {
   }
 
   /// Makes `tables` what every packet sees from now on. Returns when no worker can still read the
-  /// tables of before, so that the caller's last reference frees them.
-  virtual void install(std::shared_ptr<const ForwardingTables> tables) = 0;
+  /// tables of before, so that the caller's last reference frees them. On an error those stay in force.
+  [[nodiscard]] virtual Status install(std::shared_ptr<const ForwardingTables> tables) = 0;
 
   /// Sums every backend's active connections over the workers into the array that least-connection
   /// schedulers read (merge_active_connections in dataplane/server/shared_memory.h does it). Called

@@ -27,6 +27,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kNextHopWait = 100ms;  // that a new snapshot may wait for its new backends' link addresses
 constexpr auto kInstallGap = 20ms;    // between two installations that follow the neighbours
+constexpr auto kRetryGap = 1s;        // the same after one that failed
 constexpr auto kMergeInterval = 5ms;  // of least-connection's counts
 constexpr auto kHeartbeatInterval = 5s;
 constexpr size_t kNextHopsShown = 500;  // in `status`: an answer has room for about a thousand
@@ -68,10 +69,11 @@ class Server::Impl {
   void install_stored();
   /// What an installation waits for, for a moment. Link addresses: workers run and carry the questions.
   enum class Await { kRoutes, kLinkAddresses };
-  void install(std::shared_ptr<const MappedSnapshot> snapshot, Await await);
+  Status install(std::shared_ptr<const MappedSnapshot> snapshot, Await await, Clock::duration wait);
+  void follow(std::shared_ptr<const MappedSnapshot> snapshot);
   void forget_active_connections();
-  void wait_for_next_hops(Await await);
-  void install_tables(Clock::time_point now);
+  void wait_for_next_hops(Await await, Clock::duration wait);
+  Status install_tables(Clock::time_point now);
   void follow_neighbours(Clock::time_point now);
   void keep_time(Clock::time_point now);
   int milliseconds_to_next(Clock::time_point now) const;
@@ -96,7 +98,7 @@ class Server::Impl {
   std::shared_ptr<const MappedSnapshot> snapshot_;  // in force; null before the first
   enum class Counts { kNotNeeded, kMerged } counts_ = Counts::kNotNeeded;
   enum class Tables { kCurrent, kOutdated } tables_ = Tables::kCurrent;
-  Clock::time_point installed_at_ = Clock::time_point::min();
+  Clock::time_point next_install_ = Clock::time_point::min();
   Clock::time_point next_merge_ = Clock::time_point::min();
   Clock::time_point next_heartbeat_ = Clock::time_point::min();
 };
@@ -129,33 +131,47 @@ Status Server::Impl::open() {
 
 void Server::Impl::install_stored() {
   auto stored = store_.load();
-  if (!stored.ok()) {
-    spdlog::error("stored snapshot is not used: {}; packets go to the kernel until sluiced publishes one",
-                  stored.error().message);
-  } else if (stored.value() == nullptr) {
-    spdlog::info("no stored snapshot in {}: packets go to the kernel until sluiced publishes one",
-                 store_.path().string());
-  } else if (const Status room = engine_->make_room(stored.value()); !room.ok()) {
-    spdlog::error("stored snapshot is not used: {}; packets go to the kernel until sluiced publishes another",
-                  room.error().message);
-  } else {
-    const bool asks = options_.links_at_start == LinksAtStart::kCarryQuestions;
-    install(std::move(stored).value(), asks ? Await::kLinkAddresses : Await::kRoutes);
-    spdlog::info("revision {} from {} is in force", revision(), store_.path().string());
+  if (stored.ok() && stored.value() == nullptr) {
+    spdlog::info("no stored snapshot in {}: sluiced has to publish one", store_.path().string());
+    return;
   }
+  Status used = stored.ok() ? engine_->make_room(stored.value()) : Status(stored.error());
+  const bool asks = options_.links_at_start == LinksAtStart::kCarryQuestions;
+  if (used.ok())
+    used = install(std::move(stored).value(), asks ? Await::kLinkAddresses : Await::kRoutes,
+                   options_.next_hop_wait_at_start);
+  if (used.ok())
+    spdlog::info("revision {} from {} is in force", revision(), store_.path().string());
+  else
+    spdlog::error("the stored snapshot is not used: {}; sluiced has to publish one", used.error().message);
 }
 
 // Installation.
 
-void Server::Impl::install(std::shared_ptr<const MappedSnapshot> snapshot, Await await) {
-  snapshot_ = std::move(snapshot);
-  neighbours_->set_backends(snapshot_->backends());
-  wait_for_next_hops(await);
+/// On an error the snapshot of before stays in force.
+Status Server::Impl::install(std::shared_ptr<const MappedSnapshot> snapshot, Await await,
+                             Clock::duration wait) {
+  std::shared_ptr<const MappedSnapshot> before = snapshot_;
+  follow(std::move(snapshot));
+  wait_for_next_hops(await, wait);
   if (connections_->set_flow_hash_key(snapshot_->header().flow_hash_key) ==
       ConnectionRegion::Entries::kCleared)
     forget_active_connections();
-  install_tables(Clock::now());
+  Status installed = install_tables(Clock::now());
+  if (!installed.ok()) {
+    follow(std::move(before));
+    if (snapshot_) connections_->set_flow_hash_key(snapshot_->header().flow_hash_key);
+    tables_ = Tables::kCurrent;
+    return installed;
+  }
   counts_ = has_least_connection(*snapshot_) ? Counts::kMerged : Counts::kNotNeeded;
+  return Done{};
+}
+
+/// Makes it the snapshot whose backends' next hops are known; null: none.
+void Server::Impl::follow(std::shared_ptr<const MappedSnapshot> snapshot) {
+  snapshot_ = std::move(snapshot);
+  neighbours_->set_backends(snapshot_ ? snapshot_->backends() : std::span<const Backend>());
 }
 
 /// The engine has counted entries that are no more. No worker counts yet: without a snapshot there are no
@@ -169,8 +185,8 @@ void Server::Impl::forget_active_connections() {
 /// A new backend whose link address is not known yet would cost its first connections a retransmission;
 /// the tables of before go on meanwhile. At the start of an engine whose workers carry the questions to the
 /// link only what the kernel knows by itself is asked for.
-void Server::Impl::wait_for_next_hops(Await await) {
-  const Clock::time_point deadline = Clock::now() + kNextHopWait;
+void Server::Impl::wait_for_next_hops(Await await, Clock::duration wait) {
+  const Clock::time_point deadline = Clock::now() + wait;
   for (;;) {
     const Clock::time_point now = Clock::now();
     neighbours_->process(now);
@@ -183,13 +199,14 @@ void Server::Impl::wait_for_next_hops(Await await) {
   }
 }
 
-void Server::Impl::install_tables(Clock::time_point now) {
+Status Server::Impl::install_tables(Clock::time_point now) {
   auto tables = std::make_shared<ForwardingTables>();
   tables->snapshot = snapshot_;
   tables->egress = neighbours_->egress();
-  engine_->install(std::move(tables));
-  tables_ = Tables::kCurrent;
-  installed_at_ = now;
+  Status installed = engine_->install(std::move(tables));
+  tables_ = installed.ok() ? Tables::kCurrent : Tables::kOutdated;
+  next_install_ = now + (installed.ok() ? Clock::duration(kInstallGap) : kRetryGap);
+  return installed;
 }
 
 void Server::Impl::follow_neighbours(Clock::time_point now) {
@@ -199,7 +216,11 @@ void Server::Impl::follow_neighbours(Clock::time_point now) {
 }
 
 void Server::Impl::keep_time(Clock::time_point now) {
-  if (tables_ == Tables::kOutdated && now - installed_at_ >= kInstallGap) install_tables(now);
+  if (tables_ == Tables::kOutdated && now >= next_install_) {
+    const Status installed = install_tables(now);
+    if (!installed.ok())
+      spdlog::error("the kernel's new neighbours are not in force yet: {}", installed.error().message);
+  }
   if (counts_ == Counts::kMerged && now >= next_merge_) {
     engine_->merge_active_connections();
     next_merge_ = now + kMergeInterval;
@@ -212,7 +233,7 @@ void Server::Impl::keep_time(Clock::time_point now) {
 
 int Server::Impl::milliseconds_to_next(Clock::time_point now) const {
   Clock::time_point next = next_heartbeat_;
-  if (tables_ == Tables::kOutdated) next = std::min(next, installed_at_ + kInstallGap);
+  if (tables_ == Tables::kOutdated) next = std::min(next, next_install_);
   if (counts_ == Counts::kMerged) next = std::min(next, next_merge_);
   if (next <= now) return 0;
   return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(next - now).count());
@@ -278,21 +299,19 @@ Result<ControlAnswer> Server::Impl::answer_hello() const {
 Result<ControlAnswer> Server::Impl::answer_publish(ControlRequest request) {
   if (!request.descriptor.valid())
     return Error{"publish: no descriptor was passed: pass the snapshot's sealed memfd"};
+  const auto refuse = [this](const Error &error) {
+    spdlog::error("a snapshot is refused, revision {} stays in force: {}", revision(), error.message);
+    return error;
+  };
   auto snapshot = MappedSnapshot::from_memfd(std::move(request.descriptor));
-  if (!snapshot.ok()) {
-    spdlog::error("a snapshot is refused, revision {} stays in force: {}", revision(),
-                  snapshot.error().message);
-    return snapshot.error();
-  }
-  if (const Status room = engine_->make_room(snapshot.value()); !room.ok()) {
-    spdlog::error("a snapshot is refused, revision {} stays in force: {}", revision(), room.error().message);
-    return room.error();
-  }
+  if (!snapshot.ok()) return refuse(snapshot.error());
+  if (const Status room = engine_->make_room(snapshot.value()); !room.ok()) return refuse(room.error());
   if (!snapshot_ || !is_same(*snapshot_, *snapshot.value()) || !store_error_.empty()) {
     if (snapshot.value()->header().revision < revision())
       spdlog::warn("revision {} replaces revision {}: sluiced counts anew",
                    snapshot.value()->header().revision, revision());
-    install(std::move(snapshot).value(), Await::kLinkAddresses);
+    const Status installed = install(std::move(snapshot).value(), Await::kLinkAddresses, kNextHopWait);
+    if (!installed.ok()) return refuse(installed.error());
     const Status saved = store_.save(*snapshot_);
     store_error_ = saved.ok() ? "" : saved.error().message;
     // Forwarding goes on with it; only the next start would lack it.

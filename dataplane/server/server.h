@@ -3,6 +3,7 @@
 #ifndef SLUICE_SERVER_SERVER_H
 #define SLUICE_SERVER_SERVER_H
 
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -24,6 +25,9 @@ struct ServerOptions {
   std::filesystem::path snapshot_path = "/var/lib/sluice/dataplane/snapshot";
   std::string version;  // of the program, for `hello`
   LinksAtStart links_at_start = LinksAtStart::kSilent;
+  // That the stored snapshot may wait for its backends' link addresses, which come late when the kernel has
+  // to ask. Nobody misses them meanwhile where a process before this one has left forwarding.
+  std::chrono::milliseconds next_hop_wait_at_start = std::chrono::milliseconds(100);
 };
 
 /// Ties control socket, snapshot store, neighbours and shared memory to one engine.

@@ -162,38 +162,35 @@ Status XdpEngine::make_room(const std::shared_ptr<const MappedSnapshot> &snapsho
   return Done{};
 }
 
-/// After it every packet is decided by the larger program, which has the new tables.
-void XdpEngine::swap_in_larger() {
-  Status moved = pin_tail_calls(*larger_);
-  if (moved.ok()) moved = move_links(*larger_);
+/// After it every packet is decided by the larger program, which has the new tables. On an error by the one
+/// of before, and the next snapshot that needs it loads a larger one anew.
+Status XdpEngine::swap_in_larger() {
+  std::unique_ptr<ForwardingProgram> larger = std::move(larger_);
+  Status moved = pin_tail_calls(*larger);
+  if (moved.ok()) moved = move_links(*larger);
   if (!moved.ok()) {
-    problem_ = moved.error().message;
-    return;
+    (void)setup_.pins->remove_tail_calls(program_->program_id()).ok();
+    return moved;
   }
   {
     const std::lock_guard lock(program_mutex_);
-    program_.swap(larger_);
+    program_.swap(larger);
   }
   // What ran before `moved` is through, with its tail calls, when packets of then are.
   Status done = program_->wait_for_readers();
   if (done.ok()) done = setup_.pins->remove_tail_calls(program_->program_id());
   if (!done.ok()) spdlog::warn("{}", done.error().message);
-  larger_.reset();
   merge_active_connections();
+  return Done{};
 }
 
-void XdpEngine::install(std::shared_ptr<const ForwardingTables> tables) {
-  problem_.clear();
-  const Status room = make_room(tables->snapshot);
-  const Status installed =
-      room.ok() ? (larger_ ? larger_->install(*tables) : program_->install(*tables)) : room;
-  if (!installed.ok()) problem_ = installed.error().message;
-  if (installed.ok() && larger_) swap_in_larger();
-  if (problem_.empty()) {
-    backends_ = tables->snapshot->backends().size();
-  } else {
-    spdlog::error("the tables of before stay in force: {}", problem_);
-  }
+Status XdpEngine::install(std::shared_ptr<const ForwardingTables> tables) {
+  Status installed = make_room(tables->snapshot);
+  if (installed.ok()) installed = (larger_ ? *larger_ : *program_).install(*tables);
+  if (installed.ok() && larger_) installed = swap_in_larger();
+  if (installed.ok()) backends_ = tables->snapshot->backends().size();
+  problem_ = installed.ok() ? "" : installed.error().message;
+  return installed;
 }
 
 void XdpEngine::merge_active_connections() {

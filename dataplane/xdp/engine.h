@@ -45,7 +45,7 @@ class XdpEngine : public Engine {
   std::string name() const override { return "xdp"; }
   std::vector<EnginePort> ports() const override;
   Status make_room(const std::shared_ptr<const MappedSnapshot> &snapshot) override;
-  void install(std::shared_ptr<const ForwardingTables> tables) override;
+  Status install(std::shared_ptr<const ForwardingTables> tables) override;
   void merge_active_connections() override;
   nlohmann::json status() const override;
 
@@ -67,7 +67,7 @@ class XdpEngine : public Engine {
   Status pin_all();
   Status pin_tail_calls(const ForwardingProgram &program);
   Status move_links(const ForwardingProgram &program);
-  void swap_in_larger();
+  Status swap_in_larger();
   Status sweep();
 
   XdpPreflight preflight_;

@@ -100,6 +100,11 @@ std::shared_ptr<const ForwardingTables> make_tables(const SnapshotBuilder &build
   return tables;
 }
 
+void install(Engine *engine, std::shared_ptr<const ForwardingTables> tables) {
+  const Status installed = engine->install(std::move(tables));
+  EXPECT_TRUE(installed.ok()) << (installed.ok() ? "" : installed.error().message);
+}
+
 uint64_t verdict_count(const CounterRegion &counters, Verdict verdict) {
   uint64_t sum = 0;
   for (uint32_t worker = 0; worker < counters.header().worker_count; worker++) {

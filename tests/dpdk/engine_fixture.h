@@ -93,6 +93,8 @@ uint64_t received_packets(const CounterRegion &counters);
 
 /// A snapshot with its egress, as the server installs it.
 std::shared_ptr<const ForwardingTables> make_tables(const SnapshotBuilder &builder, uint16_t port = 0);
+/// Expects that it succeeds.
+void install(Engine *engine, std::shared_ptr<const ForwardingTables> tables);
 
 }  // namespace sluice
 

@@ -66,7 +66,7 @@ TEST(Engine, forwards_a_connection_to_one_backend_in_ipip) {
   RingDevice device("r_forward", {});
   auto engine = make_engine(ring_port("r_forward"), 1, &regions);
   ASSERT_TRUE(engine);
-  engine->install(make_tables(two_backends()));
+  EXPECT_TRUE(engine->install(make_tables(two_backends())).ok());
   ASSERT_TRUE(engine->start().ok());
 
   FrameBytes syn = tcp_frame(from_client(1));
@@ -115,7 +115,7 @@ TEST(Engine, flood_of_what_has_no_service_reaches_the_kernel_in_small_part_and_o
   RingDevice device("r_flood", {});
   auto engine = make_engine(ring_port("r_flood"), 1, &regions);
   ASSERT_TRUE(engine);
-  engine->install(make_tables(two_backends()));
+  EXPECT_TRUE(engine->install(make_tables(two_backends())).ok());
   TestSegment no_service = from_client(1);
   no_service.vip_port = 81;
   TestSegment no_vip = from_client(1);
@@ -158,7 +158,7 @@ TEST(Engine, every_frame_ends_in_exactly_one_verdict_and_no_buffer_is_lost) {
   uint32_t free_before = device.free_buffers();
   auto engine = make_engine(ring_port("r_random"), 2, &regions);
   ASSERT_TRUE(engine);
-  engine->install(make_tables(two_backends()));
+  EXPECT_TRUE(engine->install(make_tables(two_backends())).ok());
   ASSERT_TRUE(engine->start().ok());
   std::mt19937 random(7);
   uint64_t transmitted = 0;
@@ -194,7 +194,7 @@ TEST(Engine, a_full_transmit_queue_is_counted_and_frees_its_frames) {
   uint32_t free_before = device.free_buffers();
   auto engine = make_engine(ring_port("r_full"), 1, &regions);
   ASSERT_TRUE(engine);
-  engine->install(make_tables(two_backends()));
+  EXPECT_TRUE(engine->install(make_tables(two_backends())).ok());
   ASSERT_TRUE(engine->start().ok());
   for (uint32_t client = 0; client < kFrames; client++)
     ASSERT_TRUE(device.send(tcp_frame(from_client(client))));
@@ -216,7 +216,7 @@ TEST(Engine, steering_keeps_every_flow_on_one_worker) {
   auto engine = make_engine(ring_port("r_steer"), 2, &regions);
   ASSERT_TRUE(engine);
   EXPECT_TRUE(engine->preflight().ports[0].steered);
-  engine->install(make_tables(two_backends()));
+  EXPECT_TRUE(engine->install(make_tables(two_backends())).ok());
   ASSERT_TRUE(engine->start().ok());
 
   uint64_t sent = 0;
@@ -257,7 +257,7 @@ TEST(Engine, generations_change_whole_under_load_and_old_ones_go) {
   auto engine = make_engine(ring_port("r_rcu"), 2, &regions);
   ASSERT_TRUE(engine);
   auto tables = tables_of_generation(0);
-  engine->install(tables);
+  EXPECT_TRUE(engine->install(tables).ok());
   ASSERT_TRUE(engine->start().ok());
 
   std::atomic<bool> done = false;
@@ -272,7 +272,7 @@ TEST(Engine, generations_change_whole_under_load_and_old_ones_go) {
   for (uint32_t generation = 1; generation < kGenerations; generation++) {
     std::weak_ptr<const ForwardingTables> old = tables;
     tables = tables_of_generation(generation);
-    engine->install(tables);
+    EXPECT_TRUE(engine->install(tables).ok());
     ASSERT_TRUE(old.expired()) << "generation " << generation - 1 << " is still held";
     // Both must have been seen, so let some packets through each.
     uint64_t before = all_verdicts(regions.counters());
@@ -296,7 +296,7 @@ TEST(Engine, worker_that_slept_through_two_generations_takes_the_second) {
   for (uint32_t round = 0; round < 50; round++) {
     for (uint32_t generation : {round, round + 1}) {
       kept.push_back(tables_of_generation(generation));
-      engine->install(kept.back());
+      EXPECT_TRUE(engine->install(kept.back()).ok());
     }
     device.send(tcp_frame(from_client(round)));
     ASSERT_TRUE(eventually([&] { return all_verdicts(regions.counters()) == round + 1; }));
@@ -315,7 +315,7 @@ TEST(Engine, connections_outlive_the_process_and_are_counted_again) {
     RingDevice device("r_before", {});
     auto engine = make_engine(ring_port("r_before"), 1, &regions);
     ASSERT_TRUE(engine);
-    engine->install(make_tables(two_backends()));
+    EXPECT_TRUE(engine->install(make_tables(two_backends())).ok());
     ASSERT_TRUE(engine->start().ok());
     for (uint32_t flow = 0; flow < kFlows; flow++) device.send(tcp_frame(from_client(flow)));
     ASSERT_TRUE(eventually([&] { return all_verdicts(regions.counters()) == kFlows; }));
@@ -338,7 +338,7 @@ TEST(Engine, connections_outlive_the_process_and_are_counted_again) {
   uint32_t b2 = builder.add_backend("web", "b2", "10.1.0.12");
   builder.set_state(b2, kBackendDraining);
   builder.add_vip("198.51.100.10", {{80, 80, builder.add_service("web", builder.add_pool({b1}))}});
-  engine->install(make_tables(builder));
+  EXPECT_TRUE(engine->install(make_tables(builder)).ok());
   ASSERT_TRUE(engine->start().ok());
   for (uint32_t flow = 0; flow < kFlows; flow++) device.send(tcp_frame(from_client(flow, kTcpAck)));
   ASSERT_TRUE(eventually([&] { return all_verdicts(regions.counters()) == kFlows; }));

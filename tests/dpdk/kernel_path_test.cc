@@ -152,7 +152,7 @@ TEST_F(KernelPath, arp_goes_up_to_the_kernel_and_its_answer_comes_down) {
       "198.51.100.10",
       {{80, 80,
         builder.add_service("web", builder.add_pool({builder.add_backend("web", "b", "10.77.0.9")}))}});
-  engine.value()->install(make_tables(builder));
+  EXPECT_TRUE(engine.value()->install(make_tables(builder)).ok());
   ASSERT_TRUE(engine.value()->start().ok());
 
   ASSERT_TRUE(device.send(arp_request(parse_address("10.77.0.1"), parse_address("10.77.0.2"))));

@@ -103,7 +103,7 @@ TEST(PcapPort, a_capture_goes_in_and_the_expected_bytes_come_out) {
   {
     auto engine = DpdkEngine::create(options, &regions.counters(), &regions.connections());
     ASSERT_TRUE(engine.ok()) << engine.error().message;
-    engine.value()->install(make_tables(builder));
+    install(engine.value().get(), make_tables(builder));
     ASSERT_TRUE(engine.value()->start().ok());
     ASSERT_TRUE(eventually([&] { return all_verdicts(regions.counters()) >= in.size(); }))
         << all_verdicts(regions.counters());

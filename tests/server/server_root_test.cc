@@ -55,10 +55,20 @@ class RecordingEngine : public Engine {
   }
   /// Snapshots of this revision and later do not fit.
   void refuse_from(uint64_t revision) { no_room_from_revision_ = revision; }
-  void install(std::shared_ptr<const ForwardingTables> tables) override {
+  Status install(std::shared_ptr<const ForwardingTables> tables) override {
     const std::lock_guard lock(mutex_);
-    installed_.push_back(std::move(tables));
+    attempts_++;
     changed_.notify_all();
+    if (tables->snapshot->header().revision == failing_revision_)
+      return Error{"port front: a link's program cannot be replaced"};
+    installed_.push_back(std::move(tables));
+    return Done{};
+  }
+  /// Tables of this revision have room but cannot be installed.
+  void fail_at(uint64_t revision) { failing_revision_ = revision; }
+  int attempts() const {
+    const std::lock_guard lock(mutex_);
+    return attempts_;
   }
 
   size_t installations() const {
@@ -86,10 +96,12 @@ class RecordingEngine : public Engine {
  private:
   uint32_t ifindex_;
   std::atomic<uint64_t> no_room_from_revision_ = UINT64_MAX;
+  std::atomic<uint64_t> failing_revision_ = UINT64_MAX;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::shared_ptr<const ForwardingTables>> installed_;
   int merges_ = 0;
+  int attempts_ = 0;
 };
 
 AlignedBytes snapshot_of(uint64_t revision, const std::string &backend = "10.0.0.2",
@@ -114,6 +126,7 @@ class ServerTest : public testing::Test {
 
   void start() {
     engine_ = std::make_unique<RecordingEngine>(namespaces_.port_ifindex());
+    engine_->fail_at(failing_revision_);
     CounterRegionShape shape;
     shape.backend_capacity = 10;
     shape.service_capacity = 10;
@@ -128,6 +141,7 @@ class ServerTest : public testing::Test {
     options.snapshot_path = snapshot_path_;
     options.version = "1.2.3";
     options.links_at_start = links_at_start_;
+    options.next_hop_wait_at_start = next_hop_wait_at_start_;
     auto server = Server::create(options, engine_.get(), &*counters_, &*connections_);
     ASSERT_TRUE(server.ok()) << server.error().message;
     server_ = std::move(server).value();
@@ -208,6 +222,8 @@ class ServerTest : public testing::Test {
   bool ended_well_ = false;
   uint32_t counted_at_start_ = 0;  // active connections that the engine found in the kept tables
   LinksAtStart links_at_start_ = LinksAtStart::kSilent;
+  std::chrono::milliseconds next_hop_wait_at_start_ = 100ms;
+  uint64_t failing_revision_ = UINT64_MAX;
 };
 
 TEST_F(ServerTest, introduces_itself) {
@@ -312,6 +328,57 @@ TEST_F(ServerTest, refuses_what_the_engine_has_no_room_for_and_goes_on) {
   stop();
   start();
   EXPECT_EQ(ask("hello").json["revision"], 5) << "the stored one";
+}
+
+TEST_F(ServerTest, a_snapshot_that_cannot_be_installed_is_refused_and_not_stored) {
+  start();
+  ASSERT_TRUE(publish(snapshot_of(5))["ok"]);
+  engine_->fail_at(6);
+  const Json refused = publish(snapshot_of(6, "10.0.0.3"));
+  EXPECT_FALSE(refused["ok"]);
+  EXPECT_EQ(refused["error"], "port front: a link's program cannot be replaced");
+  const Json status = ask("status").json;
+  EXPECT_EQ(status["revision"], 5);
+  EXPECT_EQ(status["next_hops"]["list"][0]["address"], "10.0.0.2");
+  EXPECT_EQ(SnapshotStore(snapshot_path_).load().value()->header().revision, 5);
+  EXPECT_TRUE(publish(snapshot_of(7, "10.0.0.3"))["ok"]) << "a later one may do";
+}
+
+TEST_F(ServerTest, a_stored_snapshot_that_cannot_be_installed_is_not_said_to_be_in_force) {
+  start();
+  ASSERT_TRUE(publish(snapshot_of(5))["ok"]);
+  stop();
+  failing_revision_ = 5;
+  start();
+  EXPECT_EQ(engine_->attempts(), 1);
+  EXPECT_EQ(ask("hello").json["revision"], 0);
+  EXPECT_EQ(ask("status").json["next_hops"]["list"].size(), 0u);
+}
+
+TEST_F(ServerTest, new_neighbours_that_cannot_be_installed_are_tried_again) {
+  start();
+  ASSERT_TRUE(publish(snapshot_of(5))["ok"]);
+  engine_->fail_at(5);
+  const int before = engine_->attempts();
+  run("ip neigh replace 10.0.0.2 lladdr 02:00:00:00:00:99 dev port0 nud reachable");
+  ASSERT_TRUE(engine_->until([&] { return engine_->attempts() > before; }));
+  const size_t installed = engine_->installations();
+  engine_->fail_at(UINT64_MAX);
+  EXPECT_TRUE(engine_->until([&] { return engine_->installations() > installed; }));
+}
+
+TEST_F(ServerTest, at_the_start_link_addresses_may_come_as_late_as_it_is_told) {
+  start();
+  ASSERT_TRUE(publish(snapshot_of(5, "10.0.0.77"))["ok"]);
+  stop();
+  links_at_start_ = LinksAtStart::kCarryQuestions;
+  next_hop_wait_at_start_ = 20s;
+  const std::jthread late([] {
+    std::this_thread::sleep_for(400ms);
+    run("ip neigh replace 10.0.0.77 lladdr 02:00:00:00:00:99 dev port0 nud reachable");
+  });
+  start();
+  EXPECT_TRUE(first_is_ready(*engine_->tables(0)));
 }
 
 TEST_F(ServerTest, starts_with_nothing_when_the_stored_snapshot_is_damaged) {

@@ -89,14 +89,14 @@ TEST_F(XdpEngineTest, forwarding_goes_on_when_the_process_is_gone_and_the_next_t
 
 TEST_F(XdpEngineTest, a_larger_snapshot_swaps_the_program_and_keeps_connections_and_counts) {
   ASSERT_NO_FATAL_FAILURE(start_engine());
-  engine_->install(tables_of(100));
+  EXPECT_TRUE(engine_->install(tables_of(100)).ok());
   mark(*memory_.connections);
   memory_.counters->worker(1).transmitted_packets = 77;
   const uint32_t first = program_id_on("port0");
   const std::shared_ptr<const ForwardingTables> larger = tables_of(kMoreSlots, 2);
   ASSERT_TRUE(engine_->make_room(larger->snapshot).ok());
   EXPECT_EQ(program_id_on("port0"), first) << "not before the tables are in";
-  engine_->install(larger);
+  EXPECT_TRUE(engine_->install(larger).ok());
   EXPECT_NE(program_id_on("port0"), first);
   EXPECT_NE(program_id_on("port0"), 0u);
   EXPECT_TRUE(is_marked(*memory_.connections));
@@ -112,10 +112,29 @@ TEST_F(XdpEngineTest, a_larger_snapshot_swaps_the_program_and_keeps_connections_
   EXPECT_TRUE(is_marked(*memory_.connections));
 }
 
+TEST_F(XdpEngineTest, a_larger_snapshot_that_cannot_be_put_behind_the_link_leaves_room_for_smaller_ones) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  EXPECT_TRUE(engine_->install(tables_of(100)).ok());
+  const uint32_t first = program_id_on("port0");
+  ASSERT_EQ(bpf_link_detach(pins_->get(link_pin("front")).get()), 0);
+  const UniqueFd other = load_program("firewall");
+  const Result<Attachment> there =
+      attach(other.get(), "port0", network_.port_ifindex(), XdpModeChoice::kAuto);
+  ASSERT_TRUE(there.ok());
+  const Status refused = engine_->install(tables_of(kMoreSlots, 2));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message, HasSubstr("port front"));
+  EXPECT_EQ(engine_->status()["problem"], refused.error().message);
+  EXPECT_THAT(pinned(), UnorderedElementsAre("connections", "counters", "link-front", tail_calls_pin(first)));
+  EXPECT_TRUE(engine_->install(tables_of(100, 3)).ok());
+  EXPECT_FALSE(engine_->status().contains("problem"));
+}
+
 TEST_F(XdpEngineTest, a_snapshot_that_fits_needs_no_other_program) {
   ASSERT_NO_FATAL_FAILURE(start_engine());
   const uint32_t first = program_id_on("port0");
-  for (uint32_t revision = 1; revision < 4; revision++) engine_->install(tables_of(100 * revision, revision));
+  for (uint32_t revision = 1; revision < 4; revision++)
+    EXPECT_TRUE(engine_->install(tables_of(100 * revision, revision)).ok());
   EXPECT_EQ(program_id_on("port0"), first);
 }
 
@@ -213,7 +232,7 @@ TEST_F(XdpEngineTest, another_mode_than_the_pinned_one_is_attached_anew) {
 
 TEST_F(XdpEngineTest, each_worker_is_told_of_the_others_active_connections) {
   ASSERT_NO_FATAL_FAILURE(start_engine());
-  engine_->install(tables_of(100));
+  EXPECT_TRUE(engine_->install(tables_of(100)).ok());
   memory_.counters->backends(0)[1].active_connections = 5;
   memory_.counters->backends(1)[1].active_connections = 7;
   engine_->merge_active_connections();
@@ -223,7 +242,7 @@ TEST_F(XdpEngineTest, each_worker_is_told_of_the_others_active_connections) {
 
 TEST_F(XdpEngineTest, what_has_expired_is_swept_out) {
   ASSERT_NO_FATAL_FAILURE(create_engine());
-  engine_->install(tables_of(100));
+  EXPECT_TRUE(engine_->install(tables_of(100)).ok());
   const uint64_t long_ago_s = read_boot_clock().boottime_s + kStampMask + 1 - 2000;
   const uint64_t meta = kConnectionEstablished << kMetaStateShift | (long_ago_s & kStampMask)
                                                                         << kMetaStampShift;

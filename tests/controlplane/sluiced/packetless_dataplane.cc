@@ -17,7 +17,10 @@ class PacketlessEngine : public Engine {
  public:
   std::string name() const override { return "packetless"; }
   std::vector<EnginePort> ports() const override { return {}; }
-  void install(std::shared_ptr<const ForwardingTables> tables) override { tables_ = std::move(tables); }
+  Status install(std::shared_ptr<const ForwardingTables> tables) override {
+    tables_ = std::move(tables);
+    return Done{};
+  }
   void merge_active_connections() override {}
   nlohmann::json status() const override { return {{"packets", "none"}}; }
 
