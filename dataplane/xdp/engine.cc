@@ -233,8 +233,10 @@ nlohmann::json XdpEngine::status() const {
                              {"sharing", preflight_.sharing},
                              {"pins", setup_.pins->directory().string()}}},
                            {"memory", {{"tables_bytes", program_->table_bytes()}}}};
-  if (sweeper_ && sweeper_->failed())
-    status["host"]["sweep"] = "off: the kernel does not run it (the log says why)";
+  if (sweeper_) {
+    const std::string unswept = sweeper_->problem();
+    if (!unswept.empty()) status["host"]["sweep"] = unswept;
+  }
   if (!problem_.empty()) status["problem"] = problem_;
   return status;
 }
