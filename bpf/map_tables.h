@@ -95,25 +95,26 @@ SLUICE_INLINE const union ConnectionBucket *tables_peer_bucket(const struct Tabl
   return bpf_map_lookup_elem(&connections, &element);
 }
 
-SLUICE_INLINE bool take(uint32_t *budget) {
-  if (*budget == 0) return false;
-  *budget -= 1;
+SLUICE_INLINE bool take(uint32_t *budget, uint32_t count) {
+  if (*budget < count) return false;
+  *budget -= count;
   return true;
 }
 SLUICE_INLINE bool tables_take_adoption_lookup(const struct Tables *tables, enum AdoptionLimit limit) {
-  return take(&worker_of(tables)->adoption_budgets[limit == kAdoptionOfTcp ? 0 : 1]);
+  return take(&worker_of(tables)->adoption_budgets[limit == kAdoptionOfTcp ? 0 : 1],
+              tables_peer_count(tables));
 }
 SLUICE_INLINE void tables_return_adoption_lookup(const struct Tables *tables, enum AdoptionLimit limit) {
-  worker_of(tables)->adoption_budgets[limit == kAdoptionOfTcp ? 0 : 1] += 1;
+  worker_of(tables)->adoption_budgets[limit == kAdoptionOfTcp ? 0 : 1] += tables_peer_count(tables);
 }
 SLUICE_INLINE bool tables_take_displacement_step(const struct Tables *tables) {
-  return take(&worker_of(tables)->displacement_budget);
+  return take(&worker_of(tables)->displacement_budget, 1);
 }
 SLUICE_INLINE struct DisplacementPath *tables_displacement_path(const struct Tables *tables) {
   return &worker_of(tables)->displacement_path;
 }
 SLUICE_INLINE bool tables_take_icmp_reply(const struct Tables *tables) {
-  return take(&worker_of(tables)->icmp_reply_budget);
+  return take(&worker_of(tables)->icmp_reply_budget, 1);
 }
 
 SLUICE_INLINE uint32_t tables_active_connections(const struct Tables *tables, uint16_t backend) {

@@ -2,7 +2,7 @@
 // programs: the hit path, and behind a tail call everything that is rare. A tail call starts with a fresh
 // stack, of which there are 512 bytes, and the verifier checks each program by itself.
 //
-//   sluice_xdp           TCP and UDP right behind the IP header:
+//   sluice_xdp           TCP and UDP right behind an IP header without options, and no VLAN tags:
 //                        parse -> find_service -> choose_established -> check_egress -> encapsulate
 //   sluice_xdp_uncommon  any other IP packet: parse -> find_service, and to sluice_xdp_miss
 //   sluice_xdp_miss      choose_backend -> check_egress -> encapsulate, or the answer to what is too big
@@ -52,8 +52,8 @@ SLUICE_INLINE void keep_time(struct XdpWorker *worker) {
   uint32_t refill_ms = elapsed_ms < 10 ? (uint32_t)elapsed_ms : 10;
   worker->boottime_ms = now_ms;
   worker->now_s = (uint32_t)(now_ms / 1000);
-  worker->adoption_budgets[0] = refill_ms * kAdoptionLookupsPerMs;
-  worker->adoption_budgets[1] = refill_ms * kAdoptionLookupsPerMs;
+  worker->adoption_budgets[0] = refill_ms * kAdoptionTablesPerMs;
+  worker->adoption_budgets[1] = refill_ms * kAdoptionTablesPerMs;
   worker->displacement_budget = refill_ms * kDisplacementStepsPerMs;
   uint64_t replies = worker->icmp_reply_budget + elapsed_ms * kIcmpRepliesPerMs;
   worker->icmp_reply_budget = replies < kIcmpReplyBurst ? (uint32_t)replies : kIcmpReplyBurst;
@@ -146,44 +146,70 @@ SLUICE_INLINE struct XdpCounters *begin(struct Tables *tables, uint32_t generati
 
 SLUICE_INLINE uint32_t current_generation(void) { return (uint32_t)SLUICE_LOAD_ACQUIRE(&state.current); }
 
-// Stages 2 to 5 for a TCP or UDP packet whose IP header has been read and whose transport header is at `l4`.
+// Out of the way of what is found at once.
+SLUICE_NOINLINE uint64_t *find_elsewhere(const struct Tables *tables, const struct ConnectionKey *key) {
+  return connection_find(tables, key);
+}
+
+// Where a packet's transport header is.
+struct Transport {
+  const uint8_t *header;
+  const uint8_t *end;  // of what is readable
+  uint32_t length;     // bytes that the IP packet has from there on
+};
+
+// Stages 2 to 5 for a packet of `protocol`, TCP or UDP, whose IP header has been read.
 SLUICE_INLINE int process(struct xdp_md *context, const struct Tables *tables, struct XdpCounters *counted,
-                          struct Packet *packet, const uint8_t *l4, const uint8_t *end, uint32_t l4_length,
+                          struct Packet *packet, uint8_t protocol, const struct Transport *at,
                           uint32_t frame_length) {
-  packet->l4_verdict = (uint8_t)parse_ports(packet, l4, end, l4_length);
+  const struct Vip *vip = find_vip(tables, &packet->vip, vip_index(tables, &packet->vip));
+  if (!vip) return finish(tables, counted, kVerdictPassNotVip);
+  packet->protocol = protocol;  // as it is: the compiler learns it here
+  packet->l4_verdict = (uint8_t)parse_ports(packet, at->header, at->end, at->length);
   struct ServiceMatch match = {0, 0};
-  enum Verdict verdict = find_service(tables, packet, vip_index(tables, &packet->vip), &match);
-  if (verdict != kVerdictUndecided) return finish(tables, counted, verdict);
+  enum Verdict verdict = find_service_of_vip(tables, vip, packet, &match);
+  if (SLUICE_UNLIKELY(verdict != kVerdictUndecided)) return finish(tables, counted, verdict);
   hash_flow(tables, packet);
 
   const struct Service *service = tables_service(tables, match.service);
   struct Decision decision = {0, match.service, 0, 0, 0};
   struct ConnectionKey key;
   make_connection_key(tables, packet, match.vip_number, &key);
-  uint64_t *entry = connection_find(tables, &key);
+  uint64_t *entry = connection_find_likely(tables, &key);
+  // What opens a connection has hardly an entry: the program that makes it one looks.
+  bool looked = SLUICE_LIKELY(entry != 0) || !opens_connection(packet);
+  if (SLUICE_UNLIKELY(!entry) && looked) {
+    worker_of(tables)->handover.key = key;
+    entry = find_elsewhere(tables, &worker_of(tables)->handover.key);
+  }
   verdict = choose_established(tables, entry, packet, service, worker_of(tables)->now_s, &decision);
   if (SLUICE_UNLIKELY(verdict == kVerdictUndecided ||
                       check_egress(decision.egress, packet) != kVerdictUndecided)) {
     struct XdpHandover *handover = &worker_of(tables)->handover;
     handover->packet = *packet;
     handover->key = key;
-    return hand_over(context, tables, counted, match.service, entry != 0, frame_length);
+    return hand_over(context, tables, counted, match.service, entry != 0 || !looked, frame_length);
   }
   return forward_frame(context, tables, counted, packet, &decision, verdict, frame_length);
 }
 
-SLUICE_INLINE bool has_ports(const struct Packet *packet) {
-  return packet->protocol == kProtocolTcp || packet->protocol == kProtocolUdp;
+// Leaves the packet to sluice_xdp_uncommon.
+SLUICE_INLINE int leave_to_uncommon(struct xdp_md *context, const struct Tables *tables,
+                                    struct XdpCounters *counted) {
+  worker_of(tables)->handover.generation = tables->generation;
+  bpf_tail_call(context, &programs, kXdpProgramUncommon);
+  return finish(tables, counted, kVerdictDropInternal);  // only if the program is not there
 }
 
-// Parses as parse() does, but TCP and UDP right behind the IP header go their whole way by themselves, each
-// family apart: with that known, the compiler leaves out most of what other packets would need.
+// Parses as parse() does, but TCP and UDP right behind the IP header, which is right behind an Ethernet
+// header without tags, go their whole way by themselves, each family and protocol apart: with all that known,
+// the compiler leaves out most of what other packets would need.
 SEC("xdp")
 int sluice_xdp(struct xdp_md *context) {
   struct Tables this_packets;
   const struct Tables *tables = &this_packets;
   struct XdpCounters *counted = begin(&this_packets, current_generation());
-  if (!counted) return XDP_ABORTED;
+  if (!counted) return XDP_PASS;  // a CPU that there was not when the program was loaded
   struct Frame frame = frame_of(context);
   counted->worker.received_packets += 1;
   counted->worker.received_bytes += frame.length;
@@ -193,30 +219,36 @@ int sluice_xdp(struct xdp_md *context) {
   be16 ether_type = 0;
   enum Verdict verdict = parse_link(&frame, &packet, &ether_type);
   if (SLUICE_UNLIKELY(verdict != kVerdictUndecided)) return finish(tables, counted, verdict);
-  const uint8_t *l3 = frame.start + packet.l3_offset;
-  uint32_t l3_room = frame.length - packet.l3_offset;
+  if (SLUICE_UNLIKELY(packet.l3_offset != kEthernetHeaderSize))
+    return leave_to_uncommon(context, tables, counted);
+  const uint8_t *l3 = frame.start + kEthernetHeaderSize;
+  uint32_t l3_room = frame.length - kEthernetHeaderSize;
   if (ether_type == host_to_be16(kEtherTypeIpv4)) {
     uint32_t header_size = 0;
     verdict = parse_ipv4_header(&packet, l3, frame.end, l3_room, &header_size);
     if (SLUICE_UNLIKELY(verdict != kVerdictUndecided)) return finish(tables, counted, verdict);
-    if (SLUICE_LIKELY(has_ports(&packet) && !is_later_fragment(l3)))
-      return process(context, tables, counted, &packet, l3 + header_size, frame.end,
-                     packet.l3_length - header_size, frame.length);
+    const struct Transport at = {l3 + kIpv4HeaderSize, frame.end, packet.l3_length - kIpv4HeaderSize};
+    if (SLUICE_UNLIKELY(header_size != kIpv4HeaderSize || is_later_fragment(l3)))
+      return leave_to_uncommon(context, tables, counted);
+    if (SLUICE_LIKELY(packet.protocol == kProtocolTcp))
+      return process(context, tables, counted, &packet, kProtocolTcp, &at, frame.length);
+    if (packet.protocol == kProtocolUdp)
+      return process(context, tables, counted, &packet, kProtocolUdp, &at, frame.length);
   } else if (ether_type == host_to_be16(kEtherTypeIpv6)) {
     verdict = parse_ipv6_header(&packet, l3, frame.end, l3_room);
     if (SLUICE_UNLIKELY(verdict != kVerdictUndecided)) return finish(tables, counted, verdict);
-    if (SLUICE_LIKELY(has_ports(&packet)))
-      return process(context, tables, counted, &packet, l3 + kIpv6HeaderSize, frame.end,
-                     packet.l3_length - kIpv6HeaderSize, frame.length);
+    const struct Transport at = {l3 + kIpv6HeaderSize, frame.end, packet.l3_length - kIpv6HeaderSize};
+    if (SLUICE_LIKELY(packet.protocol == kProtocolTcp))
+      return process(context, tables, counted, &packet, kProtocolTcp, &at, frame.length);
+    if (packet.protocol == kProtocolUdp)
+      return process(context, tables, counted, &packet, kProtocolUdp, &at, frame.length);
   } else {
     return finish(tables, counted, kVerdictPassNotIp);
   }
-  worker_of(tables)->handover.generation = tables->generation;
-  bpf_tail_call(context, &programs, kXdpProgramUncommon);
-  return finish(tables, counted, kVerdictDropInternal);  // only if the program is not there
+  return leave_to_uncommon(context, tables, counted);
 }
 
-// Any other IP packet: ICMP errors, fragments, extension headers.
+// Any other IP packet: VLAN tags, options, ICMP errors, fragments, extension headers.
 SEC("xdp")
 int sluice_xdp_uncommon(struct xdp_md *context) {
   struct Tables this_packets;
@@ -265,10 +297,9 @@ SLUICE_INLINE int reply_too_big(struct xdp_md *context, const struct Tables *tab
   return XDP_TX;
 }
 
-// Sends the packet that was handed over on its way. A function of its own, so that its stack is not under
-// that of the walk for room.
-SLUICE_NOINLINE int send_handed_over(struct xdp_md *context, const struct Tables *tables,
-                                     const struct Decision *decision, enum Verdict verdict) {
+// Sends the packet that was handed over on its way.
+SLUICE_INLINE int send_handed_over(struct xdp_md *context, const struct Tables *tables,
+                                   const struct Decision *decision, enum Verdict verdict) {
   struct XdpCounters *counted = counters_of(tables);
   const struct XdpHandover *handover = &worker_of(tables)->handover;
   if (!counted) return XDP_ABORTED;
@@ -283,10 +314,6 @@ SLUICE_NOINLINE int send_handed_over(struct xdp_md *context, const struct Tables
                        handover->frame_length);
 }
 
-SLUICE_NOINLINE uint64_t *find_again(const struct Tables *tables, const struct ConnectionKey *key) {
-  return connection_find(tables, key);
-}
-
 SEC("xdp")
 int sluice_xdp_miss(struct xdp_md *context) {
   struct Tables tables;
@@ -298,7 +325,7 @@ int sluice_xdp_miss(struct xdp_md *context) {
   tables.generation = handover->generation & 1;
   struct Decision decision = {0, handover->service, 0, 0, 0};
   const struct Service *service = tables_service(&tables, decision.service);
-  uint64_t *entry = handover->has_entry ? find_again(&tables, key) : 0;
+  uint64_t *entry = handover->has_entry ? connection_find(&tables, key) : 0;
   enum Verdict verdict = choose_established(&tables, entry, packet, service, worker->now_s, &decision);
   if (verdict == kVerdictUndecided)
     verdict = choose_otherwise(&tables, packet, key, service, worker->now_s, entry, &decision);

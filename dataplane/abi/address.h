@@ -35,10 +35,9 @@ SLUICE_INLINE struct Address address_from_ipv4(be32 ipv4) {
 }
 
 // Half an address, words 0 and 1 or words 2 and 3, as one value to compare.
+typedef uint64_t SLUICE_UNALIGNED AddressHalf;
 SLUICE_INLINE uint64_t address_half(const struct Address *address, int half) {
-  uint64_t value;
-  __builtin_memcpy(&value, &address->word[2 * half], sizeof(value));
-  return value;
+  return ((const AddressHalf *)address)[half];
 }
 
 SLUICE_INLINE bool address_is_ipv4(const struct Address *address) {

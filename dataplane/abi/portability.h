@@ -29,6 +29,13 @@
 #define SLUICE_SUBPROGRAM SLUICE_NOINLINE
 #define SLUICE_INLINE_SUBPROGRAM SLUICE_INLINE
 #endif
+// A function for what is rare: out of the way of what is not. The BPF programs keep what is rare apart by
+// themselves, and a call costs more there than the place.
+#ifdef __bpf__
+#define SLUICE_RARE SLUICE_INLINE
+#else
+#define SLUICE_RARE SLUICE_NOINLINE
+#endif
 #define SLUICE_LIKELY(x) __builtin_expect(!!(x), 1)
 #define SLUICE_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
@@ -59,10 +66,7 @@
   } while (0)
 #define SLUICE_LOAD_ACQUIRE(pointer) (*(const volatile uint64_t *)(pointer))
 #define SLUICE_RELEASE_FENCE() __asm__ __volatile__("" ::: "memory")
-// 1 if the 64-bit value is 0, else 0, without a branch: BPF has no conditional set or move.
-#define SLUICE_IS_ZERO(value) ((int)((((value) | (0 - (value))) >> 63) ^ 1))
 #else
-#define SLUICE_IS_ZERO(value) ((int)((value) == 0))
 #define SLUICE_STORE_RELEASE(pointer, value) __atomic_store_n((pointer), (value), __ATOMIC_RELEASE)
 #define SLUICE_LOAD_ACQUIRE(pointer) __atomic_load_n((pointer), __ATOMIC_ACQUIRE)
 #define SLUICE_RELEASE_FENCE() __atomic_thread_fence(__ATOMIC_RELEASE)
@@ -100,18 +104,15 @@ SLUICE_INLINE int sluice_find_entry(const uint64_t *line, const uint64_t *patter
 #else
 SLUICE_INLINE int sluice_find_entry(const uint64_t *line, const uint64_t *pattern, uint64_t last_mask,
                                     uint32_t width) {
-  int found = -1;
-  if (width == 2) {
-    for (int last = 1; last < 8; last += 2)
-      found += SLUICE_IS_ZERO((line[last - 1] ^ pattern[0]) | ((line[last] ^ pattern[1]) & last_mask)) *
-               (last + 1);
-    return found;
+  SLUICE_UNROLL
+  for (uint32_t last = width - 1; last < 8; last += width) {
+    if (SLUICE_LIKELY((uint32_t)line[last] != (uint32_t)pattern[3])) continue;
+    uint64_t difference = (line[last] ^ pattern[3]) & last_mask;
+    difference |= line[last - 1] ^ pattern[2];
+    if (width == 4) difference |= (line[last - 2] ^ pattern[1]) | (line[last - 3] ^ pattern[0]);
+    if (difference == 0) return (int)last;
   }
-  for (int last = 3; last < 8; last += 4)
-    found += SLUICE_IS_ZERO((line[last - 3] ^ pattern[0]) | (line[last - 2] ^ pattern[1]) |
-                            (line[last - 1] ^ pattern[2]) | ((line[last] ^ pattern[3]) & last_mask)) *
-             (last + 1);
-  return found;
+  return -1;
 }
 #endif
 

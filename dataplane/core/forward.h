@@ -130,8 +130,8 @@ SLUICE_INLINE enum Verdict schedule_anew(const struct Tables *tables, const stru
 
 // The backend for a flow that this worker's table does not have, or has with an entry that no longer
 // holds: the one that another worker knows, else a scheduled one, entered as a new connection.
-SLUICE_NOINLINE enum Verdict choose_backend_anew(const struct Tables *tables, const struct ConnectionKey *key,
-                                                 const struct Miss *miss, uint16_t *backend) {
+SLUICE_RARE enum Verdict choose_backend_anew(const struct Tables *tables, const struct ConnectionKey *key,
+                                             const struct Miss *miss, uint16_t *backend) {
   enum PeerAnswer peers = kPeerNothing;
   uint64_t state = 0;
   if (!miss->entry) peers = ask_peers(tables, key, miss, &state);

@@ -27,6 +27,9 @@ SLUICE_INLINE struct Ports ports_of_word(uint32_t word) {
   return ports;
 }
 
+// The VIP's port in host order.
+SLUICE_INLINE uint16_t vip_port_of(struct Ports ports) { return be16_to_host((be16)(ports.word >> 16)); }
+
 // One term of NH: the product of two 32-bit words, each moved by its word of the key.
 SLUICE_INLINE uint64_t nh_pair(uint32_t a, uint32_t key_a, uint32_t b, uint32_t key_b) {
   return (uint64_t)(uint32_t)(a + key_a) * (uint32_t)(b + key_b);

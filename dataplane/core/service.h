@@ -44,20 +44,26 @@ SLUICE_INLINE const struct PortRange *find_port_range(const struct Tables *table
   return 0;
 }
 
-// Finds the packet's service; `index` is vip_index() of its VIP. Answers kVerdictUndecided and a filled
+// The service that a VIP has for the packet's protocol and port. Answers kVerdictUndecided and a filled
 // `match`, or the verdict that ends the packet's way here.
-SLUICE_INLINE enum Verdict find_service(const struct Tables *tables, const struct Packet *packet,
-                                        uint32_t index, struct ServiceMatch *match) {
-  const struct Vip *vip = find_vip(tables, &packet->vip, index);
-  if (!vip) return kVerdictPassNotVip;
+SLUICE_INLINE enum Verdict find_service_of_vip(const struct Tables *tables, const struct Vip *vip,
+                                               const struct Packet *packet, struct ServiceMatch *match) {
   if (SLUICE_UNLIKELY(packet->l4_verdict != kVerdictUndecided)) return (enum Verdict)packet->l4_verdict;
   uint32_t first = packet->protocol == kProtocolTcp ? vip->tcp_first : vip->udp_first;
   uint32_t end = packet->protocol == kProtocolTcp ? vip->udp_first : vip->udp_end;
-  const struct PortRange *range = find_port_range(tables, first, end, be16_to_host(packet->ports.vip));
+  const struct PortRange *range = find_port_range(tables, first, end, vip_port_of(packet->ports));
   if (!range) return kVerdictPassNoService;
   match->vip_number = vip->number;
   match->service = range->service;
   return kVerdictUndecided;
+}
+
+// Finds the packet's service; `index` is vip_index() of its VIP. Answers as find_service_of_vip().
+SLUICE_INLINE enum Verdict find_service(const struct Tables *tables, const struct Packet *packet,
+                                        uint32_t index, struct ServiceMatch *match) {
+  const struct Vip *vip = find_vip(tables, &packet->vip, index);
+  if (!vip) return kVerdictPassNotVip;
+  return find_service_of_vip(tables, vip, packet, match);
 }
 
 SLUICE_NAMESPACE_END

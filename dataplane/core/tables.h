@@ -38,9 +38,9 @@ SLUICE_INLINE union ConnectionBucket *tables_bucket(const struct Tables *tables,
 SLUICE_INLINE uint32_t tables_peer_count(const struct Tables *tables);
 SLUICE_INLINE const union ConnectionBucket *tables_peer_bucket(const struct Tables *tables, uint32_t peer,
                                                                uint8_t family, uint32_t index);
-// Whether a look into the peers' tables is within the worker's rate limit now; takes one if so.
+// Whether a look into all the peers' tables is within the worker's rate limit now; takes that many if so.
 SLUICE_INLINE bool tables_take_adoption_lookup(const struct Tables *tables, enum AdoptionLimit limit);
-// Gives one back: a look after which the flow was entered here happens once, and is not what the limit is
+// Gives them back: a look after which the flow was entered here happens once, and is not what the limit is
 // for.
 SLUICE_INLINE void tables_return_adoption_lookup(const struct Tables *tables, enum AdoptionLimit limit);
 // The same for one more step of a walk for room in this worker's table, which reads up to five cache lines:

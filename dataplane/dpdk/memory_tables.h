@@ -47,7 +47,7 @@ struct Tables {
   ConnectionTable own;
   const ConnectionTable *peers = nullptr;
   uint32_t peer_count = 0;
-  uint32_t *adoption_budgets = nullptr;  // looks into peers' tables left in this interval, by AdoptionLimit
+  uint32_t *adoption_budgets = nullptr;  // peers' tables to look into left in this interval, by AdoptionLimit
   uint32_t *displacement_budget = nullptr;  // steps of walks for room left in this interval; null: no limit
 
   mutable DisplacementPath displacement_path = {};
@@ -96,12 +96,12 @@ SLUICE_INLINE const ConnectionBucket *tables_peer_bucket(const Tables *tables, u
   return not_null(&tables->peers[peer].buckets[family_index(family)][index]);
 }
 SLUICE_INLINE bool tables_take_adoption_lookup(const Tables *tables, AdoptionLimit limit) {
-  if (tables->adoption_budgets[limit] == 0) return false;
-  --tables->adoption_budgets[limit];
+  if (tables->adoption_budgets[limit] < tables->peer_count) return false;
+  tables->adoption_budgets[limit] -= tables->peer_count;
   return true;
 }
 SLUICE_INLINE void tables_return_adoption_lookup(const Tables *tables, AdoptionLimit limit) {
-  ++tables->adoption_budgets[limit];
+  tables->adoption_budgets[limit] += tables->peer_count;
 }
 
 SLUICE_INLINE bool tables_take_displacement_step(const Tables *tables) {

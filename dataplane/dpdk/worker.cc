@@ -316,7 +316,7 @@ uint32_t Worker::transmit(const TransmitQueue &to, rte_mbuf **frames, uint32_t c
 void Worker::tick(uint64_t now_tsc) {
   next_tick_tsc_ = now_tsc + tick_cycles_;
   now_s_ = boottime_s();
-  for (uint32_t &budget : adoption_budgets_) budget = kAdoptionLookupsPerMs;
+  for (uint32_t &budget : adoption_budgets_) budget = kAdoptionTablesPerMs;
   displacement_budget_ = kDisplacementStepsPerMs;
   kernel_budget_ = kKernelFramesPerTick;
   icmp_reply_budget_ = std::min<uint32_t>(icmp_reply_budget_ + kIcmpRepliesPerMs, kIcmpReplyBurst);

@@ -111,7 +111,7 @@ TEST_P(Adoption, over_the_limit_tcp_goes_where_its_hash_says_and_is_not_entered)
   mine_.adoption_budgets[kAdoptionOfTcp] = 0;
   EXPECT_EQ(send(mine_.tables(), tcp_flow(), kTcpAck, kNow).verdict(), kVerdictForwardUntracked);
   EXPECT_EQ(mine_.entries(), 0u);
-  mine_.adoption_budgets[kAdoptionOfTcp] = 1;
+  mine_.adoption_budgets[kAdoptionOfTcp] = 2;  // both peers' tables
   EXPECT_EQ(send(mine_.tables(), tcp_flow(), kTcpAck, kNow).verdict(), kVerdictForwardAdopted);
 }
 
@@ -138,7 +138,7 @@ TEST_P(Adoption, what_is_found_does_not_count_against_the_limit) {
   EXPECT_EQ(mine_.adoption_budgets[kAdoptionOfTcp], 2u);
   EXPECT_EQ(send(mine_.tables(), {.family = GetParam(), .client = 99}, kTcpAck, kNow).verdict(),
             kVerdictForwardNew);
-  EXPECT_EQ(mine_.adoption_budgets[kAdoptionOfTcp], 1u);
+  EXPECT_EQ(mine_.adoption_budgets[kAdoptionOfTcp], 0u);
 }
 
 // What is found but not entered is looked for with each packet.
@@ -156,13 +156,13 @@ TEST_P(Adoption, what_is_found_without_room_counts_against_the_limit) {
 }
 
 TEST_P(Adoption, datagrams_and_icmp_errors_do_not_use_up_what_tcp_needs) {
-  mine_.adoption_budgets[kAdoptionOfOthers] = 1;
+  mine_.adoption_budgets[kAdoptionOfOthers] = 3;  // one look into both peers' tables, not two
   const uint32_t before = mine_.adoption_budgets[kAdoptionOfTcp];
   for (uint32_t client = 1; client <= 4; client++) {
     const TestFlow flow = {.family = GetParam(), .protocol = kProtocolUdp, .client = client};
     EXPECT_EQ(send(mine_.tables(), flow, 0, kNow).verdict(), kVerdictForwardNew);
   }
-  EXPECT_EQ(mine_.adoption_budgets[kAdoptionOfOthers], 0u);
+  EXPECT_EQ(mine_.adoption_budgets[kAdoptionOfOthers], 1u);
   EXPECT_EQ(mine_.adoption_budgets[kAdoptionOfTcp], before);
   EXPECT_EQ(mine_.worker.adoption_lookups, 1u);
 }

@@ -246,8 +246,9 @@ TEST(Connection, flows_of_one_hash_are_never_mixed_up) {
       ASSERT_TRUE(connection_insert(&tables.tables(), &key,
                                     make_state(key.word[key.width - 1], kEstablished, 1000, 1), 1000));
       for (size_t other = 0; other < keys.size(); other++)
-        EXPECT_EQ(connection_find(&tables.tables(), &keys[other]) != nullptr, other == one)
-            << "family " << int{family} << ", key " << one << ", looked up " << other;
+        for (const auto find : {connection_find, connection_find_likely})
+          EXPECT_EQ(find(&tables.tables(), &keys[other]) != nullptr, other == one)
+              << "family " << int{family} << ", key " << one << ", looked up " << other;
     }
   }
 }
@@ -267,6 +268,8 @@ TEST(Connection, both_buckets_are_used_and_searched) {
       const uint64_t *entry = connection_find(&tables.tables(), &keys[i]);
       ASSERT_NE(entry, nullptr);
       EXPECT_EQ(backend_of(*entry), i % 2 + 1);
+      // The first one has taken the place that is likely for all of them.
+      EXPECT_EQ(connection_find_likely(&tables.tables(), &keys[i]), i == 0 ? entry : nullptr) << i;
     }
   }
 }

@@ -288,7 +288,7 @@ TEST(ForwardingProgram, first_packet_reads_the_clock_and_fills_the_budgets) {
   const XdpWorker &worker = program.worker(0);
   EXPECT_GE(worker.now_s, before);
   EXPECT_LE(worker.now_s, boottime_s());
-  for (const uint32_t budget : worker.adoption_budgets) EXPECT_EQ(budget, 10u * kAdoptionLookupsPerMs);
+  for (const uint32_t budget : worker.adoption_budgets) EXPECT_EQ(budget, 10u * kAdoptionTablesPerMs);
   EXPECT_EQ(worker.displacement_budget, 10u * kDisplacementStepsPerMs);
   EXPECT_EQ(worker.icmp_reply_budget, +kIcmpReplyBurst);
 }
