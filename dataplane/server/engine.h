@@ -44,7 +44,7 @@ class Engine {
   virtual std::vector<EnginePort> ports() const = 0;
 
   /// Looks at the ports' interfaces again, after interfaces of the kernel's have come, gone or got another
-  /// name.
+  /// name or MTU.
   enum class Links { kSame, kChanged };  // changed: ports() says other things than before
   [[nodiscard]] virtual Links follow_links() { return Links::kSame; }
 

@@ -163,7 +163,8 @@ void Neighbours::Impl::on_link(const KernelLink &link) {
   KernelLink &known = links_[link.ifindex];
   if (known == link) return;
   const bool is_gone = link.state == KernelLink::State::kGone;
-  if (known.name != link.name || is_gone != (known.state == KernelLink::State::kGone))
+  if (known.name != link.name || known.mtu != link.mtu ||
+      is_gone != (known.state == KernelLink::State::kGone))
     link_changes_ = Links::kChanged;
   if (ports_.contains(link.ifindex)) {
     egress_changed_ = true;

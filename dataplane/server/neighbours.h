@@ -54,7 +54,7 @@ class Neighbours {
   void set_ports(const std::vector<EnginePort> &ports);
 
   enum class Links { kSame, kChanged };
-  /// Whether interfaces have come, gone or got another name since this was last asked.
+  /// Whether interfaces have come, gone or got another name or MTU since this was last asked.
   Links take_link_changes();
 
   enum class Change { kNone, kEgress };

@@ -64,7 +64,7 @@ Status XdpEngine::detach_others() {
 
 Status XdpEngine::attach_ports() {
   for (size_t port = 0; port < links_.size(); port++) {
-    if (links_[port].fd.valid()) continue;
+    if (links_[port].is_attached() || preflight_.ports[port].facts.ifindex == 0) continue;
     XdpPortReport &report = preflight_.ports[port];
     Result<Attachment> attached =
         attach(program_->program_fd(), report.interface, report.facts.ifindex, mode_);
@@ -82,9 +82,13 @@ Status XdpEngine::pin_all() {
   if (pinned.ok()) pinned = setup_.pins->put(kCountersPin, program_->counters_fd());
   for (size_t port = 0; pinned.ok() && port < links_.size(); port++) {
     if (links_[port].program == Link::Program::kEarlier) continue;
-    pinned = setup_.pins->put(link_pin(preflight_.ports[port].name), links_[port].fd.get());
+    pinned = pin_port(port);
   }
   return pinned;
+}
+
+Status XdpEngine::pin_port(size_t port) {
+  return setup_.pins->put(link_pin(preflight_.ports[port].name), links_[port].fd.get());
 }
 
 /// What `program` needs to run without this process. Before it is put behind pinned links.
@@ -95,10 +99,11 @@ Status XdpEngine::pin_tail_calls(const ForwardingProgram &program) {
 /// Puts `program` behind every link. On an error they are as before.
 Status XdpEngine::move_links(const ForwardingProgram &program) {
   for (size_t port = 0; port < links_.size(); port++) {
+    if (!links_[port].is_attached()) continue;
     const Status replaced = replace_program(links_[port].fd.get(), program.program_fd());
     if (replaced.ok()) continue;
     for (size_t moved = 0; moved < port && program_.get() != &program; moved++)
-      (void)replace_program(links_[moved].fd.get(), program_->program_fd()).ok();
+      if (links_[moved].is_attached()) (void)replace_program(links_[moved].fd.get(), program_->program_fd()).ok();
     return Error{fmt::format("port {}: {}", preflight_.ports[port].name, replaced.error().message)};
   }
   return Done{};
@@ -152,6 +157,7 @@ Status XdpEngine::make_room(const std::shared_ptr<const MappedSnapshot> &snapsho
   if (room.value()) return Done{};
   ForwardingProgramOptions options = program_->options();
   options.slots = snapshot->slots().size();
+  options.port_ifindexes = port_ifindexes();
   options.connections_fd = program_->connections_fd();
   options.counters_fd = program_->counters_fd();
   Result<std::unique_ptr<ForwardingProgram>> larger = ForwardingProgram::load(options);
@@ -188,7 +194,10 @@ Status XdpEngine::install(std::shared_ptr<const ForwardingTables> tables) {
   Status installed = make_room(tables->snapshot);
   if (installed.ok()) installed = (larger_ ? *larger_ : *program_).install(*tables);
   if (installed.ok() && larger_) installed = swap_in_larger();
-  if (installed.ok()) backends_ = tables->snapshot->backends().size();
+  if (installed.ok()) {
+    backends_ = tables->snapshot->backends().size();
+    tables_ = std::move(tables);
+  }
   problem_ = installed.ok() ? "" : installed.error().message;
   return installed;
 }
@@ -237,7 +246,11 @@ nlohmann::json XdpEngine::status() const {
     const std::string unswept = sweeper_->problem();
     if (!unswept.empty()) status["host"]["sweep"] = unswept;
   }
-  if (!problem_.empty()) status["problem"] = problem_;
+  std::string problem = problem_;
+  for (const XdpPortReport &report : preflight_.ports)
+    if (report.facts.ifindex == 0)
+      problem += fmt::format("{}port {}: {}", problem.empty() ? "" : "; ", report.name, report.mode);
+  if (!problem.empty()) status["problem"] = problem;
   return status;
 }
 

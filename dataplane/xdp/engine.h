@@ -47,6 +47,9 @@ class XdpEngine : public Engine {
   Status make_room(const std::shared_ptr<const MappedSnapshot> &snapshot) override;
   Status install(std::shared_ptr<const ForwardingTables> tables) override;
   void merge_active_connections() override;
+  /// A port whose interface has gone is down until one of its name is there again; then that gets the
+  /// addresses and the program. All of it is logged and in the status.
+  Links follow_links() override;
   nlohmann::json status() const override;
 
   const XdpPreflight &preflight() const { return preflight_; }
@@ -58,6 +61,7 @@ class XdpEngine : public Engine {
  private:
   struct Link {
     UniqueFd fd;
+    bool is_attached() const { return fd.valid(); }
     enum class Program { kThis, kEarlier } program = Program::kThis;
   };
 
@@ -65,6 +69,11 @@ class XdpEngine : public Engine {
   Status detach_others();
   Status attach_ports();
   Status pin_all();
+  Status pin_port(size_t port);
+  std::vector<uint32_t> port_ifindexes() const;
+  Links follow_link(size_t port);
+  void lose_port(size_t port);
+  Status renew_program();
   Status pin_tail_calls(const ForwardingProgram &program);
   Status move_links(const ForwardingProgram &program);
   Status swap_in_larger();
@@ -77,6 +86,7 @@ class XdpEngine : public Engine {
   std::unique_ptr<ForwardingProgram> program_;
   std::unique_ptr<ForwardingProgram> larger_;  // to be swapped in by the next install; null: not needed
   std::vector<Link> links_;                    // by port, once started
+  std::shared_ptr<const ForwardingTables> tables_;  // in force; null: none yet
   std::vector<uint32_t> active_sum_;           // scratch of merge_active_connections
   size_t backends_ = 0;                        // in the snapshot in force
   std::string problem_;                        // of the last installation; empty: none

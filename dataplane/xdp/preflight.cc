@@ -43,6 +43,7 @@ XdpPortReport report_on(const PortOptions &port, const InterfaceFacts &facts, co
   report.name = port.name;
   report.interface = interface;
   report.facts = facts;
+  report.addresses = port.addresses;
   if (facts.driver == "veth")
     report.notes.emplace_back(
         "veth: what this end sends reaches the other end only if that has an XDP program, or GRO on "
@@ -93,6 +94,19 @@ Result<XdpPreflight> make_preflight(const std::vector<PortOptions> &ports,
             "make room when it is needed, and count as active until then";
   preflight.sharing = "none: the program is attached alone, not through libxdp's dispatcher";
   return preflight;
+}
+
+Status check_again(const XdpPortReport &port, const InterfaceFacts &facts, FrameBuffers buffers) {
+  if (facts.mtu > kOneBufferMtu && buffers == FrameBuffers::kOne)
+    return Error{fmt::format(
+        "port {}: interface: \"{}\" has MTU {}, and the program is loaded for {} at most: ip link set dev {} mtu "
+        "{}, or restart sluice-dataplane",
+        port.name, port.interface, facts.mtu, kOneBufferMtu, port.interface, port.facts.mtu)};
+  PortOptions options;
+  options.name = port.name;
+  KernelFeatures kernel;
+  kernel.several_buffers = true;
+  return check_port(options, facts, port.interface, kernel);
 }
 
 std::vector<std::string> preflight_lines(const XdpPreflight &preflight) {

@@ -22,7 +22,8 @@ namespace sluice {
 struct XdpPortReport {
   std::string name;
   std::string interface;
-  InterfaceFacts facts;
+  InterfaceFacts facts;  // ifindex 0: the interface has gone
+  std::vector<InterfaceAddress> addresses;
   std::string mode;  // "native" or "generic", with the reason; empty: not attached yet
   std::vector<std::string> notes;
   std::vector<std::string> warnings;  // what an operator should change
@@ -44,6 +45,9 @@ struct XdpPreflight {
                                                   const std::vector<InterfaceFacts> &interfaces,
                                                   const std::vector<std::string> &names,
                                                   const KernelFeatures &kernel);
+
+/// Whether an interface that is made anew can be the port's: it has to be as the preflight wanted it.
+[[nodiscard]] Status check_again(const XdpPortReport &port, const InterfaceFacts &facts, FrameBuffers buffers);
 
 /// One finding per line, warnings marked; for the log.
 std::vector<std::string> preflight_lines(const XdpPreflight &preflight);

@@ -327,10 +327,12 @@ TEST_F(NeighboursTest, says_when_interfaces_come_and_go) {
   const auto changed = [this] {
     return until([this] { return neighbours_->take_link_changes() == Neighbours::Links::kChanged; });
   };
-  run("ip link set port0 down && ip link set port0 up && ip link set port0 mtu 1400");
+  run("ip link set port0 down && ip link set port0 up && ip link set port0 promisc on");
   for (int i = 0; i < 5; i++) neighbours_->process(Clock::now());
   EXPECT_EQ(neighbours_->take_link_changes(), Neighbours::Links::kSame) << "what it is like is no matter";
   run("ip link add new0 type veth peer name wen0");
+  EXPECT_TRUE(changed());
+  run("ip link set port0 mtu 1400");
   EXPECT_TRUE(changed());
   run("ip link set new0 name old0");
   EXPECT_TRUE(changed());

@@ -106,6 +106,17 @@ class DataplaneTest : public XdpFixture {
     text << std::ifstream(log_path()).rdbuf();
     return text.str();
   }
+  /// Waits, generously, until the log has `text` so many times.
+  bool until_logged(const std::string &text, int times = 1) const {
+    for (int i = 0; i < 400; i++) {
+      int found = 0;
+      const std::string all = log();
+      for (size_t at = all.find(text); at != std::string::npos; at = all.find(text, at + 1)) found++;
+      if (found >= times) return true;
+      ::usleep(50'000);
+    }
+    return false;
+  }
   static std::string addresses_on(const std::string &interface) {
     return output_of("ip -o addr show dev " + interface + " scope global 2>&1");
   }
@@ -163,6 +174,16 @@ TEST_F(DataplaneTest, detach_at_stop_ends_forwarding_at_a_clean_stop_only) {
   EXPECT_EQ(WEXITSTATUS(exit_status_), 0) << log();
   EXPECT_EQ(program_id_on("port0"), 0u);
   EXPECT_TRUE(std::filesystem::exists(connections_path()));
+}
+
+TEST_F(DataplaneTest, an_interface_that_is_made_anew_is_attached_and_addressed_again) {
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp"}));
+  run("ip link del port0");
+  EXPECT_TRUE(until_logged("port front: down: interface port0 has gone"));
+  run("ip link add port0 type veth peer name peer0");
+  EXPECT_TRUE(until_logged("port front: mode: native", 2));
+  EXPECT_NE(program_id_on("port0"), 0u);
+  EXPECT_THAT(addresses_on("port0"), AllOf(HasSubstr("10.0.0.1/24"), HasSubstr("fd00::1/64")));
 }
 
 TEST_F(DataplaneTest, generic_is_taken_when_it_is_asked_for) {

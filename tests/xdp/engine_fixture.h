@@ -90,7 +90,7 @@ class XdpFixture : public testing::Test {
     if (!memory_.program) {
       ASSERT_NO_FATAL_FAILURE(open_memory(memory_options()));
     }
-    const std::vector<PortOptions> ports = parse_ports({"name=front,interface=port0"}).value();
+    const std::vector<PortOptions> ports = parse_ports({"name=front,interface=port0,addresses=10.0.0.1/24"}).value();
     Result<XdpPreflight> preflight =
         make_preflight(ports, {interface_facts("port0")}, {"port0"}, probe_kernel().value());
     ASSERT_TRUE(preflight.ok()) << preflight.error().message;

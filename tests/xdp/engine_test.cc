@@ -221,6 +221,65 @@ TEST_F(XdpEngineTest, a_link_of_a_port_that_is_no_more_is_detached) {
                                              tail_calls_pin(program_id_on("port0"))));
 }
 
+TEST_F(XdpEngineTest, a_port_whose_interface_goes_is_down_until_one_of_its_name_is_back) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  ASSERT_TRUE(engine_->install(tables_of(100)).ok());
+  mark(*memory_.connections);
+  EXPECT_EQ(engine_->follow_links(), Engine::Links::kSame);
+  run("ip link del port0");
+  EXPECT_EQ(engine_->follow_links(), Engine::Links::kChanged);
+  EXPECT_EQ(engine_->ports()[0].kernel_ifindex, 0u);
+  EXPECT_THAT(engine_->status()["ports"][0]["mode"].get<std::string>(),
+              HasSubstr("interface port0 has gone"));
+  EXPECT_THAT(engine_->status()["problem"].get<std::string>(), HasSubstr("port front: down"));
+  EXPECT_FALSE(std::filesystem::exists(pin_directory() / "link-front"));
+  EXPECT_EQ(engine_->follow_links(), Engine::Links::kSame) << "said once";
+
+  run("ip link add port0 type veth peer name peer0");
+  EXPECT_EQ(engine_->follow_links(), Engine::Links::kChanged);
+  EXPECT_EQ(engine_->ports()[0].kernel_ifindex, network_.port_ifindex());
+  EXPECT_NE(program_id_on("port0"), 0u);
+  EXPECT_TRUE(runs_through(kConnectionsPin));
+  EXPECT_TRUE(is_marked(*memory_.connections));
+  EXPECT_THAT(interface_facts("port0").addresses, UnorderedElementsAre("10.0.0.1"));
+  EXPECT_FALSE(engine_->status().contains("problem"));
+  EXPECT_THAT(pinned(), UnorderedElementsAre("connections", "counters", "link-front",
+                                             tail_calls_pin(program_id_on("port0"))));
+}
+
+TEST_F(XdpEngineTest, a_larger_snapshot_is_taken_while_a_port_is_down) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  run("ip link del port0");
+  EXPECT_EQ(engine_->follow_links(), Engine::Links::kChanged);
+  const Status installed = engine_->install(tables_of(kMoreSlots));
+  EXPECT_TRUE(installed.ok()) << installed.error().message;
+  run("ip link add port0 type veth peer name peer0");
+  EXPECT_EQ(engine_->follow_links(), Engine::Links::kChanged);
+  EXPECT_NE(program_id_on("port0"), 0u);
+  EXPECT_TRUE(engine_->install(tables_of(kMoreSlots, 2)).ok());
+}
+
+TEST_F(XdpEngineTest, an_interface_that_is_back_and_cannot_be_the_ports_is_said_to_be_so) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  run("ip link del port0 && ip link add port0 mtu 9000 type veth peer name peer0 mtu 9000");
+  EXPECT_EQ(engine_->follow_links(), Engine::Links::kChanged);
+  EXPECT_THAT(engine_->status()["problem"].get<std::string>(), HasSubstr("has MTU 9000"));
+  EXPECT_EQ(engine_->ports()[0].kernel_ifindex, 0u);
+  EXPECT_EQ(engine_->follow_links(), Engine::Links::kSame);
+  run("ip link set port0 mtu 1500");
+  EXPECT_EQ(engine_->follow_links(), Engine::Links::kChanged);
+  EXPECT_NE(program_id_on("port0"), 0u);
+}
+
+TEST_F(XdpEngineTest, an_interface_with_another_name_is_still_the_ports) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  const uint32_t program = program_id_on("port0");
+  run("ip link set port0 name port9");
+  EXPECT_EQ(engine_->follow_links(), Engine::Links::kSame);
+  EXPECT_EQ(program_id_on("port9"), program);
+  EXPECT_TRUE(std::filesystem::exists(pin_directory() / "link-front"));
+}
+
 TEST_F(XdpEngineTest, another_mode_than_the_pinned_one_is_attached_anew) {
   ASSERT_NO_FATAL_FAILURE(start_engine());
   ASSERT_NO_FATAL_FAILURE(forget_engine());
