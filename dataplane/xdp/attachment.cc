@@ -14,6 +14,8 @@
 namespace sluice {
 namespace {
 
+constexpr std::string_view kOwnProgram = "sluice_xdp";
+
 std::string error_text(int error) { return std::strerror(error < 0 ? -error : error); }  // NOLINT
 
 /// Returns a link, or an invalid descriptor with errno.
@@ -24,11 +26,24 @@ UniqueFd create_link(int program_fd, uint32_t ifindex, XdpMode mode) {
   return UniqueFd(fd < 0 ? -1 : fd);
 }
 
-Error cannot_attach(const std::string &interface, XdpMode mode, int error) {
+/// The link by which the program is on the interface, 0: none.
+uint32_t link_of(uint32_t ifindex, uint32_t program_id) {
+  for (uint32_t id = 0; bpf_link_get_next_id(id, &id) == 0;) {
+    const UniqueFd link(bpf_link_get_fd_by_id(id));
+    bpf_link_info info = {};
+    uint32_t size = sizeof(info);
+    if (!link.valid() || bpf_obj_get_info_by_fd(link.get(), &info, &size) != 0) continue;
+    if (info.type == BPF_LINK_TYPE_XDP && info.xdp.ifindex == ifindex && info.prog_id == program_id) return id;
+  }
+  return 0;
+}
+
+Error cannot_attach(const std::string &interface, uint32_t ifindex, XdpMode mode, int error) {
   std::string hint;
-  if (error == EBUSY || error == EEXIST)
-    hint = "; another program is there: if nothing needs it, remove it with: ip link set dev " + interface +
-           " xdp off";
+  const Result<InterfaceProgram> there = program_on(interface, ifindex);
+  if ((error == EBUSY || error == EEXIST) && there.ok() && there.value().id != 0)
+    hint = fmt::format("; another program is there, \"{}\" (id {}): if nothing needs it, remove it with: {}",
+                       there.value().name, there.value().id, removal_command(there.value(), interface));
   if (error == EPERM) hint = "; it needs root (CAP_NET_ADMIN and CAP_BPF)";
   return Error{fmt::format("interface {}: the program cannot be attached, {}: {}{}", interface,
                            mode_text(mode), error_text(error), hint)};
@@ -37,6 +52,14 @@ Error cannot_attach(const std::string &interface, XdpMode mode, int error) {
 }  // namespace
 
 std::string_view mode_text(XdpMode mode) { return mode == XdpMode::kNative ? "native" : "generic"; }
+
+std::string removal_command(const InterfaceProgram &program, const std::string &interface) {
+  if (program.name == kOwnProgram)
+    return "sluice-dataplane --detach, with the --bpf-directory that it was started with";
+  if (program.link_id != 0) return fmt::format("bpftool link detach id {}", program.link_id);
+  return fmt::format("ip link set dev {} {} off", interface,
+                     program.mode == XdpMode::kGeneric ? "xdpgeneric" : "xdp");
+}
 
 Result<InterfaceProgram> program_on(const std::string &interface, uint32_t ifindex) {
   InterfaceProgram program;
@@ -53,6 +76,7 @@ Result<InterfaceProgram> program_on(const std::string &interface, uint32_t ifind
   bpf_prog_info info = {};
   uint32_t size = sizeof(info);
   if (fd.valid() && bpf_obj_get_info_by_fd(fd.get(), &info, &size) == 0) program.name = info.name;
+  program.link_id = link_of(ifindex, program.id);
   return program;
 }
 
@@ -82,14 +106,14 @@ Result<Attachment> attach(int program_fd, const std::string &interface, uint32_t
       return attachment;
     }
     if (choice == XdpModeChoice::kNative || error == EBUSY || error == EEXIST || error == EPERM)
-      return cannot_attach(interface, XdpMode::kNative, error);
+      return cannot_attach(interface, ifindex, XdpMode::kNative, error);
     attachment.reason = fmt::format("the driver does not take it ({})", error_text(error));
   } else {
     attachment.reason = "--xdp-mode generic";
   }
   attachment.mode = XdpMode::kGeneric;
   attachment.link = create_link(program_fd, ifindex, XdpMode::kGeneric);
-  if (!attachment.link.valid()) return cannot_attach(interface, XdpMode::kGeneric, errno);
+  if (!attachment.link.valid()) return cannot_attach(interface, ifindex, XdpMode::kGeneric, errno);
   return attachment;
 }
 

@@ -27,7 +27,11 @@ struct InterfaceProgram {
   uint32_t id = 0;  // 0: none
   std::string name;
   XdpMode mode = XdpMode::kNative;
+  uint32_t link_id = 0;  // of the link that holds it there; 0: no link does (netlink)
 };
+
+/// The command that takes the program off the interface. What a link holds, ip(8) cannot take off.
+std::string removal_command(const InterfaceProgram &program, const std::string &interface);
 
 /// Errors: the kernel cannot say.
 [[nodiscard]] Result<InterfaceProgram> program_on(const std::string &interface, uint32_t ifindex);

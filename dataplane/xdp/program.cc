@@ -102,9 +102,9 @@ Status check_interfaces(const XdpPreflight &preflight, const Pins &pins, const L
     }
     return Error{fmt::format(
         "port {}: interface: \"{}\" has another XDP program, \"{}\" (id {}, {}), and is not shared; "
-        "if nothing needs that one, remove it with: ip link set dev {} xdp off; or give "
-        "--engine dpdk with another device",
-        port.name, port.interface, program.name, program.id, mode_text(program.mode), port.interface)};
+        "if nothing needs that one, remove it with: {}; or give --engine dpdk with another device",
+        port.name, port.interface, program.name, program.id, mode_text(program.mode),
+        removal_command(program, port.interface))};
   }
   return Done{};
 }

@@ -1,6 +1,8 @@
 #include "dataplane/xdp/attachment.h"
 
+#include <bpf/libbpf.h>
 #include <gmock/gmock.h>
+#include <linux/if_link.h>
 
 #include "tests/xdp/engine_fixture.h"
 
@@ -59,8 +61,32 @@ TEST_F(AttachmentTest, a_program_of_somebody_else_stays) {
   ASSERT_TRUE(there.ok());
   Result<Attachment> attached = attach(ours.get(), "port0", ifindex(), XdpModeChoice::kAuto);
   ASSERT_FALSE(attached.ok());
-  EXPECT_THAT(attached.error().message, HasSubstr("ip link set dev port0 xdp off"));
+  EXPECT_THAT(attached.error().message, HasSubstr("\"firewall\" (id "));
   EXPECT_EQ(program_on("port0", ifindex()).value().name, "firewall");
+}
+
+TEST_F(AttachmentTest, a_program_of_somebody_else_can_be_removed_as_is_said) {
+  const UniqueFd other = load_program("firewall");
+  const auto expect_removed_by = [this](const std::string &command) {
+    const InterfaceProgram there = program_on("port0", ifindex()).value();
+    EXPECT_NE(there.id, 0u);
+    EXPECT_THAT(removal_command(there, "port0"), HasSubstr(command));
+    run("PATH=$PATH:/usr/sbin; " + removal_command(there, "port0"));
+    EXPECT_EQ(program_id_on("port0"), 0u) << command;
+  };
+  const Result<Attachment> link = attach(other.get(), "port0", ifindex(), XdpModeChoice::kAuto);
+  ASSERT_TRUE(link.ok());
+  expect_removed_by("bpftool link detach id ");
+  for (const auto &[flags, command] :
+       {std::pair(XDP_FLAGS_DRV_MODE, "xdp off"), std::pair(XDP_FLAGS_SKB_MODE, "xdpgeneric off")}) {
+    ASSERT_EQ(bpf_xdp_attach(static_cast<int>(ifindex()), other.get(), flags, nullptr), 0);
+    expect_removed_by(command);
+  }
+}
+
+TEST_F(AttachmentTest, a_program_of_another_dataplane_is_removed_by_that) {
+  EXPECT_THAT(removal_command({.id = 1, .name = "sluice_xdp", .link_id = 7}, "port0"),
+              HasSubstr("sluice-dataplane --detach"));
 }
 
 TEST_F(AttachmentTest, a_links_program_can_be_replaced_and_detached) {

@@ -255,7 +255,7 @@ TEST_F(DataplaneTest, a_foreign_program_is_named_and_stays) {
   const std::string id = std::to_string(program_id(other.get()));
   EXPECT_THAT(log(), AllOf(HasSubstr("port front: interface: \"port0\" has another XDP program"),
                            HasSubstr("\"firewall\" (id " + id + ", native)"),
-                           HasSubstr("ip link set dev port0 xdp off")));
+                           HasSubstr("remove it with: bpftool link detach id ")));
   EXPECT_EQ(program_id_on("port0"), program_id(other.get()));
 }
 
