@@ -118,6 +118,7 @@ Status XdpEngine::start() {
   if (started.ok()) started = attach_ports();
   if (started.ok()) started = move_links(*program_);
   if (started.ok()) started = pin_all();
+  if (started.ok()) warn_of_mixed_modes();
   if (started.ok()) started = program_->wait_for_readers();
   if (started.ok()) started = setup_.pins->remove_tail_calls(program_->program_id());
   if (!started.ok()) {

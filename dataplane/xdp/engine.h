@@ -73,6 +73,7 @@ class XdpEngine : public Engine {
   std::vector<uint32_t> port_ifindexes() const;
   Links follow_link(size_t port);
   void lose_port(size_t port);
+  void warn_of_mixed_modes();
   Status renew_program();
   Status pin_tail_calls(const ForwardingProgram &program);
   Status move_links(const ForwardingProgram &program);

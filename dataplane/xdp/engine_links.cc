@@ -30,7 +30,7 @@ std::vector<uint32_t> XdpEngine::port_ifindexes() const {
 void XdpEngine::lose_port(size_t port) {
   XdpPortReport &report = preflight_.ports[port];
   links_[port] = {};
-  const Status removed = setup_.pins->remove(link_pin(report.name));
+  const Status removed = unpin_port(*setup_.pins, report.name);
   if (!removed.ok()) spdlog::warn("{}", removed.error().message);
   report.facts.ifindex = 0;
   report.mode =
@@ -55,6 +55,28 @@ Engine::Links XdpEngine::follow_link(size_t port) {
     }
   }
   return report.mode == before && report.facts.ifindex == 0 ? Links::kSame : Links::kChanged;
+}
+
+/// A native port hands frames to another one's driver as they are. A driver without native XDP has no
+/// function that takes them: the kernel drops them after the program has counted them.
+void XdpEngine::warn_of_mixed_modes() {
+  const auto is = [](const XdpPortReport &port, XdpMode mode) {
+    return port.mode.starts_with(mode_text(mode));
+  };
+  const auto native = std::find_if(preflight_.ports.begin(), preflight_.ports.end(),
+                                   [&](const XdpPortReport &port) { return is(port, XdpMode::kNative); });
+  if (native == preflight_.ports.end()) return;
+  for (XdpPortReport &port : preflight_.ports) {
+    if (!is(port, XdpMode::kGeneric)) continue;
+    const std::string warning = fmt::format(
+        "packets that come by port {}, which is native, and leave by {}, whose driver takes no frames of "
+        "XDP's, "
+        "are lost, though they are counted as forwarded (tracepoint xdp:xdp_redirect_err shows them): give "
+        "--xdp-mode generic, or route by {}",
+        native->name, port.interface, native->interface);
+    if (std::find(port.warnings.begin(), port.warnings.end(), warning) == port.warnings.end())
+      port.warnings.push_back(warning);
+  }
 }
 
 /// Loads the program for the interfaces that there are now, and puts it where the one of before is and where
@@ -96,6 +118,7 @@ Engine::Links XdpEngine::follow_links() {
                               renewed.ok() ? "not attached" : renewed.error().message);
     spdlog::error("port {}: {}", report.name, report.mode);
   }
+  warn_of_mixed_modes();
   for (const XdpPortReport &report : preflight_.ports)
     if (report.facts.ifindex != 0) spdlog::info("port {}: mode: {}", report.name, report.mode);
   return links;

@@ -21,6 +21,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::string program_path;  // NOLINT: main's argument
 
@@ -44,12 +45,12 @@ class DataplaneTest : public XdpFixture {
                                     "--idle=sleep",
                                     "--huge-pages=off"};
     for (const std::string &one : more) {
-      // In the place of the usual one: an option is given once.
+      // In the place of the usual one.
       std::erase_if(all, [name = one.substr(0, one.find('=') + 1)](const std::string &usual) {
         return name.size() > 1 && usual.starts_with(name);
       });
-      all.push_back(one);
     }
+    all.insert(all.end(), more.begin(), more.end());
     return all;
   }
 
@@ -184,6 +185,18 @@ TEST_F(DataplaneTest, an_interface_that_is_made_anew_is_attached_and_addressed_a
   EXPECT_TRUE(until_logged("port front: mode: native", 2));
   EXPECT_NE(program_id_on("port0"), 0u);
   EXPECT_THAT(addresses_on("port0"), AllOf(HasSubstr("10.0.0.1/24"), HasSubstr("fd00::1/64")));
+}
+
+TEST_F(DataplaneTest, a_port_that_cannot_send_what_a_native_one_hands_it_is_warned_of) {
+  run("ip link add out0 type bridge && ip link set out0 up");
+  const std::string front = "--port=name=front,interface=port0,addresses=10.0.0.1/24";
+  const std::string back = "--port=name=back,interface=out0,addresses=10.5.0.1/24";
+  const char *const warning = "port back: WARNING: packets that come by port front, which is native";
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp", front, back}));
+  EXPECT_THAT(log(), HasSubstr(warning));
+  stop_dataplane();
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp", "--xdp-mode=generic", front, back}));
+  EXPECT_THAT(log(), Not(HasSubstr(warning)));
 }
 
 TEST_F(DataplaneTest, generic_is_taken_when_it_is_asked_for) {
