@@ -213,7 +213,7 @@ Status SettingsMove::Impl::make(const std::vector<InterfaceAddress> &addresses) 
   }
   remember(addresses);
   const std::vector<Object> before = addresses_on(socket_.get(), to_index_);
-  const Status added = add_addresses(to_, addresses);
+  Status added = add_addresses(to_, addresses);
   for (Object &address : addresses_on(socket_.get(), to_index_))
     if (is_one_of(address_of(address.get()), addresses) && !contains(before, address))
       added_.push_back(std::move(address));

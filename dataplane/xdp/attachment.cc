@@ -33,7 +33,8 @@ uint32_t link_of(uint32_t ifindex, uint32_t program_id) {
     bpf_link_info info = {};
     uint32_t size = sizeof(info);
     if (!link.valid() || bpf_obj_get_info_by_fd(link.get(), &info, &size) != 0) continue;
-    if (info.type == BPF_LINK_TYPE_XDP && info.xdp.ifindex == ifindex && info.prog_id == program_id) return id;
+    if (info.type == BPF_LINK_TYPE_XDP && info.xdp.ifindex == ifindex && info.prog_id == program_id)
+      return id;
   }
   return 0;
 }

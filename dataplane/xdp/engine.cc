@@ -103,7 +103,8 @@ Status XdpEngine::move_links(const ForwardingProgram &program) {
     const Status replaced = replace_program(links_[port].fd.get(), program.program_fd());
     if (replaced.ok()) continue;
     for (size_t moved = 0; moved < port && program_.get() != &program; moved++)
-      if (links_[moved].is_attached()) (void)replace_program(links_[moved].fd.get(), program_->program_fd()).ok();
+      if (links_[moved].is_attached())
+        (void)replace_program(links_[moved].fd.get(), program_->program_fd()).ok();
     return Error{fmt::format("port {}: {}", preflight_.ports[port].name, replaced.error().message)};
   }
   return Done{};

@@ -85,12 +85,12 @@ class XdpEngine : public Engine {
   XdpEngineSetup setup_;
   mutable std::mutex program_mutex_;  // the sweeper reads program_, the server's thread swaps it
   std::unique_ptr<ForwardingProgram> program_;
-  std::unique_ptr<ForwardingProgram> larger_;  // to be swapped in by the next install; null: not needed
-  std::vector<Link> links_;                    // by port, once started
+  std::unique_ptr<ForwardingProgram> larger_;       // to be swapped in by the next install; null: not needed
+  std::vector<Link> links_;                         // by port, once started
   std::shared_ptr<const ForwardingTables> tables_;  // in force; null: none yet
-  std::vector<uint32_t> active_sum_;           // scratch of merge_active_connections
-  size_t backends_ = 0;                        // in the snapshot in force
-  std::string problem_;                        // of the last installation; empty: none
+  std::vector<uint32_t> active_sum_;                // scratch of merge_active_connections
+  size_t backends_ = 0;                             // in the snapshot in force
+  std::string problem_;                             // of the last installation; empty: none
   std::unique_ptr<Sweeper> sweeper_;
 };
 

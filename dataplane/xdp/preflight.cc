@@ -98,10 +98,11 @@ Result<XdpPreflight> make_preflight(const std::vector<PortOptions> &ports,
 
 Status check_again(const XdpPortReport &port, const InterfaceFacts &facts, FrameBuffers buffers) {
   if (facts.mtu > kOneBufferMtu && buffers == FrameBuffers::kOne)
-    return Error{fmt::format(
-        "port {}: interface: \"{}\" has MTU {}, and the program is loaded for {} at most: ip link set dev {} mtu "
-        "{}, or restart sluice-dataplane",
-        port.name, port.interface, facts.mtu, kOneBufferMtu, port.interface, port.facts.mtu)};
+    return Error{
+        fmt::format("port {}: interface: \"{}\" has MTU {}, and the program is loaded for {} at most: ip "
+                    "link set dev {} mtu "
+                    "{}, or restart sluice-dataplane",
+                    port.name, port.interface, facts.mtu, kOneBufferMtu, port.interface, port.facts.mtu)};
   PortOptions options;
   options.name = port.name;
   KernelFeatures kernel;

@@ -47,7 +47,8 @@ struct XdpPreflight {
                                                   const KernelFeatures &kernel);
 
 /// Whether an interface that is made anew can be the port's: it has to be as the preflight wanted it.
-[[nodiscard]] Status check_again(const XdpPortReport &port, const InterfaceFacts &facts, FrameBuffers buffers);
+[[nodiscard]] Status check_again(const XdpPortReport &port, const InterfaceFacts &facts,
+                                 FrameBuffers buffers);
 
 /// One finding per line, warnings marked; for the log.
 std::vector<std::string> preflight_lines(const XdpPreflight &preflight);
