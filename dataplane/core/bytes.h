@@ -15,7 +15,8 @@ SLUICE_INLINE be32 load_be32(const uint8_t *bytes) { return *(const UnalignedWor
 
 SLUICE_INLINE struct Address load_ipv6_address(const uint8_t *bytes) {
   struct Address address;
-  for (int i = 0; i < 4; i++) address.word[i] = load_be32(bytes + 4 * i);
+  for (int half = 0; half < 2; half++)
+    ((AddressHalf *)&address)[half] = ((const UnalignedWord64 *)bytes)[half];
   return address;
 }
 

@@ -49,8 +49,7 @@ struct Tables {
   uint32_t peer_count = 0;
   uint32_t *adoption_budgets = nullptr;  // peers' tables to look into left in this interval, by AdoptionLimit
   uint32_t *displacement_budget = nullptr;  // steps of walks for room left in this interval; null: no limit
-
-  mutable DisplacementPath displacement_path = {};
+  DisplacementPath *displacement_path = nullptr;  // apart: within, it would spread what each packet reads
 
   uint32_t *icmp_reply_budget = nullptr;  // ICMP answers left in this interval
 
@@ -112,7 +111,7 @@ SLUICE_INLINE bool tables_take_displacement_step(const Tables *tables) {
 }
 
 SLUICE_INLINE DisplacementPath *tables_displacement_path(const Tables *tables) {
-  return &tables->displacement_path;
+  return tables->displacement_path;
 }
 
 SLUICE_INLINE bool tables_take_icmp_reply(const Tables *tables) {

@@ -58,6 +58,7 @@ Worker::Worker(WorkerSetup setup)
   tables_.adoption_budgets = adoption_budgets_;
   tables_.icmp_reply_budget = &icmp_reply_budget_;
   tables_.displacement_budget = &displacement_budget_;
+  tables_.displacement_path = &displacement_path_;
   uint32_t largest = *std::ranges::max_element(tables_.bucket_masks);
   sweep_count_ = std::max(1u, (largest + kSweepTicks) / kSweepTicks);
 }

@@ -95,6 +95,7 @@ class alignas(64) Worker {
   uint32_t adoption_budgets_[kAdoptionLimitCount] = {};
   uint32_t icmp_reply_budget_ = 0;
   uint32_t displacement_budget_ = 0;
+  DisplacementPath displacement_path_ = {};
   uint32_t kernel_budget_ = 0;
   uint32_t sweep_cursor_ = 0;
   uint32_t sweep_count_ = 1;  // buckets per tick

@@ -69,6 +69,7 @@ class TestTables {
     tables_.own = {{ipv4_.data(), ipv6_.data()}};
     for (uint32_t &mask : tables_.bucket_masks) mask = buckets - 1;
     tables_.adoption_budgets = adoption_budgets;
+    tables_.displacement_path = &displacement_path_;
     tables_.icmp_reply_budget = &icmp_reply_budget;
     tables_.worker = &worker;
     use_snapshot(builder);
@@ -139,6 +140,7 @@ class TestTables {
   BucketArray &ipv6_buckets() { return ipv6_; }
 
  private:
+  DisplacementPath displacement_path_ = {};
   template <typename Record>
   const Record *section(const Section &where) const {
     return reinterpret_cast<const Record *>(snapshot_.data() + where.offset);

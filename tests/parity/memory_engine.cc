@@ -28,6 +28,7 @@ void MemoryEngine::connect(uint32_t worker, const WorldShape &shape) {
   own.tables.peer_count = static_cast<uint32_t>(own.peers.size());
   own.tables.adoption_budgets = own.budgets.adoption_lookups.data();
   own.tables.displacement_budget = &own.budgets.displacement_steps;
+  own.tables.displacement_path = &own.displacement_path;
   own.tables.icmp_reply_budget = &own.budgets.icmp_replies;
   own.tables.worker = &own.counters;
   own.tables.backend_counters = own.backends.data();

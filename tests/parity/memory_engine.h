@@ -41,6 +41,7 @@ class MemoryEngine : public ParityEngine {
   struct Worker {
     Tables tables;
     Budgets budgets = {};
+    DisplacementPath displacement_path = {};
     WorkerCounters counters = {};
     std::vector<BackendCounters> backends = std::vector<BackendCounters>(kMaxBackends);
     std::vector<TrafficCounters> services = std::vector<TrafficCounters>(kMaxServices);

@@ -119,6 +119,7 @@ World::World(const WorldShape &shape)
   tables_.own.buckets[family_index(shape.family)] = buckets_.data();
   tables_.bucket_masks[family_index(shape.family)] = mask;
   tables_.adoption_budgets = adoption_budgets_;
+  tables_.displacement_path = &displacement_path_;
   tables_.worker = &worker_;
   tables_.backend_counters = backend_counters_.data();
   tables_.counted_backends = static_cast<uint32_t>(backend_counters_.size());

@@ -68,6 +68,7 @@ class World {
   BigArray<ConnectionBucket> buckets_;
   ConnectionBucket spare_bucket_{};  // the other family's table
   uint32_t adoption_budgets_[kAdoptionLimitCount] = {};
+  DisplacementPath displacement_path_ = {};
   WorkerCounters worker_{};
   std::vector<BackendCounters> backend_counters_;
   std::vector<TrafficCounters> service_counters_;
