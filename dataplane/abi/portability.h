@@ -36,6 +36,13 @@
 #else
 #define SLUICE_RARE SLUICE_NOINLINE
 #endif
+// Lets the compiler forget what it knows of a number, and so keep the mask that bounds it: the verifier of
+// Linux 6.1 knows less of shifts and ORs.
+#ifdef __bpf__
+#define SLUICE_FORGET(number) __asm__("" : "+r"(number))
+#else
+#define SLUICE_FORGET(number) ((void)(number))
+#endif
 #define SLUICE_LIKELY(x) __builtin_expect(!!(x), 1)
 #define SLUICE_UNLIKELY(x) __builtin_expect(!!(x), 0)
 

@@ -397,6 +397,7 @@ SLUICE_INLINE bool connection_insert(const struct Tables *tables, const struct C
                                      uint64_t state, uint32_t now_s) {
   union ConnectionBucket *bucket = tables_bucket(tables, key->family, key->bucket);
   uint32_t likely = likely_place(key->tag, key->family);
+  SLUICE_FORGET(likely);
   if (!bucket || SLUICE_UNLIKELY(*entry_word(bucket, likely, 0) != 0))
     return connection_insert_anywhere(tables, key, state, now_s);
   entry_write(tables, bucket, likely, key, state);
