@@ -64,6 +64,11 @@ void add_forwarding_options(CLI::App *app, DataplaneOptions *options) {
        {"generic", XdpModeOption::kGeneric}},
       "who runs the XDP program: the driver, or the kernel's stack for any driver; auto: the driver if it "
       "can");
+  add_choice(
+      app, "--xdp-sharing", &options->xdp_sharing,
+      {{"auto", XdpSharing::kAuto}, {"on", XdpSharing::kOn}, {"off", XdpSharing::kOff}},
+      "interfaces with other XDP programs, through libxdp's dispatcher; auto: where one is; on: always, so "
+      "that others can be added later");
   app->add_flag_callback(
       "--detach-at-stop", [options] { options->xdp_at_stop = XdpAtStop::kDetach; },
       "XDP: end forwarding on a clean stop (default: it goes on without this program)");

@@ -14,6 +14,7 @@ enum class IdleChoice { kPoll, kSleep };
 enum class HugePagesChoice { kAuto, kOn, kOff };
 enum class KernelInterfacesChoice { kKeep, kRemove };
 enum class XdpModeOption { kAuto, kNative, kGeneric };
+enum class XdpSharing { kAuto, kOn, kOff };  // of interfaces, by libxdp's dispatcher
 enum class XdpAtStop { kForward, kDetach };
 enum class Task { kForward, kDetach };  // kDetach: only take away what an XDP engine left, and end
 
@@ -28,6 +29,7 @@ struct DataplaneOptions {
   HugePagesChoice huge_pages = HugePagesChoice::kAuto;
   KernelInterfacesChoice kernel_interfaces = KernelInterfacesChoice::kKeep;
   XdpModeOption xdp_mode = XdpModeOption::kAuto;
+  XdpSharing xdp_sharing = XdpSharing::kAuto;
   XdpAtStop xdp_at_stop = XdpAtStop::kForward;
   uint64_t ipv4_connections = 1 << 20;  // per worker
   uint64_t ipv6_connections = 1 << 18;  // per worker

@@ -124,11 +124,15 @@ Status replace_program(int link_fd, int program_fd) {
   return Done{};
 }
 
+void wait_for_packets() {
+  // It waits for a grace period of RCU, within which every program that runs now returns.
+  if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0) ::usleep(10'000);
+}
+
 Status detach(int link_fd) {
   const int error = bpf_link_detach(link_fd);
   if (error != 0) return Error{fmt::format("a link cannot be detached: {}", error_text(error))};
-  // It waits for a grace period of RCU, within which every program that runs now returns.
-  if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0) ::usleep(10'000);
+  wait_for_packets();
   return Done{};
 }
 

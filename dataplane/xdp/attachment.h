@@ -8,6 +8,7 @@
 
 #include "dataplane/abi/result.h"
 #include "dataplane/server/unique_fd.h"
+#include "dataplane/xdp/forwarding_program.h"
 
 namespace sluice {
 
@@ -55,6 +56,14 @@ struct Attachment {
   std::string reason;  // of the mode
 };
 
+/// Where a program is to go, and how.
+struct AttachmentPlace {
+  std::string interface;
+  uint32_t ifindex = 0;
+  XdpModeChoice mode = XdpModeChoice::kAuto;
+  FrameBuffers buffers = FrameBuffers::kOne;
+};
+
 /// Attaches by a link: native where the driver can, else generic (kAuto), or only as chosen.
 /// Errors: another program is on the interface, the driver or the kernel refuses; they say what to do.
 [[nodiscard]] Result<Attachment> attach(int program_fd, const std::string &interface, uint32_t ifindex,
@@ -62,6 +71,9 @@ struct Attachment {
 
 /// Puts another program in the place of the link's: each packet runs one or the other.
 [[nodiscard]] Status replace_program(int link_fd, int program_fd);
+
+/// Returns when no packet is under way any more that was when it was called.
+void wait_for_packets();
 
 /// Takes the link's program from its interface and returns when no packet runs it any more.
 [[nodiscard]] Status detach(int link_fd);

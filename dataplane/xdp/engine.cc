@@ -23,39 +23,40 @@ XdpEngine::~XdpEngine() = default;
 
 // Attaching.
 
-/// Whether the port's pinned link is on its interface, in a mode that is wanted; it is kept then.
+/// Whether the port's packets run through what is pinned for it, as is wanted; it is kept then.
 bool XdpEngine::take_over_link(size_t port) {
   XdpPortReport &report = preflight_.ports[port];
-  UniqueFd link = setup_.pins->get(link_pin(report.name));
-  if (!link.valid()) return false;
-  const Result<LinkFacts> facts = look_at_link(link.get());
-  const Result<InterfaceProgram> there = program_on(report.interface, report.facts.ifindex);
-  if (!facts.ok() || !there.ok() || facts.value().ifindex != report.facts.ifindex ||
-      facts.value().program_id != there.value().id)
+  std::optional<PortAttachment> pinned = PortAttachment::pinned(*setup_.pins, report.name);
+  if (!pinned || pinned->sharing() != report.sharing || pinned->ifindex() != report.facts.ifindex)
     return false;
+  const Result<InterfaceProgram> there = program_on(report.interface, report.facts.ifindex);
+  if (!there.ok()) return false;
+  if (pinned->sharing() == PortSharing::kAlone && pinned->program() != there.value().id) return false;
   const XdpMode mode = there.value().mode;
   if ((mode_ == XdpModeChoice::kNative && mode != XdpMode::kNative) ||
       (mode_ == XdpModeChoice::kGeneric && mode != XdpMode::kGeneric))
     return false;
-  report.mode = fmt::format("{}: as the process before this one had attached it", mode_text(mode));
-  links_[port] = {.fd = std::move(link), .program = Link::Program::kEarlier};
+  if (!pinned->takes(program_->program_fd())) return false;
+  report.mode = fmt::format("{}: {}as the process before this one had attached it", mode_text(mode),
+                            report.sharing == PortSharing::kDispatcher ? "under libxdp's dispatcher, " : "");
+  links_[port] = {.attachment = std::move(pinned), .program = Link::Program::kEarlier};
   return true;
 }
 
-/// Detaches pinned links that no port took over.
+/// Detaches what is pinned and no port took over.
 Status XdpEngine::detach_others() {
-  for (const std::string &name : setup_.pins->link_ports()) {
+  for (const std::string &name : setup_.pins->ports()) {
     const auto port = std::find_if(preflight_.ports.begin(), preflight_.ports.end(),
                                    [&name](const XdpPortReport &report) { return report.name == name; });
     if (port != preflight_.ports.end() &&
-        links_[static_cast<size_t>(port - preflight_.ports.begin())].fd.valid())
+        links_[static_cast<size_t>(port - preflight_.ports.begin())].attachment)
       continue;
-    const UniqueFd link = setup_.pins->get(link_pin(name));
-    if (link.valid()) {
-      Status detached = detach(link.get());
+    const std::optional<PortAttachment> pinned = PortAttachment::pinned(*setup_.pins, name);
+    if (pinned) {
+      Status detached = pinned->detach();
       if (!detached.ok()) return detached;
     }
-    Status removed = setup_.pins->remove(link_pin(name));
+    Status removed = unpin_port(*setup_.pins, name);
     if (!removed.ok()) return removed;
     spdlog::info("detached what was pinned for port {}", name);
   }
@@ -66,13 +67,16 @@ Status XdpEngine::attach_ports() {
   for (size_t port = 0; port < links_.size(); port++) {
     if (links_[port].is_attached() || preflight_.ports[port].facts.ifindex == 0) continue;
     XdpPortReport &report = preflight_.ports[port];
-    Result<Attachment> attached =
-        attach(program_->program_fd(), report.interface, report.facts.ifindex, mode_);
+    Result<PortAttachment> attached = PortAttachment::make(program_->program_fd(), report.sharing,
+                                                           {.interface = report.interface,
+                                                            .ifindex = report.facts.ifindex,
+                                                            .mode = mode_,
+                                                            .buffers = program_->options().buffers});
     if (!attached.ok()) return Error{fmt::format("port {}: {}", report.name, attached.error().message)};
-    report.mode = fmt::format("{}: {}", mode_text(attached.value().mode), attached.value().reason);
-    if (attached.value().mode == XdpMode::kGeneric && mode_ == XdpModeChoice::kAuto)
+    report.mode = fmt::format("{}: {}", mode_text(attached.value().mode()), attached.value().reason());
+    if (attached.value().mode() == XdpMode::kGeneric && mode_ == XdpModeChoice::kAuto)
       report.warnings.emplace_back("generic XDP is several times slower than native");
-    links_[port].fd = std::move(attached.value().link);
+    links_[port].attachment = std::move(attached).value();
   }
   return Done{};
 }
@@ -88,7 +92,7 @@ Status XdpEngine::pin_all() {
 }
 
 Status XdpEngine::pin_port(size_t port) {
-  return setup_.pins->put(link_pin(preflight_.ports[port].name), links_[port].fd.get());
+  return links_[port].attachment->pin(*setup_.pins, preflight_.ports[port].name);
 }
 
 /// What `program` needs to run without this process. Before it is put behind pinned links.
@@ -100,11 +104,10 @@ Status XdpEngine::pin_tail_calls(const ForwardingProgram &program) {
 Status XdpEngine::move_links(const ForwardingProgram &program) {
   for (size_t port = 0; port < links_.size(); port++) {
     if (!links_[port].is_attached()) continue;
-    const Status replaced = replace_program(links_[port].fd.get(), program.program_fd());
+    const Status replaced = links_[port].attachment->replace(program.program_fd());
     if (replaced.ok()) continue;
     for (size_t moved = 0; moved < port && program_.get() != &program; moved++)
-      if (links_[moved].is_attached())
-        (void)replace_program(links_[moved].fd.get(), program_->program_fd()).ok();
+      if (links_[moved].is_attached()) (void)links_[moved].attachment->replace(program_->program_fd()).ok();
     return Error{fmt::format("port {}: {}", preflight_.ports[port].name, replaced.error().message)};
   }
   return Done{};
@@ -123,10 +126,11 @@ Status XdpEngine::start() {
   if (started.ok()) started = program_->wait_for_readers();
   if (started.ok()) started = setup_.pins->remove_tail_calls(program_->program_id());
   if (!started.ok()) {
-    // Links that were new go with their descriptors; their pins must not hold them.
-    for (size_t port = 0; port < links_.size(); port++)
-      if (links_[port].program == Link::Program::kThis)
-        (void)setup_.pins->remove(link_pin(preflight_.ports[port].name)).ok();
+    for (size_t port = 0; port < links_.size(); port++) {
+      if (links_[port].program == Link::Program::kEarlier) continue;
+      if (links_[port].attachment) (void)links_[port].attachment->detach().ok();
+      (void)unpin_port(*setup_.pins, preflight_.ports[port].name).ok();
+    }
     links_.clear();
     return started;
   }

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "dataplane/xdp/attachment.h"
 #include "dataplane/xdp/memory.h"
 #include "dataplane/xdp/pins.h"
+#include "dataplane/xdp/port_attachment.h"
 #include "dataplane/xdp/preflight.h"
 #include "dataplane/xdp/sweeper.h"
 
@@ -60,8 +62,8 @@ class XdpEngine : public Engine {
 
  private:
   struct Link {
-    UniqueFd fd;
-    bool is_attached() const { return fd.valid(); }
+    std::optional<PortAttachment> attachment;
+    bool is_attached() const { return attachment.has_value(); }
     enum class Program { kThis, kEarlier } program = Program::kThis;
   };
 

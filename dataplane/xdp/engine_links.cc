@@ -30,7 +30,7 @@ std::vector<uint32_t> XdpEngine::port_ifindexes() const {
 void XdpEngine::lose_port(size_t port) {
   XdpPortReport &report = preflight_.ports[port];
   links_[port] = {};
-  const Status removed = setup_.pins->remove(link_pin(report.name));
+  const Status removed = unpin_port(*setup_.pins, report.name);
   if (!removed.ok()) spdlog::warn("{}", removed.error().message);
   report.facts.ifindex = 0;
   report.mode =

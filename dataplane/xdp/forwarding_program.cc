@@ -110,11 +110,13 @@ Status ForwardingProgram::open() {
   settings.clock = options_.clock;
   settings.several_buffers = options_.buffers == FrameBuffers::kSeveral ? 1 : 0;
   std::copy(options_.port_ifindexes.begin(), options_.port_ifindexes.end(), settings.port_ifindex);
-  if (options_.buffers == FrameBuffers::kSeveral) {
-    // All of them: the kernel lets none call another that is not like itself.
-    bpf_program *program = nullptr;
-    bpf_object__for_each_program(program, program_->obj)
-        bpf_program__set_flags(program, bpf_program__flags(program) | BPF_F_XDP_HAS_FRAGS);
+  // All of them: the kernel lets none call another that is not like itself, nor an entry under a dispatcher
+  // (dispatcher.h), which has no attach type.
+  bpf_program *program = nullptr;
+  bpf_object__for_each_program(program, program_->obj) {
+    bpf_program__set_expected_attach_type(program, static_cast<bpf_attach_type>(0));
+    if (options_.buffers == FrameBuffers::kSeveral)
+      bpf_program__set_flags(program, bpf_program__flags(program) | BPF_F_XDP_HAS_FRAGS);
   }
   return Done{};
 }

@@ -9,8 +9,8 @@
 #include <spdlog/spdlog.h>
 
 #include "dataplane/server/active_connections.h"
-#include "dataplane/xdp/attachment.h"
 #include "dataplane/xdp/map_memory.h"
+#include "dataplane/xdp/port_attachment.h"
 #include "dataplane/xdp/release.h"
 
 namespace sluice {
@@ -23,13 +23,11 @@ struct KeptMaps {
   ConnectionRegionHeader header = {};  // of the connections
 };
 
-/// Whether a pinned link still has its interface: somebody may write the pinned tables.
-bool has_live_link(const Pins &pins) {
-  for (const std::string &port : pins.link_ports()) {
-    const UniqueFd link = pins.get(link_pin(port));
-    if (!link.valid()) continue;
-    const Result<LinkFacts> facts = look_at_link(link.get());
-    if (facts.ok() && facts.value().ifindex != 0) return true;
+/// Whether packets of an interface still run through what is pinned: somebody may write the pinned tables.
+bool has_live_port(const Pins &pins) {
+  for (const std::string &port : pins.ports()) {
+    const std::optional<PortAttachment> pinned = PortAttachment::pinned(pins, port);
+    if (pinned && pinned->ifindex() != 0) return true;
   }
   return false;
 }
@@ -53,7 +51,7 @@ std::string connections_misfit(const XdpMemoryOptions &options, const Pins &pins
                     kept->header.total_size / sizeof(ConnectionBucket)))
     return "it is no array of buckets";
   // Nobody has kept the entries' ages true since.
-  return has_live_link(pins) ? "" : "no port's packets run through it";
+  return has_live_port(pins) ? "" : "no port's packets run through it";
 }
 
 bool counters_fit(const CounterRegionShape &shape, int map_fd) {
@@ -72,7 +70,7 @@ Result<KeptMaps> keep_pinned(const XdpMemoryOptions &options, const CounterRegio
   const std::string misfit = kept.connections.valid() ? connections_misfit(options, pins, &kept)
                                                       : "there is no pinned connection table";
   if (!misfit.empty()) {
-    const bool pinned = kept.connections.valid() || !pins.link_ports().empty();
+    const bool pinned = kept.connections.valid() || !pins.ports().empty();
     if (pinned) spdlog::info("what is pinned in {} is not taken over: {}", pins.directory().string(), misfit);
     kept.connections.reset(-1);
     Result<std::string> released = release(pins, options.connections.path);

@@ -23,6 +23,8 @@ namespace fs = std::filesystem;
 constexpr const char *kMountSource = "sluice-dataplane";  // by which a mount is known as this program's
 constexpr const char *kUsualBpffs = "/sys/fs/bpf";
 constexpr std::string_view kLinkPrefix = "link-";
+constexpr std::string_view kEntryPrefix = "entry-";
+constexpr std::string_view kJumpPrefix = "jump-";
 constexpr std::string_view kTailCallsPrefix = "tail-calls-";
 
 std::string errno_text() { return std::strerror(errno); }  // NOLINT(concurrency-mt-unsafe)
@@ -103,6 +105,10 @@ bool has_pins(const fs::path &directory) {
 
 std::string link_pin(std::string_view port) { return fmt::format("{}{}", kLinkPrefix, port); }
 
+std::string entry_pin(std::string_view port) { return fmt::format("{}{}", kEntryPrefix, port); }
+
+std::string jump_pin(std::string_view port) { return fmt::format("{}{}", kJumpPrefix, port); }
+
 std::string tail_calls_pin(uint32_t program_id) { return fmt::format("{}{}", kTailCallsPrefix, program_id); }
 
 Result<Pins> Pins::lock(const fs::path &directory) {
@@ -128,7 +134,7 @@ Result<std::optional<Pins>> Pins::open_existing(const fs::path &directory) {
   Result<Pins> pins = lock(directory);
   if (!pins.ok()) return pins.error();
   const bool holds = pins.value().get(kConnectionsPin).valid() || pins.value().get(kCountersPin).valid() ||
-                     !pins.value().link_ports().empty();
+                     !pins.value().ports().empty();
   if (!holds) return std::optional<Pins>();
   return std::optional<Pins>(std::move(pins).value());
 }
@@ -145,7 +151,11 @@ std::vector<std::string> Pins::names_after(std::string_view prefix) const {
   return names;
 }
 
-std::vector<std::string> Pins::link_ports() const { return names_after(kLinkPrefix); }
+std::vector<std::string> Pins::ports() const {
+  std::vector<std::string> ports = names_after(kLinkPrefix);
+  for (std::string &port : names_after(kEntryPrefix)) ports.push_back(std::move(port));
+  return ports;
+}
 
 Status Pins::remove_tail_calls(uint32_t but_of_program_id) const {
   for (const std::string &id : names_after(kTailCallsPrefix)) {

@@ -1,5 +1,5 @@
 // What keeps forwarding when no dataplane runs: a directory on a bpffs that holds the connection table, the
-// counters, one link per port, and the tail calls of the programs behind these.
+// counters, one link per port (or entry under a dispatcher), and the tail calls of the programs behind these.
 #ifndef SLUICE_XDP_PINS_H
 #define SLUICE_XDP_PINS_H
 
@@ -18,8 +18,10 @@ namespace sluice {
 inline constexpr std::string_view kConnectionsPin = "connections";
 inline constexpr std::string_view kCountersPin = "counters";
 
-/// The pin of a port's link.
+/// The pin of a port's link; or, of a port under libxdp's dispatcher, of its entry and of what that jumps to.
 std::string link_pin(std::string_view port);
+std::string entry_pin(std::string_view port);
+std::string jump_pin(std::string_view port);
 
 /// The pin of the map of tail calls that belongs to a program: when nobody has such a map open and no pin
 /// names it, the kernel empties it, though a program that runs still uses it.
@@ -41,8 +43,8 @@ class Pins {
   /// A descriptor of what is pinned as `name`; an invalid one when there is nothing.
   UniqueFd get(std::string_view name) const;
 
-  /// Names of the ports that have a link here.
-  std::vector<std::string> link_ports() const;
+  /// Names of the ports that have a link or an entry here.
+  std::vector<std::string> ports() const;
 
   /// Removes the maps of tail calls of all programs but one (0: of all). Errors name the file.
   [[nodiscard]] Status remove_tail_calls(uint32_t but_of_program_id) const;

@@ -92,7 +92,6 @@ Result<XdpPreflight> make_preflight(const std::vector<PortOptions> &ports,
           ? "on each CPU, once a second a part of its connection table"
           : "off: this kernel lacks test runs with live frames (Linux 5.18); expired connections "
             "make room when it is needed, and count as active until then";
-  preflight.sharing = "none: the program is attached alone, not through libxdp's dispatcher";
   return preflight;
 }
 

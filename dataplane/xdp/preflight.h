@@ -15,6 +15,7 @@
 #include "dataplane/xdp/attachment.h"
 #include "dataplane/xdp/forwarding_program.h"
 #include "dataplane/xdp/kernel_features.h"
+#include "dataplane/xdp/port_attachment.h"
 
 namespace sluice {
 
@@ -24,6 +25,7 @@ struct XdpPortReport {
   std::string interface;
   InterfaceFacts facts;  // ifindex 0: the interface has gone
   std::vector<InterfaceAddress> addresses;
+  PortSharing sharing = PortSharing::kAlone;
   std::string mode;  // "native" or "generic", with the reason; empty: not attached yet
   std::vector<std::string> notes;
   std::vector<std::string> warnings;  // what an operator should change

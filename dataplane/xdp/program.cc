@@ -1,7 +1,6 @@
 #include "dataplane/xdp/program.h"
 
 #include <algorithm>
-#include <array>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -16,6 +15,7 @@
 #include "dataplane/xdp/cpus.h"
 #include "dataplane/xdp/engine.h"
 #include "dataplane/xdp/release.h"
+#include "dataplane/xdp/sharing.h"
 
 namespace sluice {
 namespace {
@@ -70,41 +70,42 @@ Result<Plan> make_plan(const DataplaneOptions &options) {
   return plan;
 }
 
-/// Programs that are this engine's own, by what is pinned.
-std::vector<LinkFacts> pinned_links(const Pins &pins) {
-  std::vector<LinkFacts> links;
-  for (const std::string &port : pins.link_ports()) {
-    const UniqueFd link = pins.get(link_pin(port));
-    if (!link.valid()) continue;
-    const Result<LinkFacts> facts = look_at_link(link.get());
-    if (facts.ok()) links.push_back(facts.value());
+/// What is on a port's interface; errors name the port.
+Result<Occupation> look_at(const XdpPortReport &port, const Pins &pins) {
+  Occupation occupation;
+  Result<InterfaceProgram> there = program_on(port.interface, port.facts.ifindex);
+  if (!there.ok()) return Error{fmt::format("port {}: {}", port.name, there.error().message)};
+  occupation.program = std::move(there).value();
+  Result<std::optional<Dispatcher>> dispatcher = dispatcher_on(port.interface, port.facts.ifindex);
+  if (!dispatcher.ok()) return Error{fmt::format("port {}: {}", port.name, dispatcher.error().message)};
+  occupation.dispatcher = std::move(dispatcher).value();
+  for (const std::string &name : pins.ports()) {
+    const std::optional<PortAttachment> pinned = PortAttachment::pinned(pins, name);
+    if (pinned && pinned->ifindex() == port.facts.ifindex) occupation.own = pinned->program();
   }
-  return links;
+  return occupation;
 }
 
-/// Refuses, before anything is changed, interfaces that somebody else's program is on.
-Status check_interfaces(const XdpPreflight &preflight, const Pins &pins, const LeftoverRemover &remove) {
-  constexpr std::array<std::string_view, 2> kOfAfXdp = {"xsk_def_prog", "xdp_dispatcher"};
-  const std::vector<LinkFacts> ours = pinned_links(pins);
-  for (const XdpPortReport &port : preflight.ports) {
-    const Result<InterfaceProgram> there = program_on(port.interface, port.facts.ifindex);
-    if (!there.ok()) return Error{fmt::format("port {}: {}", port.name, there.error().message)};
-    const InterfaceProgram &program = there.value();
-    const bool own = std::any_of(ours.begin(), ours.end(), [&](const LinkFacts &link) {
-      return link.ifindex == port.facts.ifindex && link.program_id == program.id;
-    });
-    if (program.id == 0 || own) continue;
-    if (std::find(kOfAfXdp.begin(), kOfAfXdp.end(), program.name) != kOfAfXdp.end()) {
+/// Decides, before anything is changed, which interfaces are shared, and refuses those that are another's.
+Status check_interfaces(const DataplaneOptions &options, const Pins &pins, const LeftoverRemover &remove,
+                        XdpPreflight *preflight) {
+  const std::string no_dispatcher = options.xdp_sharing == XdpSharing::kOff ? "" : why_no_dispatcher();
+  preflight->sharing = sharing_text(options.xdp_sharing, no_dispatcher);
+  for (XdpPortReport &port : preflight->ports) {
+    Result<Occupation> there = look_at(port, pins);
+    if (there.ok() && is_of_af_xdp(there.value())) {
       Result<std::string> removed = remove(port.interface);
       if (!removed.ok()) return Error{fmt::format("port {}: {}", port.name, removed.error().message)};
       if (!removed.value().empty()) spdlog::warn("port {}: {}", port.name, removed.value());
-      continue;
+      there = look_at(port, pins);
     }
-    return Error{fmt::format(
-        "port {}: interface: \"{}\" has another XDP program, \"{}\" (id {}, {}), and is not shared; "
-        "if nothing needs that one, remove it with: {}; or give --engine dpdk with another device",
-        port.name, port.interface, program.name, program.id, mode_text(program.mode),
-        removal_command(program, port.interface))};
+    if (!there.ok()) return there.error();
+    const Result<PortSharing> sharing =
+        choose_sharing(options.xdp_sharing, there.value(), port.interface, no_dispatcher);
+    if (!sharing.ok()) return Error{fmt::format("port {}: {}", port.name, sharing.error().message)};
+    port.sharing = sharing.value();
+    if (port.sharing == PortSharing::kDispatcher && there.value().dispatcher)
+      port.notes.push_back("under libxdp's dispatcher are: " + names_of(there.value().dispatcher->programs));
   }
   return Done{};
 }
@@ -166,7 +167,7 @@ Status run_xdp(const DataplaneOptions &options, int stop_fd, const LeftoverRemov
   serving.value().links_at_start = LinksAtStart::kCarryQuestions;
   Result<Pins> pins = Pins::open(options.bpf_directory);
   if (!pins.ok()) return pins.error();
-  Status checked = check_interfaces(plan.value().preflight, pins.value(), remove_leftover);
+  Status checked = check_interfaces(options, pins.value(), remove_leftover, &plan.value().preflight);
   if (!checked.ok()) return checked;
   Result<XdpMemory> memory = open_plans_memory(options, plan.value(), pins.value());
   if (!memory.ok()) return memory.error();

@@ -11,22 +11,22 @@
 
 #include "dataplane/server/connection_region.h"
 #include "dataplane/server/state_directory.h"
-#include "dataplane/xdp/attachment.h"
 #include "dataplane/xdp/map_memory.h"
+#include "dataplane/xdp/port_attachment.h"
 
 namespace sluice {
 namespace {
 
-/// Detaches all links. Their pins go only then: a link that stays must be found again.
-Result<std::vector<std::string>> detach_links(const Pins &pins) {
+/// Detaches all ports. Their pins go only then: what stays must be found again.
+Result<std::vector<std::string>> detach_ports(const Pins &pins) {
   std::vector<std::string> detached;
-  for (const std::string &port : pins.link_ports()) {
-    const UniqueFd link = pins.get(link_pin(port));
-    if (link.valid()) {
-      const Status done = detach(link.get());
+  for (const std::string &port : pins.ports()) {
+    const std::optional<PortAttachment> pinned = PortAttachment::pinned(pins, port);
+    if (pinned) {
+      const Status done = pinned->detach();
       if (!done.ok()) return Error{fmt::format("port {}: {}", port, done.error().message)};
     }
-    const Status removed = pins.remove(link_pin(port));
+    const Status removed = unpin_port(pins, port);
     if (!removed.ok()) return removed.error();
     detached.push_back(port);
   }
@@ -55,7 +55,7 @@ Status save(const UniqueFd &map, const std::filesystem::path &connections) {
 }  // namespace
 
 Result<std::string> release(const Pins &pins, const std::filesystem::path &connections) {
-  Result<std::vector<std::string>> detached = detach_links(pins);
+  Result<std::vector<std::string>> detached = detach_ports(pins);
   if (!detached.ok()) return detached.error();
   const UniqueFd map = pins.get(kConnectionsPin);
   if (map.valid()) {

@@ -66,6 +66,7 @@ TEST(DataplaneOptions, unknown_keys_and_values_end_the_program_with_an_error) {
                                                      {"--workers", "65"},
                                                      {"--engine", "afpacket"},
                                                      {"--xdp-mode", "offload"},
+                                                     {"--xdp-sharing", "maybe"},
                                                      {"--bpf-directory", "bpf"},
                                                      {"--bpf-directory", "/run/bpf/"},
                                                      {"--nosuch"}}) {
@@ -79,6 +80,7 @@ TEST(DataplaneOptions, xdp_forwards_natively_if_it_can_and_goes_on_after_a_stop_
   const auto defaults = std::get<DataplaneOptions>(parse({}));
   EXPECT_EQ(defaults.engine, EngineChoice::kAuto);
   EXPECT_EQ(defaults.xdp_mode, XdpModeOption::kAuto);
+  EXPECT_EQ(defaults.xdp_sharing, XdpSharing::kAuto);
   EXPECT_EQ(defaults.xdp_at_stop, XdpAtStop::kForward);
   EXPECT_EQ(defaults.bpf_directory, "/sys/fs/bpf/sluice");
   EXPECT_EQ(defaults.task, Task::kForward);
@@ -93,10 +95,12 @@ TEST(DataplaneOptions, xdp_forwards_natively_if_it_can_and_goes_on_after_a_stop_
 
 TEST(DataplaneOptions, a_file_can_name_the_engine) {
   std::string path = testing::TempDir() + "engine.conf";
-  std::ofstream(path) << "engine = \"xdp\"\nxdp-mode = \"native\"\ndetach-at-stop = true\n";
+  std::ofstream(path)
+      << "engine = \"xdp\"\nxdp-mode = \"native\"\nxdp-sharing = \"on\"\ndetach-at-stop = true\n";
   const auto options = std::get<DataplaneOptions>(parse({"--config", path.c_str()}));
   EXPECT_EQ(options.engine, EngineChoice::kXdp);
   EXPECT_EQ(options.xdp_mode, XdpModeOption::kNative);
+  EXPECT_EQ(options.xdp_sharing, XdpSharing::kOn);
   EXPECT_EQ(options.xdp_at_stop, XdpAtStop::kDetach);
 }
 

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 
 #include "dataplane/server/connection_region.h"
+#include "dataplane/xdp/dispatcher.h"
 #include "tests/xdp/engine_fixture.h"
 
 namespace sluice {
@@ -270,6 +271,27 @@ TEST_F(DataplaneTest, a_foreign_program_is_named_and_stays) {
                            HasSubstr("\"firewall\" (id " + id + ", native)"),
                            HasSubstr("remove it with: bpftool link detach id ")));
   EXPECT_EQ(program_id_on("port0"), program_id(other.get()));
+}
+
+// What a kernel does not let programs do is tried, so that both ends are: on_kernel runs this on others.
+TEST_F(DataplaneTest, interfaces_are_shared_where_the_kernel_lets_programs_and_it_says_why_where_not) {
+  ASSERT_EQ(::mount("bpf", "/sys/fs/bpf", "bpf", 0, nullptr), 0) << std::strerror(errno);
+  const std::string obstacle = why_no_dispatcher();
+  if (obstacle.empty()) {
+    ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp", "--xdp-sharing=on"}));
+    EXPECT_EQ(program_on("port0", network_.port_ifindex()).value().name, "xdp_dispatcher");
+    EXPECT_THAT(log(), HasSubstr("port front: mode: native: under libxdp's dispatcher"));
+    kill_dataplane();
+    EXPECT_EQ(run_to_end({"--detach"}), 0);
+  } else {
+    EXPECT_EQ(run_to_end({"--engine=xdp", "--xdp-sharing=on"}), 1);
+    EXPECT_THAT(log(), AllOf(HasSubstr("--xdp-sharing: \"on\" is not possible"), HasSubstr(obstacle)));
+    ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp", "--detach-at-stop"}));
+    EXPECT_THAT(log(), AllOf(HasSubstr("sharing: not on this host"), HasSubstr(obstacle)));
+    stop_dataplane();
+  }
+  EXPECT_EQ(program_id_on("port0"), 0u);
+  ::umount2("/sys/fs/bpf", MNT_DETACH);
 }
 
 TEST_F(DataplaneTest, what_a_killed_af_xdp_process_left_is_removed) {

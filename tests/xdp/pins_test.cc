@@ -82,7 +82,7 @@ TEST_F(PinsTest, what_is_pinned_is_found_by_the_next) {
   ASSERT_TRUE(found.value().has_value());
   EXPECT_TRUE(found.value()->get(kConnectionsPin).valid());
   EXPECT_FALSE(found.value()->get(kCountersPin).valid());
-  EXPECT_THAT(found.value()->link_ports(), ElementsAre("front"));
+  EXPECT_THAT(found.value()->ports(), ElementsAre("front"));
 }
 
 TEST_F(PinsTest, nothing_is_made_by_looking) {

@@ -1,0 +1,66 @@
+// libxdp's dispatcher: several XDP programs on one interface, one after the other as long as they pass the
+// packet. The engine's place in it is an entry (bpf/shared_entry.bpf.c) that jumps to a program; what it
+// jumps to is replaced in one step, without libxdp.
+#ifndef SLUICE_XDP_DISPATCHER_H
+#define SLUICE_XDP_DISPATCHER_H
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dataplane/abi/result.h"
+#include "dataplane/server/unique_fd.h"
+#include "dataplane/xdp/attachment.h"
+
+namespace sluice {
+
+struct DispatchedProgram {
+  uint32_t id = 0;
+  std::string name;
+};
+
+struct Dispatcher {
+  XdpMode mode = XdpMode::kNative;
+  std::vector<DispatchedProgram> programs;  // in their order
+};
+
+/// "xdp_filter" (id 7), "sluice_entry" (id 9)
+std::string names_of(const std::vector<DispatchedProgram> &programs);
+
+/// The dispatcher on an interface, if there is one.
+/// Errors: there is one, and libxdp cannot tell what it calls (its files are in another bpffs, say).
+[[nodiscard]] Result<std::optional<Dispatcher>> dispatcher_on(const std::string &interface, uint32_t ifindex);
+
+/// Why there can be no entry in a dispatcher on this host; empty if there can. It is tried with libxdp's own:
+/// whether the kernel lets the entry replace a function of it.
+std::string why_no_dispatcher();
+
+/// The engine's entry. It is in the dispatcher until it is removed, whether or not the descriptors are open.
+struct DispatcherEntry {
+  UniqueFd program;
+  UniqueFd jump;  // the map of where it jumps to; empties itself when it is neither open nor pinned
+  XdpMode mode = XdpMode::kNative;
+};
+
+/// Puts an entry that jumps to `program_fd` into the interface's dispatcher, or into one that is made. The
+/// mode is that of the dispatcher that is there, else native if the driver can. Errors: the dispatcher is in
+/// another mode than is wanted, or what libxdp says.
+[[nodiscard]] Result<DispatcherEntry> add_entry(int program_fd, const AttachmentPlace &place);
+
+/// Whether the program can stand behind the jump: it needs the same frame buffers.
+bool fits_behind(int jump_fd, int program_fd);
+
+/// Each packet runs what was there before, or this.
+[[nodiscard]] Status put_behind(int jump_fd, int program_fd);
+
+/// The interface of this network namespace whose dispatcher calls the program; 0: none.
+uint32_t interface_of_entry(uint32_t program_id);
+
+/// Takes the entry out of its dispatcher, and the dispatcher with it if it calls nothing else, and returns
+/// when no packet runs through it. Without a dispatcher that calls it, only what it jumps to is taken away.
+[[nodiscard]] Status remove_entry(const DispatcherEntry &entry);
+
+}  // namespace sluice
+
+#endif

@@ -1,0 +1,268 @@
+// The engine under libxdp's dispatcher, beside other programs. Needs root and a kernel that lets programs
+// replace functions of others (freplace); tests/xdp/on_kernel runs it on one.
+#include "dataplane/xdp/dispatcher.h"
+
+#include <atomic>
+#include <cstring>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <sys/socket.h>
+#include <xdp/libxdp.h>
+
+#include "dataplane/xdp/port_attachment.h"
+#include "dataplane/xdp/release.h"
+#include "tests/xdp/counting.skel.h"
+#include "tests/xdp/engine_fixture.h"
+
+namespace sluice {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr uint32_t kMoreSlots = 300'000;  // than a program has room for at first
+
+/// Under the dispatcher of an interface, before the engine's entry.
+class CountingProgram {
+ public:
+  explicit CountingProgram(const std::string &interface)
+      : ifindex_(static_cast<int>(::if_nametoindex(interface.c_str()))), object_(counting::open()) {
+    DECLARE_LIBXDP_OPTS(xdp_program_opts, options, .obj = object_->obj);
+    program_ = xdp_program__create(&options);
+    EXPECT_EQ(libxdp_get_error(program_), 0);
+    EXPECT_EQ(xdp_program__set_run_prio(program_, 10), 0);
+    EXPECT_EQ(xdp_program__attach(program_, ifindex_, XDP_MODE_NATIVE, 0), 0);
+  }
+  CountingProgram(const CountingProgram &) = delete;
+  CountingProgram &operator=(const CountingProgram &) = delete;
+  ~CountingProgram() {
+    xdp_program__detach(program_, ifindex_, XDP_MODE_NATIVE, 0);
+    xdp_program__close(program_);
+    counting::destroy(object_);
+  }
+
+  uint32_t id() const { return xdp_program__id(program_); }
+  uint64_t counted() const {
+    uint64_t value = 0;
+    const uint32_t element = 0;
+    EXPECT_EQ(bpf_map_lookup_elem(bpf_map__fd(object_->maps.bss), &element, &value), 0);
+    return value;
+  }
+
+ private:
+  int ifindex_;
+  counting *object_;
+  xdp_program *program_ = nullptr;
+};
+
+/// Sends frames out of an interface for as long as it lives.
+class Sender {
+ public:
+  explicit Sender(const std::string &interface) : thread_([this, interface] { run(interface); }) {}
+  Sender(const Sender &) = delete;
+  Sender &operator=(const Sender &) = delete;
+  ~Sender() {
+    stop_ = true;
+    thread_.join();
+  }
+  void wait_for(uint64_t more) const {
+    const uint64_t wanted = sent_ + more;
+    while (sent_ < wanted) ::usleep(1000);
+  }
+
+ private:
+  void run(const std::string &interface) {
+    const UniqueFd socket(::socket(AF_PACKET, SOCK_RAW, 0));
+    sockaddr_ll to = {};
+    to.sll_family = AF_PACKET;
+    to.sll_ifindex = static_cast<int>(::if_nametoindex(interface.c_str()));
+    uint8_t frame[64] = {};
+    frame[12] = 0x08;  // IPv4, and nothing right behind it
+    while (!stop_) {
+      if (::sendto(socket.get(), frame, sizeof(frame), 0, reinterpret_cast<sockaddr *>(&to), sizeof(to)) > 0)
+        sent_++;
+      ::usleep(100);
+    }
+  }
+
+  std::atomic<bool> stop_ = false;
+  std::atomic<uint64_t> sent_ = 0;
+  std::thread thread_;
+};
+
+/// Port "front" is port1, whose other end, peer1, is in the same namespace.
+class DispatcherTest : public XdpFixture {
+ protected:
+  // libxdp looks for its files there, and thinks once only that it has to make its folder.
+  static void SetUpTestSuite() {
+    ASSERT_EQ(::unshare(CLONE_NEWNS), 0) << "needs root";
+    ASSERT_EQ(::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0) << std::strerror(errno);
+    ASSERT_EQ(::mount("bpf", "/sys/fs/bpf", "bpf", 0, nullptr), 0) << std::strerror(errno);
+  }
+  void SetUp() override {
+    XdpFixture::SetUp();
+    run("ip link add port1 type veth peer name peer1 && ip link set port1 up && ip link set peer1 up");
+  }
+  void TearDown() override {
+    if (engine_) {
+      forget_engine();
+      EXPECT_TRUE(release(pin_directory(), connections_path()).ok());
+    }
+    XdpFixture::TearDown();
+  }
+
+  static uint32_t ifindex() { return ::if_nametoindex("port1"); }
+  static std::vector<DispatchedProgram> dispatched() {
+    const Result<std::optional<Dispatcher>> there = dispatcher_on("port1", ifindex());
+    EXPECT_TRUE(there.ok()) << there.error().message;
+    return there.value() ? there.value()->programs : std::vector<DispatchedProgram>();
+  }
+  static uint32_t entries() {
+    uint32_t found = 0;
+    for (const DispatchedProgram &program : dispatched()) found += program.name == "sluice_entry" ? 1 : 0;
+    return found;
+  }
+
+  /// With port1, and interfaces beside it that are alone.
+  Status start(PortSharing sharing = PortSharing::kDispatcher, XdpModeChoice mode = XdpModeChoice::kAuto,
+               const std::vector<std::string> &others = {}) {
+    open_memory(memory_options());
+    std::vector<std::string> names = {"port1"};
+    names.insert(names.end(), others.begin(), others.end());
+    std::vector<std::string> ports = {"name=front,interface=port1"};
+    for (const std::string &other : others) ports.push_back("name=" + other + ",interface=" + other);
+    std::vector<InterfaceFacts> facts;
+    for (const std::string &name : names) facts.push_back(interface_facts(name));
+    XdpPreflight preflight =
+        make_preflight(parse_ports(ports).value(), facts, names, probe_kernel().value()).value();
+    preflight.ports[0].sharing = sharing;
+    engine_ = std::make_unique<XdpEngine>(preflight, mode, std::move(memory_.program), setup());
+    return engine_->start();
+  }
+  void start_well() {
+    const Status started = start();
+    ASSERT_TRUE(started.ok()) << started.error().message;
+  }
+  /// The program that the entry jumps to.
+  uint32_t jumps_to() const {
+    uint32_t program = 0;
+    const uint32_t element = 0;
+    EXPECT_EQ(bpf_map_lookup_elem(pins_->get(jump_pin("front")).get(), &element, &program), 0);
+    return program;
+  }
+  uint64_t received() const {
+    uint64_t sum = 0;
+    for (uint32_t worker = 0; worker < 2; worker++) sum += memory_.counters->worker(worker).received_packets;
+    return sum;
+  }
+};
+
+TEST_F(DispatcherTest, this_kernel_has_dispatchers) { EXPECT_EQ(why_no_dispatcher(), ""); }
+
+TEST_F(DispatcherTest, the_engine_is_in_a_dispatcher_that_is_made_and_goes_with_it) {
+  ASSERT_NO_FATAL_FAILURE(start_well());
+  EXPECT_EQ(program_on("port1", ifindex()).value().name, "xdp_dispatcher");
+  EXPECT_EQ(entries(), 1u);
+  EXPECT_THAT(engine_->preflight().ports[0].mode, HasSubstr("native: under libxdp's dispatcher"));
+  forget_engine();
+  EXPECT_EQ(entries(), 1u);
+  const Result<std::string> released = release(pin_directory(), connections_path());
+  ASSERT_TRUE(released.ok()) << released.error().message;
+  EXPECT_EQ(program_id_on("port1"), 0u);
+  EXPECT_FALSE(std::filesystem::exists(pin_directory()));
+}
+
+TEST_F(DispatcherTest, packets_run_through_both_programs_and_the_other_ones_stays) {
+  CountingProgram other("port1");
+  ASSERT_NO_FATAL_FAILURE(start_well());
+  const uint64_t counted = other.counted();
+  const uint64_t before = received();
+  {
+    const Sender sender("peer1");
+    sender.wait_for(100);
+  }
+  EXPECT_GE(received() - before, 100u);
+  EXPECT_EQ(received() - before, other.counted() - counted);
+  engine_.reset();
+  memory_ = {};
+  ASSERT_TRUE(release(*pins_, connections_path()).ok());
+  ASSERT_EQ(dispatched().size(), 1u);
+  EXPECT_EQ(dispatched()[0].id, other.id());
+}
+
+TEST_F(DispatcherTest,
+       no_packet_goes_past_it_while_processes_take_over_programs_grow_and_others_come_and_go) {
+  CountingProgram other("port1");
+  ASSERT_NO_FATAL_FAILURE(start_well());
+  const uint64_t offset = other.counted() - received();
+  {
+    const Sender sender("peer1");
+    for (uint32_t round = 1; round < 4; round++) {
+      sender.wait_for(50);
+      const uint32_t before = jumps_to();
+      forget_engine();
+      sender.wait_for(50);
+      ASSERT_NO_FATAL_FAILURE(start_well());
+      const uint32_t after = jumps_to();
+      EXPECT_NE(after, before);
+      EXPECT_THAT(engine_->preflight().ports[0].mode, HasSubstr("as the process before this one"));
+      EXPECT_EQ(entries(), 1u);
+      EXPECT_TRUE(engine_->install(tables_of(100, round)).ok());
+      EXPECT_TRUE(engine_->install(tables_of(kMoreSlots, round + 1)).ok());
+      EXPECT_NE(jumps_to(), after) << "the larger one";
+      const CountingProgram third("port1");
+      sender.wait_for(50);
+    }
+  }
+  EXPECT_GT(received(), 400u);
+  EXPECT_EQ(received() + offset, other.counted());
+}
+
+TEST_F(DispatcherTest, an_entry_that_somebody_took_out_is_put_in_anew) {
+  CountingProgram other("port1");
+  for (const std::vector<std::string> &others : {std::vector<std::string>{}, {"port0"}}) {
+    const Status started = start(PortSharing::kDispatcher, XdpModeChoice::kAuto, others);
+    ASSERT_TRUE(started.ok()) << started.error().message;
+    EXPECT_EQ(entries(), 1u) << "with " << others.size() << " others, by which packets still come";
+    for (const DispatchedProgram &program : dispatched()) {
+      if (program.name != "sluice_entry") continue;
+      xdp_program *entry = xdp_program__from_id(program.id);
+      ASSERT_EQ(xdp_program__detach(entry, static_cast<int>(ifindex()), XDP_MODE_NATIVE, 0), 0);
+      xdp_program__close(entry);
+    }
+    forget_engine();
+    EXPECT_EQ(entries(), 0u);
+  }
+  const Status started = start(PortSharing::kDispatcher, XdpModeChoice::kAuto, {"port0"});
+  ASSERT_TRUE(started.ok()) << started.error().message;
+  EXPECT_EQ(entries(), 1u);
+}
+
+TEST_F(DispatcherTest, the_other_mode_than_the_dispatchers_is_refused) {
+  CountingProgram other("port1");
+  const Status started = start(PortSharing::kDispatcher, XdpModeChoice::kGeneric);
+  ASSERT_FALSE(started.ok());
+  EXPECT_THAT(started.error().message, HasSubstr("in the other mode, native, for \"counting\""));
+  EXPECT_EQ(dispatched().size(), 1u);
+  engine_.reset();
+}
+
+TEST_F(DispatcherTest, a_port_that_was_alone_is_shared_when_that_is_wanted_and_back) {
+  ASSERT_TRUE(start(PortSharing::kAlone).ok());
+  EXPECT_EQ(entries(), 0u);
+  forget_engine();
+  ASSERT_NO_FATAL_FAILURE(start_well());
+  EXPECT_EQ(entries(), 1u);
+  EXPECT_FALSE(std::filesystem::exists(pin_directory() / "link-front"));
+  forget_engine();
+  ASSERT_TRUE(start(PortSharing::kAlone).ok());
+  EXPECT_EQ(program_on("port1", ifindex()).value().name, "sluice_xdp");
+  EXPECT_FALSE(std::filesystem::exists(pin_directory() / "entry-front"));
+  EXPECT_FALSE(std::filesystem::exists(pin_directory() / "jump-front"));
+}
+
+}  // namespace
+}  // namespace sluice
