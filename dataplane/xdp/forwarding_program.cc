@@ -127,8 +127,10 @@ Status ForwardingProgram::size_maps() {
       kXdpConnectionHeader +
       uint64_t{options_.table_count} * (uint64_t{options_.ipv4_buckets} + options_.ipv6_buckets);
   if (buckets < needed || buckets > UINT32_MAX)
-    return Error{fmt::format("connections: {} bytes hold {} buckets, {} are needed, and at most {} possible",
-                             options_.connections_bytes, buckets, needed, UINT32_MAX)};
+    return Error{
+        fmt::format("connections: {} bytes hold {} buckets, {} are needed, and at most {} possible; ask "
+                    "for fewer with --ipv4-connections and --ipv6-connections, which are per CPU",
+                    options_.connections_bytes, buckets, needed, UINT32_MAX)};
   const struct {
     bpf_map *map;
     uint32_t entries;
@@ -155,6 +157,11 @@ Status ForwardingProgram::size_maps() {
 Status ForwardingProgram::load_and_map() {
   const int error = sluice_program::load(program_.get());
   const std::string refusal = take_refusal();
+  if (error == -ENOMEM || error == -E2BIG)
+    return Error{fmt::format(
+        "the kernel has no memory for its maps: {}; its connection tables take {} MiB: ask for fewer with "
+        "--ipv4-connections and --ipv6-connections, which are per CPU ({} of them)",
+        error_text(error), options_.connections_bytes >> 20, options_.table_count)};
   if (error != 0)
     return Error{
         fmt::format("the kernel refuses it: {}{}", error_text(error),
