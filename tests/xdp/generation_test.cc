@@ -12,6 +12,7 @@
 #include <bpf/libbpf.h>
 #include <gtest/gtest.h>
 
+#include "dataplane/xdp/attachment.h"
 #include "tests/core/flows.h"
 #include "tests/xdp/loaded_program.h"
 #include "tests/xdp/reader.skel.h"
@@ -187,6 +188,19 @@ TEST(Generations, none_is_written_over_one_that_a_packet_may_still_read) {
   installer.join();
   EXPECT_FALSE(packet.is_under_way()) << "the installation returned before";
   EXPECT_EQ(generation_of(program.run(0, unknown)), 2u);
+}
+
+TEST(Detaching, waits_for_the_packets_that_are_under_way) {
+  LongPacket packet;
+  std::atomic<bool> is_early = false;
+  std::thread waiter([&] {
+    wait_for_packets();
+    is_early = packet.is_under_way();
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // in which it could be back too early
+  packet.release();
+  waiter.join();
+  EXPECT_FALSE(is_early);
 }
 
 }  // namespace
