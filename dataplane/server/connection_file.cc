@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -38,6 +39,13 @@ Status lock(int fd, const std::filesystem::path &path) {
                   path.string(), errno_text())};
 }
 
+std::filesystem::path replacement_path(const std::filesystem::path &path) { return path.string() + ".new"; }
+
+Status remove_file(const std::filesystem::path &path) {
+  if (::unlink(path.c_str()) == 0 || errno == ENOENT) return Done{};
+  return Error{fmt::format("{}: cannot remove: {}", path.string(), errno_text())};
+}
+
 }  // namespace
 
 Result<UniqueFd> open_connection_file(const std::filesystem::path &path) {
@@ -65,15 +73,56 @@ Status reserve_connection_file(int fd, const std::filesystem::path &path, uint64
   return error;
 }
 
+Result<ConnectionFileReplacement> ConnectionFileReplacement::reserve(UniqueFd owner,
+                                                                     const std::filesystem::path &path,
+                                                                     uint64_t size) {
+  const std::filesystem::path beside = replacement_path(path);
+  UniqueFd file(::open(beside.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file.valid())
+    return Error{fmt::format("{}: cannot open or create: {}", beside.string(), errno_text())};
+  ConnectionFileReplacement replacement(path, std::move(owner), std::move(file));
+  Status done = lock(replacement.fd(), beside);
+  if (done.ok()) done = reserve_connection_file(replacement.fd(), path, size, 0);
+  if (!done.ok()) return done.error();
+  return replacement;
+}
+
+ConnectionFileReplacement::~ConnectionFileReplacement() {
+  if (file_.valid()) ::unlink(replacement_path(path_).c_str());
+}
+
+Result<UniqueFd> ConnectionFileReplacement::put_in_place() && {
+  if (::rename(replacement_path(path_).c_str(), path_.c_str()) != 0)
+    return Error{fmt::format("{}: cannot rename to {}: {}", replacement_path(path_).string(), path_.string(),
+                             errno_text())};
+  return std::move(file_);
+}
+
+Result<std::optional<ConnectionFile>> ConnectionFile::open_existing(const std::filesystem::path &path) {
+  UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (!file.valid() && errno == ENOENT) return std::optional<ConnectionFile>();
+  if (!file.valid()) return Error{fmt::format("{}: cannot open: {}", path.string(), errno_text())};
+  const Status locked = lock(file.get(), path);
+  if (!locked.ok()) return locked.error();
+  struct stat info = {};
+  if (::fstat(file.get(), &info) != 0) return Error{fmt::format("{}: {}", path.string(), errno_text())};
+  if (info.st_nlink == 0) return open_existing(path);  // who had it has put another in its place
+  // Only a region is of use, and that is never smaller than a page.
+  constexpr off_t kPage = 4096;
+  if (info.st_size < kPage) return std::optional<ConnectionFile>();
+  Result<Mapping> mapping = map_shared(file.get(), static_cast<size_t>(info.st_size), path.string());
+  if (!mapping.ok()) return mapping.error();
+  return std::optional<ConnectionFile>(ConnectionFile(path, std::move(file), std::move(mapping).value()));
+}
+
+Status ConnectionFile::discard() const { return remove_file(path_); }
+
 Status discard_connection_file(const std::filesystem::path &path) {
   const UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   if (!file.valid() && errno == ENOENT) return Done{};
   if (!file.valid()) return Error{fmt::format("{}: cannot open: {}", path.string(), errno_text())};
   const Status locked = lock(file.get(), path);
-  if (!locked.ok()) return locked.error();
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT)
-    return Error{fmt::format("{}: cannot remove: {}", path.string(), errno_text())};
-  return Done{};
+  return locked.ok() ? remove_file(path) : locked;
 }
 
 }  // namespace sluice

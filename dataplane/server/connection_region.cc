@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/mman.h>
@@ -86,17 +87,22 @@ std::string other_tables(const ConnectionRegionHeader &there, const ConnectionRe
                      there.ipv4_buckets, there.ipv6_buckets, wanted.ipv4_buckets, wanted.ipv6_buckets);
 }
 
-/// Why entries under `old` cannot be kept in a region like `wanted`; empty when they can.
-std::string reason_to_start_afresh(const ConnectionRegionHeader &old, uint64_t file_size,
-                                   const ConnectionRegionHeader &wanted, const BootClock &now) {
-  if (std::string reason = reason_to_doubt(old, file_size); !reason.empty()) return reason;
-  if (std::string reason = other_tables(old, wanted); !reason.empty()) return reason;
+/// Why what is under `old` is of no use to anybody; empty when it may be.
+std::string reason_to_forget(const ConnectionRegionHeader &old, uint64_t size, const BootClock &now) {
+  if (std::string reason = reason_to_doubt(old, size); !reason.empty()) return reason;
   if (old.boot_id != now.boot_id || old.alive_boottime_s > now.boottime_s)
     return "the host has been started anew since";
   if (now.boottime_s - old.alive_boottime_s > SLUICE_MAX_TIMEOUT_S)
     return fmt::format("no dataplane has kept it for {} s, longer than any timeout",
                        now.boottime_s - old.alive_boottime_s);
   return "";
+}
+
+/// Why entries under `old` cannot be kept in a region like `wanted`; empty when they can.
+std::string reason_to_start_afresh(const ConnectionRegionHeader &old, uint64_t size,
+                                   const ConnectionRegionHeader &wanted, const BootClock &now) {
+  std::string reason = reason_to_forget(old, size, now);
+  return reason.empty() ? other_tables(old, wanted) : reason;
 }
 
 /// The file's header, zero when it is too short to have one.
@@ -112,6 +118,47 @@ ConnectionRegionHeader header_in(std::span<const std::byte> memory) {
   ConnectionRegionHeader header = {};
   if (memory.size() >= kConnectionHeaderSize) std::memcpy(&header, memory.data(), sizeof(header));
   return header;
+}
+
+/// The header of what `before` holds, as of when its entries' ages were true last.
+ConnectionRegionHeader header_of(const ConnectionContents &before, const BootClock &now) {
+  ConnectionRegionHeader header = header_in(before.bytes);
+  if (before.keeper == ConnectionContents::Keeper::kWorkers) header.alive_boottime_s = now.boottime_s;
+  return header;
+}
+
+/// The bucket as it was at one moment, while its worker may write it.
+ConnectionBucket read_whole(const ConnectionBucket &from) {
+  constexpr int kTries = 100;  // a worker writes an entry within nanoseconds
+  ConnectionBucket read = {};
+  for (int i = 0; i < kTries; i++) {
+    for (int word = 0; word < kBucketWords; word++)
+      read.word[word] = __atomic_load_n(&from.word[word], __ATOMIC_ACQUIRE);
+    int same = 0;
+    for (int word = 0; word < kBucketWords; word++)
+      same += read.word[word] == __atomic_load_n(&from.word[word], __ATOMIC_ACQUIRE) ? 1 : 0;
+    if (same == kBucketWords) return read;
+  }
+  return {};
+}
+
+/// Gives a region that starts afresh a file of zeros. The one of before goes only when there is memory for
+/// the new one; that both have to fit for it is no reason to fail when nobody can use the old one.
+Result<UniqueFd> replace_file(UniqueFd file, const std::filesystem::path &path, uint64_t size,
+                              const std::string &reason_to_forget_old) {
+  UniqueFd owner(::fcntl(file.get(), F_DUPFD_CLOEXEC, 0));
+  Result<ConnectionFileReplacement> replacement =
+      ConnectionFileReplacement::reserve(std::move(owner), path, size);
+  if (replacement.ok()) return std::move(replacement).value().put_in_place();
+  if (reason_to_forget_old.empty())
+    return Error{
+        fmt::format("{}; it holds connections of other table sizes: remove it if they are not needed",
+                    replacement.error().message)};
+  if (::ftruncate(file.get(), 0) != 0)
+    return Error{fmt::format("{}: cannot truncate: {}", path.string(), errno_text())};
+  const Status reserved = reserve_connection_file(file.get(), path, size, 0);
+  if (!reserved.ok()) return reserved.error();
+  return file;
 }
 
 /// Why a region of `size` bytes under `there` is not, as it is, what `wanted` asks for; empty when it is.
@@ -152,11 +199,11 @@ Result<ConnectionRegion> ConnectionRegion::open(const ConnectionRegionOptions &o
                              +kMaxConnectionTables)};
   Result<UniqueFd> file = open_connection_file(options.path);
   if (!file.ok()) return file.error();
-  const int fd = file.value().get();
   struct stat info = {};
-  if (::fstat(fd, &info) != 0) return Error{fmt::format("{}: {}", options.path.string(), errno_text())};
-  auto file_size = static_cast<uint64_t>(info.st_size);
-  const Result<ConnectionRegionHeader> old = peek_header(fd, file_size);
+  if (::fstat(file.value().get(), &info) != 0)
+    return Error{fmt::format("{}: {}", options.path.string(), errno_text())};
+  const auto file_size = static_cast<uint64_t>(info.st_size);
+  const Result<ConnectionRegionHeader> old = peek_header(file.value().get(), file_size);
   if (!old.ok()) return old.error();
 
   ConnectionRegionHeader header = fresh_header(options);
@@ -166,13 +213,15 @@ Result<ConnectionRegion> ConnectionRegion::open(const ConnectionRegionOptions &o
     header.table_count = std::max(old.value().table_count, options.worker_count);
     header.total_size = region_size(header.table_count, header.ipv4_buckets, header.ipv6_buckets);
     header.flow_hash_key_fingerprint = old.value().flow_hash_key_fingerprint;
-  } else if (::ftruncate(fd, 0) == 0) {
-    file_size = 0;
+    const Status reserved =
+        reserve_connection_file(file.value().get(), options.path, header.total_size, file_size);
+    if (!reserved.ok()) return reserved.error();
   } else {
-    return Error{fmt::format("{}: cannot truncate: {}", options.path.string(), errno_text())};
+    file = replace_file(std::move(file).value(), options.path, header.total_size,
+                        reason_to_forget(old.value(), file_size, now));
+    if (!file.ok()) return file.error();
   }
-  const Status reserved = reserve_connection_file(fd, options.path, header.total_size, file_size);
-  if (!reserved.ok()) return reserved.error();
+  const int fd = file.value().get();
   Result<Mapping> mapping = map_shared(fd, header.total_size, options.path.string());
   if (!mapping.ok()) return mapping.error();
   Result<UniqueFd> reader = reopen_for_reading(fd);
@@ -210,20 +259,50 @@ Result<ConnectionRegion> ConnectionRegion::over(SharedMemory memory, const Conne
   return region;
 }
 
-Result<ConnectionRegion> ConnectionRegion::copied_into(SharedMemory memory) const {
-  if (memory.mapping.size() < bytes().size())
+Result<ConnectionRegion> ConnectionRegion::empty_in(SharedMemory memory, const ConnectionRegionHeader &layout,
+                                                    uint32_t workers) {
+  if (memory.mapping.size() < layout.total_size)
     return Error{fmt::format("{}: the connection tables need {} bytes, it has {}", memory.name,
-                             bytes().size(), memory.mapping.size())};
-  std::memcpy(memory.mapping.data(), bytes().data(), bytes().size());
-  ConnectionRegion copy(std::move(memory), UniqueFd(), header_);
-  copy.opened_as_ = opened_as_;
-  return copy;
+                             layout.total_size, memory.mapping.size())};
+  ConnectionRegion region(std::move(memory), UniqueFd(), layout);
+  region.header_.live_tables = workers;
+  region.write_header();
+  region.opened_as_ = "empty";
+  return region;
 }
 
-Status ConnectionRegion::discard_file() {
-  if (!file_.valid()) return Error{fmt::format("{}: it is no file", memory_.name)};
-  if (::unlink(memory_.name.c_str()) == 0 || errno == ENOENT) return Done{};
-  return Error{fmt::format("{}: cannot remove: {}", memory_.name, errno_text())};
+void ConnectionRegion::continue_from(const ConnectionContents &before, const BootClock &now) {
+  const uint32_t workers = header_.live_tables;
+  const ConnectionRegionHeader old = header_of(before, now);
+  std::string reason = before.bytes.empty() ? "there was none before"
+                                            : reason_to_start_afresh(old, before.bytes.size(), header_, now);
+  const uint64_t key = old.flow_hash_key_fingerprint;
+  if (reason.empty() && header_.flow_hash_key_fingerprint != 0 && key != 0 &&
+      key != header_.flow_hash_key_fingerprint)
+    reason = "flow_hash_key is another than its entries were placed by";
+  header_.boot_id = now.boot_id;
+  if (reason.empty()) {
+    if (key != 0) header_.flow_hash_key_fingerprint = key;
+    const auto *from =
+        reinterpret_cast<const ConnectionBucket *>(before.bytes.data() + kConnectionHeaderSize);
+    auto *to = reinterpret_cast<ConnectionBucket *>(table(0));
+    const uint64_t buckets = old.table_count * (uint64_t{old.ipv4_buckets} + old.ipv6_buckets);
+    for (uint64_t i = 0; i < buckets; i++) to[i] = read_whole(from[i]);
+    // Workers touch what they use, also when no dataplane runs; in the other tables only a dataplane keeps
+    // stamps true. What a worker's table holds unused for longer than stamps can tell (8,192 s, no dataplane
+    // having swept) may look young, and then has one more timeout.
+    header_.live_tables = old.live_tables;
+    const uint64_t alive_s = header_in(before.bytes).alive_boottime_s;
+    sweep_idle_tables(alive_s, now.boottime_s - std::min(alive_s, now.boottime_s), kSweepParts);
+    take_over(old, workers, now);
+  }
+  header_.live_tables = workers;
+  header_.alive_boottime_s = now.boottime_s;
+  write_header();
+  opened_as_ = reason.empty() ? fmt::format("kept {} tables for {} workers", old.table_count, workers)
+                              : fmt::format("started afresh: {}", reason);
+  spdlog::info("connection tables in {} ({} MiB): {}", memory_.name, header_.total_size / kMebibyte,
+               opened_as_);
 }
 
 void ConnectionRegion::write_header() const {
@@ -316,32 +395,53 @@ std::string connection_region_misfit(std::span<const std::byte> memory,
   return misfit(header_in(memory), memory.size(), wanted);
 }
 
-Status save_connections(const std::filesystem::path &path, std::span<const std::byte> bytes,
-                        const BootClock &now) {
-  ConnectionRegionHeader header = header_in(bytes);
+ConnectionRegionHeader connection_layout(const ConnectionContents &before,
+                                         const ConnectionRegionOptions &wanted, const BootClock &now) {
+  ConnectionRegionHeader header = fresh_header(wanted);
+  const ConnectionRegionHeader old = header_of(before, now);
+  if (reason_to_start_afresh(old, before.bytes.size(), header, now).empty()) {
+    header.table_count = std::max(old.table_count, wanted.worker_count);
+    header.total_size = region_size(header.table_count, header.ipv4_buckets, header.ipv6_buckets);
+  }
+  return header;
+}
+
+bool is_left_later(std::span<const std::byte> file, std::span<const std::byte> memory) {
+  const ConnectionRegionHeader in_file = header_in(file);
+  const ConnectionRegionHeader in_memory = header_in(memory);
+  if (!reason_to_doubt(in_file, file.size()).empty()) return false;
+  if (!reason_to_doubt(in_memory, memory.size()).empty()) return true;
+  return in_file.boot_id == in_memory.boot_id && in_file.alive_boottime_s >= in_memory.alive_boottime_s;
+}
+
+Result<ConnectionSave> ConnectionSave::reserve(const std::filesystem::path &path,
+                                               std::span<const std::byte> bytes) {
+  const ConnectionRegionHeader header = header_in(bytes);
   const std::string doubt = reason_to_doubt(header, bytes.size());
   if (!doubt.empty())
     return Error{fmt::format("{}: the connections that were to be saved there cannot be used: {}",
                              path.string(), doubt)};
-  Result<UniqueFd> file = open_connection_file(path);
+  Result<UniqueFd> owner = open_connection_file(path);
+  if (!owner.ok()) return owner.error();
+  Result<ConnectionFileReplacement> file =
+      ConnectionFileReplacement::reserve(std::move(owner).value(), path, header.total_size);
   if (!file.ok()) return file.error();
-  if (::ftruncate(file.value().get(), 0) != 0)
-    return Error{fmt::format("{}: cannot truncate: {}", path.string(), errno_text())};
-  const Status reserved = reserve_connection_file(file.value().get(), path, header.total_size, 0);
-  if (!reserved.ok()) return reserved.error();
-  Result<Mapping> mapping = map_shared(file.value().get(), header.total_size, path.string());
-  if (!mapping.ok()) return mapping.error();
+  return ConnectionSave(path, bytes, header, std::move(file).value());
+}
 
-  std::memcpy(mapping.value().data() + kConnectionHeaderSize, bytes.data() + kConnectionHeaderSize,
-              header.total_size - kConnectionHeaderSize);
-  const uint64_t alive_s = std::exchange(header.alive_boottime_s, now.boottime_s);
-  ConnectionRegion region({std::move(mapping).value(), UniqueFd(), path.string()}, std::move(file).value(),
-                          header);
-  // Workers kept the stamps in their own tables true, also when no dataplane ran that said so; in the others
-  // only the dataplane does.
+Status ConnectionSave::save(const BootClock &now) && {
+  Result<Mapping> mapping = map_shared(file_.fd(), header_.total_size, path_.string());
+  if (!mapping.ok()) return mapping.error();
+  std::memcpy(mapping.value().data() + kConnectionHeaderSize, bytes_.data() + kConnectionHeaderSize,
+              header_.total_size - kConnectionHeaderSize);
+  const uint64_t alive_s = std::exchange(header_.alive_boottime_s, now.boottime_s);
+  ConnectionRegion region({std::move(mapping).value(), UniqueFd(), path_.string()}, UniqueFd(), header_);
+  // As in continue_from().
   region.sweep_idle_tables(alive_s, now.boottime_s - std::min(alive_s, now.boottime_s), kSweepParts);
-  region.write_header();  // until here the file holds no tables
-  spdlog::info("connection tables saved to {} ({} MiB)", path.string(), header.total_size / kMebibyte);
+  region.write_header();
+  const Result<UniqueFd> placed = std::move(file_).put_in_place();
+  if (!placed.ok()) return placed.error();
+  spdlog::info("connection tables saved to {} ({} MiB)", path_.string(), header_.total_size / kMebibyte);
   return Done{};
 }
 

@@ -14,6 +14,7 @@
 #include "dataplane/abi/result.h"
 #include "dataplane/abi/snapshot.h"
 #include "dataplane/server/connection_entries.h"
+#include "dataplane/server/connection_file.h"
 #include "dataplane/server/shared_memory.h"
 #include "dataplane/server/unique_fd.h"
 
@@ -44,12 +45,46 @@ BootClock read_boot_clock();
 std::string connection_region_misfit(std::span<const std::byte> memory,
                                      const ConnectionRegionOptions &wanted);
 
-/// Makes the file at `path` hold the region in `bytes` (as ConnectionRegion::bytes; more may follow it), for
-/// the next ConnectionRegion::open of either engine. Nobody may write it any more, and until `now` its
-/// workers did. What the file held before is lost; when this process is killed meanwhile, the file holds no
-/// tables. Errors: `bytes` is no region, another dataplane has the file, not enough memory.
-[[nodiscard]] Status save_connections(const std::filesystem::path &path, std::span<const std::byte> bytes,
-                                      const BootClock &now);
+/// Connections that a region is to go on with.
+struct ConnectionContents {
+  std::span<const std::byte> bytes;  // a region's (ConnectionRegion::bytes; more may follow it), or nothing
+  /// Who kept the entries' ages true, as far as they are used. kDataplane: one that is no more, until it said
+  /// so last. kWorkers: an engine's, without a dataplane, until now; they may still write.
+  enum class Keeper { kDataplane, kWorkers } keeper = Keeper::kDataplane;
+};
+
+/// How large a region must be for `wanted` that goes on with `before`: the buckets, table_count and
+/// total_size of its header are set.
+ConnectionRegionHeader connection_layout(const ConnectionContents &before,
+                                         const ConnectionRegionOptions &wanted, const BootClock &now);
+
+/// Whether the region in `file` was left later than the one in `memory`, or at the same time, by headers;
+/// both of a dataplane that is no more.
+bool is_left_later(std::span<const std::byte> file, std::span<const std::byte> memory);
+
+/// A region's way into the file, for the next ConnectionRegion::open of either engine. Memory for it is
+/// reserved first, so that it can be known that it will succeed before workers are stopped.
+class ConnectionSave {
+ public:
+  /// `bytes`: the region (as ConnectionContents); they outlive this object. What the file holds stays there
+  /// until save(). Errors: `bytes` is no region, another dataplane has the file, not enough memory.
+  [[nodiscard]] static Result<ConnectionSave> reserve(const std::filesystem::path &path,
+                                                      std::span<const std::byte> bytes);
+
+  /// Makes the file hold the region, in one step. Nobody may write it any more, and until `now` its workers
+  /// did. Errors: the file cannot be put in place.
+  [[nodiscard]] Status save(const BootClock &now) &&;
+
+ private:
+  ConnectionSave(std::filesystem::path path, std::span<const std::byte> bytes,
+                 const ConnectionRegionHeader &header, ConnectionFileReplacement file)
+      : path_(std::move(path)), bytes_(bytes), header_(header), file_(std::move(file)) {}
+
+  std::filesystem::path path_;
+  std::span<const std::byte> bytes_;
+  ConnectionRegionHeader header_;
+  ConnectionFileReplacement file_;
+};
 
 /// The connection tables of every worker (dataplane/abi/connection.h): the first `worker_count` tables belong
 /// to workers, the others (of workers that are no more) are kept for adoption.
@@ -59,7 +94,8 @@ class ConnectionRegion {
   /// layout, the entries are still there, but for those that are older than any timeout by now; a table that
   /// gets a worker again loses the entries whose flow another table has seen since. A file of another layout
   /// or size, of another boot, or unattended for longer than SLUICE_MAX_TIMEOUT_S is started afresh, and the
-  /// log says so. Errors: path not writable, another dataplane has it, not enough memory in its filesystem.
+  /// log says so; on an error it stays as it was. Errors: path not writable, another dataplane has it, not
+  /// enough memory in its filesystem.
   [[nodiscard]] static Result<ConnectionRegion> open(const ConnectionRegionOptions &options,
                                                      const BootClock &now);
 
@@ -68,13 +104,16 @@ class ConnectionRegion {
   [[nodiscard]] static Result<ConnectionRegion> over(SharedMemory memory,
                                                      const ConnectionRegionOptions &wanted);
 
-  /// This region's copy in `memory`, which holds zeros; nobody writes either meanwhile. Once the copy
-  /// outlives the process, discard_file() leaves it as the only one. Errors: fewer than bytes().size() bytes.
-  [[nodiscard]] Result<ConnectionRegion> copied_into(SharedMemory memory) const;
+  /// An empty region of `layout` (connection_layout) in memory that holds zeros, for `workers`. Errors: not
+  /// enough of it.
+  [[nodiscard]] static Result<ConnectionRegion> empty_in(SharedMemory memory,
+                                                         const ConnectionRegionHeader &layout,
+                                                         uint32_t workers);
 
-  /// Removes the region's file: nobody opens it again. What is mapped stays. Errors: it has none, or it
-  /// cannot be removed.
-  [[nodiscard]] Status discard_file();
+  /// Takes what can be gone on with of `before` into this region, which was made by empty_in() for its layout
+  /// and which nobody writes yet; opened_as() says what came of it. Entries of another key than
+  /// set_flow_hash_key() has named since are left out.
+  void continue_from(const ConnectionContents &before, const BootClock &now);
 
   const ConnectionRegionHeader &header() const { return header_; }
   /// The whole region, header().total_size bytes.
@@ -100,8 +139,7 @@ class ConnectionRegion {
   [[nodiscard]] Result<UniqueFd> read_only_descriptor() const { return duplicate_reader(memory_); }
 
  private:
-  friend Status save_connections(const std::filesystem::path &, std::span<const std::byte>,
-                                 const BootClock &);
+  friend class ConnectionSave;
 
   /// By which key entries are placed that are there before the first set_flow_hash_key: the header says it,
   /// or workers place by it already.

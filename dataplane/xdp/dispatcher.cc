@@ -247,6 +247,11 @@ Status put_behind(int jump_fd, int program_fd) {
   return Error{fmt::format("the dispatcher's entry cannot jump to the program: {}", error_text(errno))};
 }
 
+uint32_t program_behind(int jump_fd) {
+  uint32_t id = 0;
+  return bpf_map_lookup_elem(jump_fd, &kJumpElement, &id) == 0 ? id : 0;
+}
+
 uint32_t interface_of_entry(uint32_t program_id) {
   if (program_id == 0) return 0;
   uint32_t found = 0;

@@ -54,6 +54,9 @@ bool fits_behind(int jump_fd, int program_fd);
 /// Each packet runs what was there before, or this.
 [[nodiscard]] Status put_behind(int jump_fd, int program_fd);
 
+/// The identifier of the program that the jump leads to; 0: none.
+uint32_t program_behind(int jump_fd);
+
 /// The interface of this network namespace whose dispatcher calls the program; 0: none.
 uint32_t interface_of_entry(uint32_t program_id);
 

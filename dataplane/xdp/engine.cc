@@ -23,70 +23,40 @@ XdpEngine::~XdpEngine() = default;
 
 // Attaching.
 
-/// Whether the port's packets run through what is pinned for it, as is wanted; it is kept then.
-bool XdpEngine::take_over_link(size_t port) {
+Status XdpEngine::attach_port(size_t port) {
   XdpPortReport &report = preflight_.ports[port];
-  std::optional<PortAttachment> pinned = PortAttachment::pinned(*setup_.pins, report.name);
-  if (!pinned || pinned->sharing() != report.sharing || pinned->ifindex() != report.facts.ifindex)
-    return false;
-  const Result<InterfaceProgram> there = program_on(report.interface, report.facts.ifindex);
-  if (!there.ok()) return false;
-  if (pinned->sharing() == PortSharing::kAlone && pinned->program() != there.value().id) return false;
-  const XdpMode mode = there.value().mode;
-  if ((mode_ == XdpModeChoice::kNative && mode != XdpMode::kNative) ||
-      (mode_ == XdpModeChoice::kGeneric && mode != XdpMode::kGeneric))
-    return false;
-  if (!pinned->takes(program_->program_fd())) return false;
-  report.mode = fmt::format("{}: {}as the process before this one had attached it", mode_text(mode),
-                            report.sharing == PortSharing::kDispatcher ? "under libxdp's dispatcher, " : "");
-  links_[port] = {.attachment = std::move(pinned), .program = Link::Program::kEarlier};
-  return true;
-}
-
-/// Detaches what is pinned and no port took over.
-Status XdpEngine::detach_others() {
-  for (const std::string &name : setup_.pins->ports()) {
-    const auto port = std::find_if(preflight_.ports.begin(), preflight_.ports.end(),
-                                   [&name](const XdpPortReport &report) { return report.name == name; });
-    if (port != preflight_.ports.end() &&
-        links_[static_cast<size_t>(port - preflight_.ports.begin())].attachment)
-      continue;
-    const std::optional<PortAttachment> pinned = PortAttachment::pinned(*setup_.pins, name);
-    if (pinned) {
-      Status detached = pinned->detach();
-      if (!detached.ok()) return detached;
-    }
-    Status removed = unpin_port(*setup_.pins, name);
-    if (!removed.ok()) return removed;
-    spdlog::info("detached what was pinned for port {}", name);
-  }
+  Result<PortAttachment> attached = PortAttachment::make(program_->program_fd(), report.sharing,
+                                                         {.interface = report.interface,
+                                                          .ifindex = report.facts.ifindex,
+                                                          .mode = mode_,
+                                                          .buffers = program_->options().buffers});
+  if (!attached.ok()) return Error{fmt::format("port {}: {}", report.name, attached.error().message)};
+  report.mode = fmt::format("{}: {}", mode_text(attached.value().mode()), attached.value().reason());
+  if (attached.value().mode() == XdpMode::kGeneric && mode_ == XdpModeChoice::kAuto)
+    report.warnings.emplace_back("generic XDP is several times slower than native");
+  links_[port] = {.attachment = std::move(attached).value(), .earlier = std::move(links_[port].earlier)};
   return Done{};
 }
 
-Status XdpEngine::attach_ports() {
-  for (size_t port = 0; port < links_.size(); port++) {
-    if (links_[port].is_attached() || preflight_.ports[port].facts.ifindex == 0) continue;
-    XdpPortReport &report = preflight_.ports[port];
-    Result<PortAttachment> attached = PortAttachment::make(program_->program_fd(), report.sharing,
-                                                           {.interface = report.interface,
-                                                            .ifindex = report.facts.ifindex,
-                                                            .mode = mode_,
-                                                            .buffers = program_->options().buffers});
-    if (!attached.ok()) return Error{fmt::format("port {}: {}", report.name, attached.error().message)};
-    report.mode = fmt::format("{}: {}", mode_text(attached.value().mode()), attached.value().reason());
-    if (attached.value().mode() == XdpMode::kGeneric && mode_ == XdpModeChoice::kAuto)
-      report.warnings.emplace_back("generic XDP is several times slower than native");
-    links_[port].attachment = std::move(attached).value();
+/// Attaches where nothing of this engine's is yet.
+Status XdpEngine::attach_new_ports() {
+  Status attached = Done{};
+  for (size_t port = 0; attached.ok() && port < links_.size(); port++) {
+    const Link &link = links_[port];
+    if (!link.is_attached() && !link.earlier && preflight_.ports[port].facts.ifindex != 0)
+      attached = attach_port(port);
   }
-  return Done{};
+  return attached;
 }
 
 Status XdpEngine::pin_all() {
   Status pinned = setup_.pins->put(kConnectionsPin, program_->connections_fd());
   if (pinned.ok()) pinned = setup_.pins->put(kCountersPin, program_->counters_fd());
   for (size_t port = 0; pinned.ok() && port < links_.size(); port++) {
-    if (links_[port].program == Link::Program::kEarlier) continue;
-    pinned = pin_port(port);
+    const Link &link = links_[port];
+    const bool is_pinned =
+        link.program == Link::Program::kEarlier && link.earlier->name() == preflight_.ports[port].name;
+    if (link.is_attached() && !is_pinned) pinned = pin_port(port);
   }
   return pinned;
 }
@@ -100,41 +70,32 @@ Status XdpEngine::pin_tail_calls(const ForwardingProgram &program) {
   return setup_.pins->put(tail_calls_pin(program.program_id()), program.tail_calls_fd());
 }
 
+/// Attaches a port anew whose link somebody has detached (`ip link set dev X xdp off` does not, bpftool
+/// does).
+Status XdpEngine::attach_severed(size_t port, const ForwardingProgram &program) {
+  const XdpPortReport &report = preflight_.ports[port];
+  Result<PortAttachment> attached = PortAttachment::make(program.program_fd(), report.sharing,
+                                                         {.interface = report.interface,
+                                                          .ifindex = report.facts.ifindex,
+                                                          .mode = mode_,
+                                                          .buffers = program.options().buffers});
+  if (!attached.ok()) return attached.error();
+  links_[port].attachment = std::move(attached).value();
+  spdlog::warn("port {}: somebody had detached the program; it is attached again", report.name);
+  return pin_port(port);
+}
+
 /// Puts `program` behind every link. On an error they are as before.
 Status XdpEngine::move_links(const ForwardingProgram &program) {
   for (size_t port = 0; port < links_.size(); port++) {
     if (!links_[port].is_attached()) continue;
-    const Status replaced = links_[port].attachment->replace(program.program_fd());
+    Status replaced = links_[port].attachment->replace(program.program_fd());
+    if (!replaced.ok() && links_[port].attachment->ifindex() == 0) replaced = attach_severed(port, program);
     if (replaced.ok()) continue;
     for (size_t moved = 0; moved < port && program_.get() != &program; moved++)
       if (links_[moved].is_attached()) (void)links_[moved].attachment->replace(program_->program_fd()).ok();
     return Error{fmt::format("port {}: {}", preflight_.ports[port].name, replaced.error().message)};
   }
-  return Done{};
-}
-
-Status XdpEngine::start() {
-  links_.clear();
-  links_.resize(preflight_.ports.size());
-  for (size_t port = 0; port < links_.size(); port++) take_over_link(port);
-  Status started = detach_others();
-  if (started.ok()) started = pin_tail_calls(*program_);
-  if (started.ok()) started = attach_ports();
-  if (started.ok()) started = move_links(*program_);
-  if (started.ok()) started = pin_all();
-  if (started.ok()) warn_of_mixed_modes();
-  if (started.ok()) started = program_->wait_for_readers();
-  if (started.ok()) started = setup_.pins->remove_tail_calls(program_->program_id());
-  if (!started.ok()) {
-    for (size_t port = 0; port < links_.size(); port++) {
-      if (links_[port].program == Link::Program::kEarlier) continue;
-      if (links_[port].attachment) (void)links_[port].attachment->detach().ok();
-      (void)unpin_port(*setup_.pins, preflight_.ports[port].name).ok();
-    }
-    links_.clear();
-    return started;
-  }
-  sweeper_ = std::make_unique<Sweeper>(program_->options().worker_count, [this] { return sweep(); });
   return Done{};
 }
 
@@ -178,6 +139,11 @@ Status XdpEngine::make_room(const std::shared_ptr<const MappedSnapshot> &snapsho
 /// of before, and the next snapshot that needs it loads a larger one anew.
 Status XdpEngine::swap_in_larger() {
   std::unique_ptr<ForwardingProgram> larger = std::move(larger_);
+  if (links_.empty()) {  // nothing runs this engine's program yet, and what runs another's keeps its pins
+    const std::lock_guard lock(program_mutex_);
+    program_.swap(larger);
+    return Done{};
+  }
   Status moved = pin_tail_calls(*larger);
   if (moved.ok()) moved = move_links(*larger);
   if (!moved.ok()) {
@@ -200,6 +166,7 @@ Status XdpEngine::install(std::shared_ptr<const ForwardingTables> tables) {
   Status installed = make_room(tables->snapshot);
   if (installed.ok()) installed = (larger_ ? *larger_ : *program_).install(*tables);
   if (installed.ok() && larger_) installed = swap_in_larger();
+  if (installed.ok() && waits_for_tables_) installed = take_over();
   if (installed.ok()) {
     backends_ = tables->snapshot->backends().size();
     tables_ = std::move(tables);

@@ -2,6 +2,7 @@
 #ifndef SLUICE_XDP_ENGINE_H
 #define SLUICE_XDP_ENGINE_H
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -13,6 +14,7 @@
 #include "dataplane/server/port_options.h"
 #include "dataplane/server/shared_memory.h"
 #include "dataplane/xdp/attachment.h"
+#include "dataplane/xdp/earlier.h"
 #include "dataplane/xdp/memory.h"
 #include "dataplane/xdp/pins.h"
 #include "dataplane/xdp/port_attachment.h"
@@ -26,6 +28,7 @@ struct XdpEngineSetup {
   const Pins *pins;
   const CounterRegion *counters;
   const ConnectionRegion *connections;
+  std::function<void()> bring_over;  // XdpMemory's
 };
 
 /// Created with its program loaded and not attached, so that a snapshot can be installed before the first
@@ -40,8 +43,9 @@ class XdpEngine : public Engine {
   ~XdpEngine() override;
 
   /// Puts the program in the place of those that a process before this one left pinned, attaches it where
-  /// there is none, pins everything, and starts to sweep. Links of ports that are no more are detached.
-  /// Errors: as attach() and Pins::put; what was attached then is detached again.
+  /// there is none, pins everything, and starts to sweep; what is pinned of ports that are no more is
+  /// detached. Without tables (install()) what forwards goes on instead, until the first installation.
+  /// Errors: as PortAttachment's and Pins::put; everything is as before then.
   Status start();
 
   std::string name() const override { return "xdp"; }
@@ -63,13 +67,21 @@ class XdpEngine : public Engine {
  private:
   struct Link {
     std::optional<PortAttachment> attachment;
+    std::optional<EarlierPort> earlier;  // what was on the interface before, while it is taken over
     bool is_attached() const { return attachment.has_value(); }
     enum class Program { kThis, kEarlier } program = Program::kThis;
   };
 
-  bool take_over_link(size_t port);
-  Status detach_others();
-  Status attach_ports();
+  void find_earlier();
+  void keep_wanted();
+  Status take_over();
+  Status attach_port(size_t port);
+  Status attach_new_ports();
+  Status attach_in_another_way();
+  Status attach_severed(size_t port, const ForwardingProgram &program);
+  void bring_back(EarlierPort &earlier) const;
+  void go_back(const UniqueFd &connections, const UniqueFd &counters);
+  void forget_others();
   Status pin_all();
   Status pin_port(size_t port);
   std::vector<uint32_t> port_ifindexes() const;
@@ -91,6 +103,7 @@ class XdpEngine : public Engine {
   std::vector<Link> links_;                         // by port, once started
   std::shared_ptr<const ForwardingTables> tables_;  // in force; null: none yet
   std::vector<uint32_t> active_sum_;                // scratch of merge_active_connections
+  bool waits_for_tables_ = false;                   // what is there goes on until there are tables
   size_t backends_ = 0;                             // in the snapshot in force
   std::string problem_;                             // of the last installation; empty: none
   std::unique_ptr<Sweeper> sweeper_;

@@ -93,7 +93,7 @@ Status XdpEngine::renew_program() {
   Status done = tables_ ? larger_->install(*tables_) : Status(Done{});
   if (!done.ok()) larger_.reset();
   if (done.ok()) done = swap_in_larger();
-  if (done.ok()) done = attach_ports();
+  if (done.ok()) done = attach_new_ports();
   for (size_t port = 0; port < links_.size() && done.ok(); port++)
     if (links_[port].is_attached()) done = pin_port(port);
   return done;

@@ -1,6 +1,8 @@
 #include "dataplane/xdp/memory.h"
 
 #include <chrono>
+#include <optional>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -9,28 +11,30 @@
 #include <spdlog/spdlog.h>
 
 #include "dataplane/server/active_connections.h"
+#include "dataplane/xdp/earlier.h"
 #include "dataplane/xdp/map_memory.h"
-#include "dataplane/xdp/port_attachment.h"
-#include "dataplane/xdp/release.h"
 
 namespace sluice {
 namespace {
 
-/// Maps of a process before this one, to go on with; invalid descriptors: none.
-struct KeptMaps {
+/// What a process before this one left.
+struct Earlier {
   UniqueFd connections;
   UniqueFd counters;
-  ConnectionRegionHeader header = {};  // of the connections
+  enum class Use { kLeft, kInUse } use = Use::kLeft;  // in use: by packets
+  // The connection table's memory, shared with whoever brings it over.
+  std::shared_ptr<const Mapping> memory;
+
+  std::span<const std::byte> bytes() const {
+    return memory ? std::span<const std::byte>(memory->data(), memory->size()) : std::span<const std::byte>();
+  }
 };
 
-/// Whether packets of an interface still run through what is pinned: somebody may write the pinned tables.
-bool has_live_port(const Pins &pins) {
-  for (const std::string &port : pins.ports()) {
-    const std::optional<PortAttachment> pinned = PortAttachment::pinned(pins, port);
-    if (pinned && pinned->ifindex() != 0) return true;
-  }
-  return false;
-}
+/// Maps to go on with; invalid descriptors: none.
+struct KeptMaps {
+  int connections = -1;
+  int counters = -1;
+};
 
 bool has_elements(int map_fd, uint64_t value_size, uint64_t count) {
   bpf_map_info info = {};
@@ -39,19 +43,15 @@ bool has_elements(int map_fd, uint64_t value_size, uint64_t count) {
          info.value_size == value_size && info.max_entries == count;
 }
 
-/// Why the pinned connection table cannot be gone on with; empty if it can.
-std::string connections_misfit(const XdpMemoryOptions &options, const Pins &pins, KeptMaps *kept) {
-  Result<Mapping> memory = map_memory(kept->connections.get(), "the pinned connection table");
-  if (!memory.ok()) return memory.error().message;
-  std::string misfit =
-      connection_region_misfit({memory.value().data(), memory.value().size()}, options.connections);
+/// Why the connection table of before cannot be gone on with as it is; empty if it can.
+std::string connections_misfit(const XdpMemoryOptions &options, const Earlier &earlier) {
+  std::string misfit = connection_region_misfit(earlier.bytes(), options.connections);
   if (!misfit.empty()) return misfit;
-  kept->header = *reinterpret_cast<const ConnectionRegionHeader *>(memory.value().data());
-  if (!has_elements(kept->connections.get(), sizeof(ConnectionBucket),
-                    kept->header.total_size / sizeof(ConnectionBucket)))
+  const auto *header = reinterpret_cast<const ConnectionRegionHeader *>(earlier.bytes().data());
+  if (!has_elements(earlier.connections.get(), sizeof(ConnectionBucket),
+                    header->total_size / sizeof(ConnectionBucket)))
     return "it is no array of buckets";
-  // Nobody has kept the entries' ages true since.
-  return has_live_port(pins) ? "" : "no port's packets run through it";
+  return "";
 }
 
 bool counters_fit(const CounterRegionShape &shape, int map_fd) {
@@ -63,27 +63,48 @@ bool counters_fit(const CounterRegionShape &shape, int map_fd) {
       .ok();
 }
 
-Result<KeptMaps> keep_pinned(const XdpMemoryOptions &options, const CounterRegionShape &shape,
-                             const Pins &pins) {
-  KeptMaps kept;
-  kept.connections = pins.get(kConnectionsPin);
-  const std::string misfit = kept.connections.valid() ? connections_misfit(options, pins, &kept)
-                                                      : "there is no pinned connection table";
+Result<Earlier> find_earlier(const Pins &pins) {
+  Earlier earlier;
+  LiveMaps live = live_maps(earlier_ports(pins));
+  if (live.connections.valid()) {
+    earlier.use = Earlier::Use::kInUse;
+    earlier.connections = std::move(live.connections);
+    earlier.counters = std::move(live.counters);
+  } else {
+    earlier.connections = pins.get(kConnectionsPin);
+  }
+  if (!earlier.connections.valid()) return earlier;
+  Result<Mapping> memory = map_memory(earlier.connections.get(), "the connection table of before");
+  if (!memory.ok()) return memory.error();
+  earlier.memory = std::make_shared<const Mapping>(std::move(memory).value());
+  return earlier;
+}
+
+/// The maps that are gone on with: those in use, if they fit.
+KeptMaps keep_maps(const XdpMemoryOptions &options, const CounterRegionShape &shape, const Earlier &earlier) {
+  // Of what is not in use nobody has kept the entries' ages true.
+  if (earlier.use == Earlier::Use::kLeft) return {};
+  const std::string misfit = connections_misfit(options, earlier);
   if (!misfit.empty()) {
-    const bool pinned = kept.connections.valid() || !pins.ports().empty();
-    if (pinned) spdlog::info("what is pinned in {} is not taken over: {}", pins.directory().string(), misfit);
-    kept.connections.reset(-1);
-    Result<std::string> released = release(pins, options.connections.path);
-    if (!released.ok()) return released.error();
-    if (pinned) spdlog::info("{}", released.value());
-    return kept;
+    spdlog::info("the connection table in use is not gone on with: {}", misfit);
+    return {};
   }
-  kept.counters = pins.get(kCountersPin);
-  if (kept.counters.valid() && !counters_fit(shape, kept.counters.get())) {
-    spdlog::info("the pinned counters are of another layout: counts start anew");
-    kept.counters.reset(-1);
-  }
+  KeptMaps kept = {.connections = earlier.connections.get()};
+  if (earlier.counters.valid() && counters_fit(shape, earlier.counters.get()))
+    kept.counters = earlier.counters.get();
+  else
+    spdlog::info("the counters of before are of another layout: counts start anew");
   return kept;
+}
+
+/// The connections that new maps begin with. Of the pinned map and the file there are both after a start or a
+/// stop that was interrupted.
+ConnectionContents contents_for_new_maps(const Earlier &earlier, const std::optional<ConnectionFile> &file) {
+  using Keeper = ConnectionContents::Keeper;
+  const bool of_file =
+      earlier.use == Earlier::Use::kLeft && file && is_left_later(file->bytes(), earlier.bytes());
+  if (of_file) return {.bytes = file->bytes(), .keeper = Keeper::kDataplane};
+  return {.bytes = earlier.bytes(), .keeper = Keeper::kWorkers};
 }
 
 Result<std::unique_ptr<ForwardingProgram>> load(const XdpMemoryOptions &options, const KeptMaps &kept,
@@ -96,17 +117,19 @@ Result<std::unique_ptr<ForwardingProgram>> load(const XdpMemoryOptions &options,
   wanted.connections_bytes = header.total_size;
   wanted.buffers = options.buffers;
   wanted.port_ifindexes = options.port_ifindexes;
-  wanted.connections_fd = kept.connections.get();
-  wanted.counters_fd = kept.counters.get();
+  wanted.connections_fd = kept.connections;
+  wanted.counters_fd = kept.counters;
   return ForwardingProgram::load(wanted);
 }
 
-Status open_connections(const XdpMemoryOptions &options, XdpMemory *memory) {
+Status open_connections(const XdpMemoryOptions &options, const KeptMaps &kept,
+                        const ConnectionRegionHeader &layout, XdpMemory *memory) {
   Result<SharedMemory> map = memory->program->connections_memory();
   if (!map.ok()) return map.error();
-  Result<ConnectionRegion> region = memory->file
-                                        ? memory->file->copied_into(std::move(map).value())
-                                        : ConnectionRegion::over(std::move(map).value(), options.connections);
+  Result<ConnectionRegion> region =
+      kept.connections >= 0
+          ? ConnectionRegion::over(std::move(map).value(), options.connections)
+          : ConnectionRegion::empty_in(std::move(map).value(), layout, options.connections.worker_count);
   if (!region.ok()) return region.error();
   memory->connections = std::make_unique<ConnectionRegion>(std::move(region).value());
   return Done{};
@@ -135,27 +158,44 @@ CounterRegionShape xdp_counter_shape(uint32_t workers) {
 
 Result<XdpMemory> open_memory(const XdpMemoryOptions &options, const Pins &pins) {
   const CounterRegionShape shape = xdp_counter_shape(options.connections.worker_count);
-  Result<KeptMaps> kept = keep_pinned(options, shape, pins);
-  if (!kept.ok()) return kept.error();
-  XdpMemory memory;
-  if (!kept.value().connections.valid()) {
-    Result<ConnectionRegion> file = ConnectionRegion::open(options.connections, read_boot_clock());
-    if (!file.ok()) return file.error();
-    memory.file.emplace(std::move(file).value());
-  }
-  Result<std::unique_ptr<ForwardingProgram>> program =
-      load(options, kept.value(), memory.file ? memory.file->header() : kept.value().header);
+  Result<Earlier> earlier = find_earlier(pins);
+  if (!earlier.ok()) return earlier.error();
+  Result<std::optional<ConnectionFile>> file = ConnectionFile::open_existing(options.connections.path);
+  if (!file.ok()) return file.error();
+  const KeptMaps kept = keep_maps(options, shape, earlier.value());
+  const ConnectionContents contents = contents_for_new_maps(earlier.value(), file.value());
+  const ConnectionRegionHeader layout =
+      kept.connections >= 0
+          ? *reinterpret_cast<const ConnectionRegionHeader *>(earlier.value().bytes().data())
+          : connection_layout(contents, options.connections, read_boot_clock());
+  Result<std::unique_ptr<ForwardingProgram>> program = load(options, kept, layout);
   if (!program.ok()) return program.error();
+  XdpMemory memory;
   memory.program = std::move(program).value();
-  Status opened = open_connections(options, &memory);
+  memory.file = std::move(file).value();
+  Status opened = open_connections(options, kept, layout, &memory);
+  if (opened.ok())
+    opened =
+        open_counters(shape, kept.counters >= 0 ? CounterContents::kKept : CounterContents::kNew, &memory);
   if (!opened.ok()) return opened.error();
-  const bool kept_counters = kept.value().counters.valid();
-  opened = open_counters(shape, kept_counters ? CounterContents::kKept : CounterContents::kNew, &memory);
-  if (!opened.ok()) return opened.error();
-  if (!kept_counters) {
-    for (uint32_t worker = 0; worker < shape.worker_count; worker++)
-      recount_active_connections(*memory.connections, *memory.counters, worker);
+  const auto recount = [connections = memory.connections.get(), counters = memory.counters.get()] {
+    for (uint32_t worker = 0; worker < counters->header().worker_count; worker++)
+      recount_active_connections(*connections, *counters, worker);
+  };
+  if (kept.connections >= 0) {
+    if (kept.counters < 0) recount();
+    return memory;
   }
+  // The contents are the file's, which stays open until they are here, or the map's.
+  const auto bring_over = [contents, recount, connections = memory.connections.get(),
+                           held = earlier.value().memory] {
+    connections->continue_from(contents, read_boot_clock());
+    recount();
+  };
+  if (earlier.value().use == Earlier::Use::kInUse)
+    memory.bring_over = bring_over;
+  else
+    bring_over();
   return memory;
 }
 

@@ -4,11 +4,13 @@
 #define SLUICE_XDP_MEMORY_H
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "dataplane/abi/result.h"
+#include "dataplane/server/connection_file.h"
 #include "dataplane/server/connection_region.h"
 #include "dataplane/server/shared_memory.h"
 #include "dataplane/xdp/forwarding_program.h"
@@ -26,14 +28,18 @@ struct XdpMemory {
   std::unique_ptr<ForwardingProgram> program;
   std::unique_ptr<ConnectionRegion> connections;  // in the program's map
   std::unique_ptr<CounterRegion> counters;        // in the program's map
-  // What the connections were copied from, locked: to be discarded when their map is pinned.
-  std::optional<ConnectionRegion> file;
+  // Brings over the connections of tables that are of another size and still in use: to be called as late as
+  // can be, before the program's first packet. Empty: there are none.
+  std::function<void()> bring_over;
+  // The file, locked, if there is one: to be discarded when the maps are pinned.
+  std::optional<ConnectionFile> file;
 };
 
-/// Loads a program over the pinned maps if they fit `options` and packets run through them; its entries are
-/// live, and nothing is done to them. Pinned maps that do not fit are released first (release.h). Otherwise
-/// the connections are those of the file, as ConnectionRegion::open finds them. Active connections are as the
-/// tables say. Errors: what the kernel, the file or the options say.
+/// Loads a program, and changes nothing of what is there. It goes on in the maps that packets run through now
+/// (earlier.h) if they fit `options`; their entries are live, and nothing is done to them. Otherwise it gets
+/// maps of its own with the connections of before: of the maps in use (bring_over), or of the pinned map or
+/// the file, whichever was left later. Active connections are as the tables say. Errors: what the kernel, the
+/// file or the options say.
 [[nodiscard]] Result<XdpMemory> open_memory(const XdpMemoryOptions &options, const Pins &pins);
 
 /// The shape of the XDP engine's counters.

@@ -26,6 +26,7 @@ constexpr std::string_view kLinkPrefix = "link-";
 constexpr std::string_view kEntryPrefix = "entry-";
 constexpr std::string_view kJumpPrefix = "jump-";
 constexpr std::string_view kTailCallsPrefix = "tail-calls-";
+constexpr std::string_view kBesideSuffix = "+";  // of a pin that is about to take another's place
 
 std::string errno_text() { return std::strerror(errno); }  // NOLINT(concurrency-mt-unsafe)
 
@@ -91,6 +92,19 @@ bool is_mounted_by_us(const fs::path &directory) {
   return false;
 }
 
+/// What is pinned under one name is of one kind; its type and identifier tell two of them apart.
+struct PinnedObject {
+  uint32_t type = 0;
+  uint32_t id = 0;
+  bool operator==(const PinnedObject &) const = default;
+};
+
+PinnedObject object_of(int fd) {
+  PinnedObject object;  // what the kernel's records of maps, programs and links all begin with
+  uint32_t size = sizeof(object);
+  return bpf_obj_get_info_by_fd(fd, &object, &size) == 0 ? object : PinnedObject{};
+}
+
 /// A bpffs that was just mounted has files of the kernel's own in it.
 bool is_kernels_own(const std::string &name) { return name == "maps.debug" || name == "progs.debug"; }
 
@@ -133,7 +147,8 @@ Result<std::optional<Pins>> Pins::open_existing(const fs::path &directory) {
   if (!is_on_bpffs(directory)) return std::optional<Pins>();
   Result<Pins> pins = lock(directory);
   if (!pins.ok()) return pins.error();
-  const bool holds = pins.value().get(kConnectionsPin).valid() || pins.value().get(kCountersPin).valid() ||
+  const auto is_there = [&pins](std::string_view name) { return !pins.value().names_after(name).empty(); };
+  const bool holds = is_there(kConnectionsPin) || is_there(kCountersPin) || is_there(kTailCallsPrefix) ||
                      !pins.value().ports().empty();
   if (!holds) return std::optional<Pins>();
   return std::optional<Pins>(std::move(pins).value());
@@ -167,14 +182,22 @@ Status Pins::remove_tail_calls(uint32_t but_of_program_id) const {
 }
 
 Status Pins::put(std::string_view name, int fd) const {
-  Status removed = remove(name);
-  if (!removed.ok()) return removed;
-  if (bpf_obj_pin(fd, file(name).c_str()) != 0)
-    return Error{fmt::format("{}: cannot pin: {}", file(name).string(), errno_text())};
-  return Done{};
+  const UniqueFd there = get(name);
+  if (there.valid() && object_of(there.get()) == object_of(fd)) return Done{};
+  // Whatever is there goes in the same step: it may be all that holds connections.
+  const fs::path beside = file(fmt::format("{}{}", name, kBesideSuffix));
+  ::unlink(beside.c_str());
+  if (bpf_obj_pin(fd, beside.c_str()) != 0)
+    return Error{fmt::format("{}: cannot pin: {}", beside.string(), errno_text())};
+  if (::rename(beside.c_str(), file(name).c_str()) == 0) return Done{};
+  const Error error{fmt::format("{}: cannot rename: {}", beside.string(), errno_text())};
+  ::unlink(beside.c_str());
+  return error;
 }
 
 Status Pins::remove(std::string_view name) const {
+  // What an interrupted put() left; of a port's link it may be all that holds it, and is found as a port.
+  if (!name.starts_with(kLinkPrefix)) ::unlink(file(fmt::format("{}{}", name, kBesideSuffix)).c_str());
   if (::unlink(file(name).c_str()) == 0 || errno == ENOENT) return Done{};
   return Error{fmt::format("{}: cannot remove: {}", file(name).string(), errno_text())};
 }

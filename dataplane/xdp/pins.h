@@ -49,7 +49,7 @@ class Pins {
   /// Removes the maps of tail calls of all programs but one (0: of all). Errors name the file.
   [[nodiscard]] Status remove_tail_calls(uint32_t but_of_program_id) const;
 
-  /// Pins `fd` as `name`, in the place of what was pinned so. Errors name the file.
+  /// Pins `fd` as `name`, in one step in the place of what was pinned so. Errors name the file.
   [[nodiscard]] Status put(std::string_view name, int fd) const;
 
   /// Removes a pin; none there is fine. Errors name the file.

@@ -49,6 +49,10 @@ uint32_t PortAttachment::program() const {
   return facts.ok() ? facts.value().program_id : 0;
 }
 
+uint32_t PortAttachment::deciding_program() const {
+  return link() != nullptr ? program() : program_behind(entry().jump.get());
+}
+
 bool PortAttachment::takes(int program_fd) const {
   return link() != nullptr || fits_behind(entry().jump.get(), program_fd);
 }
@@ -63,12 +67,15 @@ Status PortAttachment::detach() const {
 }
 
 Status PortAttachment::pin(const Pins &pins, std::string_view port) const {
-  Status unpinned = unpin_port(pins, port);
-  if (!unpinned.ok()) return unpinned;
-  if (link() != nullptr) return pins.put(link_pin(port), link()->get());
+  // What is pinned for the port until now goes only when this is.
+  if (link() != nullptr) {
+    Status pinned = pins.put(link_pin(port), link()->get());
+    if (pinned.ok()) pinned = pins.remove(entry_pin(port));
+    return pinned.ok() ? pins.remove(jump_pin(port)) : pinned;
+  }
   Status pinned = pins.put(jump_pin(port), entry().jump.get());
   if (pinned.ok()) pinned = pins.put(entry_pin(port), entry().program.get());
-  return pinned;
+  return pinned.ok() ? pins.remove(link_pin(port)) : pinned;
 }
 
 Status unpin_port(const Pins &pins, std::string_view port) {

@@ -35,6 +35,9 @@ class PortAttachment {
   /// The program on the interface: the link's, or the entry under the dispatcher.
   uint32_t program() const;
 
+  /// The program that decides the port's packets: the link's, or the one behind the entry; 0: none.
+  uint32_t deciding_program() const;
+
   /// Whether the program can take the place of the one that packets run now.
   bool takes(int program_fd) const;
 

@@ -1,6 +1,7 @@
 #include "dataplane/xdp/program.h"
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -10,15 +11,18 @@
 #include <spdlog/spdlog.h>
 
 #include "dataplane/program.h"
-#include "dataplane/server/connection_file.h"
 #include "dataplane/server/interface_settings.h"
 #include "dataplane/xdp/cpus.h"
+#include "dataplane/xdp/earlier.h"
 #include "dataplane/xdp/engine.h"
 #include "dataplane/xdp/release.h"
 #include "dataplane/xdp/sharing.h"
 
 namespace sluice {
 namespace {
+
+// The kernel asks for a link address three times, a second apart.
+constexpr std::chrono::seconds kNextHopWaitOfSuccessor{3};
 
 struct Plan {
   std::vector<PortOptions> ports;
@@ -138,9 +142,9 @@ Result<XdpMemory> open_plans_memory(const DataplaneOptions &options, const Plan 
 }
 
 /// The pinned maps are the connections' only holder from now on.
-Status discard_file(const DataplaneOptions &options, XdpMemory *memory) {
-  if (!memory->file) return discard_connection_file(options.connections);
-  Status discarded = memory->file->discard_file();
+Status discard_file(XdpMemory *memory) {
+  if (!memory->file) return Done{};
+  Status discarded = memory->file->discard();
   memory->file.reset();
   return discarded;
 }
@@ -169,6 +173,8 @@ Status run_xdp(const DataplaneOptions &options, int stop_fd, const LeftoverRemov
   if (!pins.ok()) return pins.error();
   Status checked = check_interfaces(options, pins.value(), remove_leftover, &plan.value().preflight);
   if (!checked.ok()) return checked;
+  // Whoever forwards now knows the next hops: no hurry.
+  if (!earlier_ports(pins.value()).empty()) serving.value().next_hop_wait_at_start = kNextHopWaitOfSuccessor;
   Result<XdpMemory> memory = open_plans_memory(options, plan.value(), pins.value());
   if (!memory.ok()) return memory.error();
   Result<std::vector<SettingsMove>> moves = move_settings(plan.value());
@@ -176,14 +182,15 @@ Status run_xdp(const DataplaneOptions &options, int stop_fd, const LeftoverRemov
 
   const XdpEngineSetup setup = {.pins = &pins.value(),
                                 .counters = memory.value().counters.get(),
-                                .connections = memory.value().connections.get()};
+                                .connections = memory.value().connections.get(),
+                                .bring_over = std::move(memory.value().bring_over)};
   XdpEngine engine(plan.value().preflight, mode_choice(options.xdp_mode), std::move(memory.value().program),
                    setup);
   const auto start = [&]() -> Status {
     Status started = engine.start();
     if (started.ok())
       for (SettingsMove &move : moves.value()) move.keep();
-    if (started.ok()) started = discard_file(options, &memory.value());
+    if (started.ok()) started = discard_file(&memory.value());
     for (const std::string &line : preflight_lines(engine.preflight())) spdlog::info("{}", line);
     return started;
   };

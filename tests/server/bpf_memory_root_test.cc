@@ -17,10 +17,15 @@
 namespace sluice {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 class RegionsInBpfMaps : public ConnectionRegionFixture {
  protected:
+  static Status save(const std::filesystem::path &path, std::span<const std::byte> bytes) {
+    Result<ConnectionSave> saving = ConnectionSave::reserve(path, bytes);
+    return saving.ok() ? std::move(saving).value().save(kNow) : Status(saving.error());
+  }
   static SharedMemory memory_for(const ConnectionRegion &region) {
     return make_bpf_memory(sizeof(ConnectionBucket),
                            static_cast<uint32_t>(region.bytes().size() / sizeof(ConnectionBucket)));
@@ -46,7 +51,7 @@ TEST_F(RegionsInBpfMaps, counters_of_a_worker_are_the_element_after_its_number) 
 
 TEST_F(RegionsInBpfMaps, a_client_can_neither_write_what_it_maps_for_reading_nor_map_more) {
   const ConnectionRegion file = open(options(1));
-  const Result<ConnectionRegion> region = file.copied_into(memory_for(file));
+  const Result<ConnectionRegion> region = ConnectionRegion::empty_in(memory_for(file), file.header(), 1);
   ASSERT_TRUE(region.ok()) << region.error().message;
   const Result<UniqueFd> descriptor = region.value().read_only_descriptor();
   ASSERT_TRUE(descriptor.ok()) << descriptor.error().message;
@@ -60,14 +65,15 @@ TEST_F(RegionsInBpfMaps, a_client_can_neither_write_what_it_maps_for_reading_nor
 }
 
 TEST_F(RegionsInBpfMaps, connections_go_from_the_file_into_a_map_and_back) {
-  ConnectionRegion file = open(options(3));
+  const ConnectionRegion file = open(options(3));
   mark(file);
-  const Result<ConnectionRegion> in_map = file.copied_into(memory_for(file));
+  Result<ConnectionRegion> in_map = ConnectionRegion::empty_in(memory_for(file), file.header(), 3);
   ASSERT_TRUE(in_map.ok()) << in_map.error().message;
-  ASSERT_TRUE(file.discard_file().ok());
+  in_map.value().continue_from({.bytes = file.bytes()}, kNow);
+  std::filesystem::remove(options(3).path);
   EXPECT_EQ(connection_region_misfit(in_map.value().bytes(), options(3)), "");
   put_ipv4(in_map.value(), 2, 100, 42, kNow.boottime_s);  // as the program does
-  ASSERT_TRUE(save_connections(options(3).path, in_map.value().bytes(), kNow).ok());
+  ASSERT_TRUE(save(options(3).path, in_map.value().bytes()).ok());
   const ConnectionRegion back = open(options(3));
   EXPECT_EQ(back.opened_as(), "kept 3 tables for 3 workers");
   for (uint32_t table = 0; table < 3; table++) EXPECT_TRUE(is_marked(back, table)) << table;
@@ -82,16 +88,36 @@ TEST_F(RegionsInBpfMaps, a_filesystem_without_room_says_so_and_gets_its_memory_b
   const TemporaryDirectory small;
   ASSERT_EQ(::mount("tmpfs", small.path().c_str(), "tmpfs", 0, "size=1m"), 0);
   const std::filesystem::path path = small.path() / "connections";
-  const Status saved = save_connections(path, region.bytes(), kNow);
+  const Status saved = save(path, region.bytes());
   ASSERT_FALSE(saved.ok());
   EXPECT_THAT(saved.error().message,
               HasSubstr("the connection tables need 2 MiB, its filesystem has 1 MiB free"));
   EXPECT_EQ(std::filesystem::file_size(path), 0);
   ASSERT_EQ(::mount("tmpfs", small.path().c_str(), "tmpfs", MS_REMOUNT, "size=3m"), 0);
-  EXPECT_TRUE(save_connections(path, region.bytes(), kNow).ok()) << "once there is room";
+  EXPECT_TRUE(save(path, region.bytes()).ok()) << "once there is room";
   ConnectionRegionOptions wanted = options(1);
   wanted.path = path;
   EXPECT_TRUE(is_marked(open(wanted), 0));
+  ASSERT_EQ(::umount2(small.path().c_str(), MNT_DETACH), 0);
+}
+
+TEST_F(RegionsInBpfMaps, tables_of_a_size_that_there_is_no_room_for_leave_the_connections_of_before) {
+  ASSERT_EQ(::unshare(CLONE_NEWNS), 0) << "needs root";
+  ASSERT_EQ(::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+  const TemporaryDirectory small;
+  ASSERT_EQ(::mount("tmpfs", small.path().c_str(), "tmpfs", 0, "size=5m"), 0);
+  ConnectionRegionOptions wanted = options(1);
+  wanted.path = small.path() / "connections";
+  { mark(open(wanted)); }
+  ConnectionRegionOptions larger = wanted;
+  larger.ipv4_connections = 100'000;  // 4 MiB
+  const Result<ConnectionRegion> refused = ConnectionRegion::open(larger, kNow);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message, AllOf(HasSubstr("its filesystem has 3 MiB free"),
+                                             HasSubstr("remove it if they are not needed")));
+  EXPECT_TRUE(is_marked(open(wanted), 0));
+  EXPECT_TRUE(ConnectionRegion::open(larger, {kNow.boottime_s, kNow.boot_id + 1}).ok())
+      << "nobody can use them after a reboot: they make room";
   ASSERT_EQ(::umount2(small.path().c_str(), MNT_DETACH), 0);
 }
 

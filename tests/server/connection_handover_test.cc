@@ -32,13 +32,26 @@ class ConnectionHandover : public ConnectionRegionFixture {
     file.set_flow_hash_key(kKey);
     mark(file, seen_s);
     ConnectionRegion region = copy(file);
-    EXPECT_TRUE(file.discard_file().ok());
+    std::filesystem::remove(options(1).path);
     return region;
   }
   static ConnectionRegion copy(const ConnectionRegion &from) {
-    Result<ConnectionRegion> region = from.copied_into(make_memory(from.bytes().size()));
+    return continued({.bytes = from.bytes()}, wanted_by(from));
+  }
+  static ConnectionRegion continued(const ConnectionContents &before, const ConnectionRegionOptions &wanted,
+                                    const BootClock &now = kNow) {
+    const ConnectionRegionHeader layout = connection_layout(before, wanted, now);
+    Result<ConnectionRegion> region =
+        ConnectionRegion::empty_in(make_memory(layout.total_size), layout, wanted.worker_count);
     EXPECT_TRUE(region.ok()) << region.error().message;
+    region.value().continue_from(before, now);
     return std::move(region).value();
+  }
+  static ConnectionRegionOptions wanted_by(const ConnectionRegion &region) {
+    return {.path = {},
+            .worker_count = region.header().live_tables,
+            .ipv4_connections = 1000,
+            .ipv6_connections = 100};
   }
   /// Memory with the bytes of `region`, as the next process finds it.
   static SharedMemory left_by(const ConnectionRegion &region) {
@@ -49,8 +62,13 @@ class ConnectionHandover : public ConnectionRegionFixture {
   static ConnectionRegionHeader *header_in(const SharedMemory &memory) {
     return reinterpret_cast<ConnectionRegionHeader *>(memory.mapping.data());
   }
+  static Status save(const std::filesystem::path &path, std::span<const std::byte> bytes,
+                     const BootClock &now) {
+    Result<ConnectionSave> saving = ConnectionSave::reserve(path, bytes);
+    return saving.ok() ? std::move(saving).value().save(now) : Status(saving.error());
+  }
   std::string saving_error(std::span<const std::byte> bytes) const {
-    const Status saved = save_connections(options(1).path, bytes, kNow);
+    const Status saved = save(options(1).path, bytes, kNow);
     return saved.ok() ? "no error" : saved.error().message;
   }
 };
@@ -61,14 +79,15 @@ TEST_F(ConnectionHandover, a_copy_holds_every_byte_and_outlives_the_file) {
   const ConnectionRegion region = copy(file);
   EXPECT_TRUE(std::ranges::equal(region.bytes(), file.bytes()));
   EXPECT_EQ(region.bytes().size(), region.header().total_size);
-  EXPECT_EQ(region.opened_as(), file.opened_as());
+  EXPECT_EQ(region.opened_as(), "kept 2 tables for 2 workers");
   mark(region, 1);
   EXPECT_FALSE(std::ranges::equal(region.bytes(), file.bytes())) << "a copy has memory of its own";
 }
 
 TEST_F(ConnectionHandover, a_copy_needs_memory_for_all_of_the_region) {
   const ConnectionRegion file = open(options(1));
-  const Result<ConnectionRegion> region = file.copied_into(make_memory(file.bytes().size() - 4096));
+  const Result<ConnectionRegion> region =
+      ConnectionRegion::empty_in(make_memory(file.bytes().size() - 4096), file.header(), 1);
   ASSERT_FALSE(region.ok());
   EXPECT_EQ(region.error().message,
             "the engine's memory: the connection tables need 2097152 bytes, it has 2093056");
@@ -81,7 +100,8 @@ TEST_F(ConnectionHandover, another_key_empties_a_copy_that_no_worker_has_yet) {
 }
 
 TEST_F(ConnectionHandover, tables_in_use_stay_as_they_are_however_old_their_entries) {
-  const ConnectionRegion before = in_memory(2, kNow.boottime_s - 7500);
+  const ConnectionRegion before = in_memory(2);
+  mark(before, kNow.boottime_s - 7500);
   SharedMemory memory = left_by(before);
   const Result<ConnectionRegion> region = ConnectionRegion::over(std::move(memory), options(2));
   ASSERT_TRUE(region.ok()) << region.error().message;
@@ -182,7 +202,7 @@ TEST_F(ConnectionHandover, saved_connections_are_there_at_the_next_start) {
 
 TEST_F(ConnectionHandover, what_a_program_wrote_after_the_last_heartbeat_is_saved) {
   const ConnectionRegion region = in_memory(1, kLateS - 100);
-  ASSERT_TRUE(save_connections(options(1).path, region.bytes(), {kLateS, kNow.boot_id}).ok());
+  ASSERT_TRUE(save(options(1).path, region.bytes(), {kLateS, kNow.boot_id}).ok());
   const ConnectionRegion opened = open(options(1), {kLateS + 1, kNow.boot_id});
   EXPECT_EQ(opened.opened_as(), "kept 1 tables for 1 workers");
   EXPECT_TRUE(is_marked(opened, 0));
@@ -197,7 +217,7 @@ TEST_F(ConnectionHandover, what_timed_out_in_tables_without_a_worker_is_not_save
                                              .worker_count = 1,
                                              .ipv4_connections = 1000,
                                              .ipv6_connections = 100};
-  ASSERT_TRUE(save_connections(elsewhere.path, region.bytes(), {kLateS, kNow.boot_id}).ok());
+  ASSERT_TRUE(save(elsewhere.path, region.bytes(), {kLateS, kNow.boot_id}).ok());
   const ConnectionRegion opened = open(elsewhere, {kLateS, kNow.boot_id});
   EXPECT_EQ(opened.header().table_count, 2);
   EXPECT_TRUE(is_empty(opened, 1)) << "its stamps look 1808 s old";
@@ -209,6 +229,22 @@ TEST_F(ConnectionHandover, saving_replaces_what_the_file_held) {
   ASSERT_EQ(saving_error(region.bytes()), "no error");
   EXPECT_EQ(std::filesystem::file_size(options(1).path), region.bytes().size());
   EXPECT_EQ(open(options(1)).opened_as(), "kept 1 tables for 1 workers");
+}
+
+TEST_F(ConnectionHandover, room_to_save_is_reserved_beside_what_the_file_holds) {
+  const ConnectionRegion region = in_memory(1);
+  { mark(open(options(60)), 1); }
+  const std::filesystem::path path = options(1).path;
+  const auto size = std::filesystem::file_size(path);
+  {
+    const Result<ConnectionSave> saving = ConnectionSave::reserve(path, region.bytes());
+    ASSERT_TRUE(saving.ok()) << saving.error().message;
+    EXPECT_EQ(std::filesystem::file_size(path), size);
+    EXPECT_EQ(std::filesystem::file_size(path.string() + ".new"), region.bytes().size());
+    EXPECT_FALSE(ConnectionRegion::open(options(1), kNow).ok()) << "the file is this one's until it is saved";
+  }
+  EXPECT_EQ(std::filesystem::file_size(path), size);
+  EXPECT_FALSE(std::filesystem::exists(path.string() + ".new"));
 }
 
 TEST_F(ConnectionHandover, nothing_is_saved_into_a_file_that_another_dataplane_has) {
@@ -232,18 +268,76 @@ TEST_F(ConnectionHandover, bytes_that_are_no_region_are_not_saved) {
   EXPECT_TRUE(is_marked(open(options(1)), 0)) << "what was in the file is lost";
 }
 
-TEST_F(ConnectionHandover, a_discarded_file_is_gone_and_its_region_stays_readable) {
-  ConnectionRegion file = open(options(1));
-  mark(file);
-  ASSERT_TRUE(file.discard_file().ok());
-  EXPECT_FALSE(std::filesystem::exists(options(1).path));
-  EXPECT_TRUE(is_marked(file, 0));
+TEST_F(ConnectionHandover, a_file_that_connections_come_from_stays_until_it_is_discarded) {
+  const std::filesystem::path path = options(1).path;
+  EXPECT_FALSE(ConnectionFile::open_existing(path).value().has_value());
+  { mark(open(options(1))); }
+  {
+    const std::optional<ConnectionFile> file = ConnectionFile::open_existing(path).value();
+    ASSERT_TRUE(file.has_value());
+    EXPECT_FALSE(ConnectionRegion::open(options(1), kNow).ok()) << "one dataplane at a time has it";
+    EXPECT_TRUE(is_marked(continued({.bytes = file->bytes()}, options(1)), 0));
+    EXPECT_TRUE(std::filesystem::exists(path));
+    EXPECT_TRUE(file->discard().ok());
+  }
   EXPECT_EQ(open(options(1)).opened_as(), "started afresh: there was none before");
 }
 
-TEST_F(ConnectionHandover, memory_has_no_file_to_discard) {
-  ConnectionRegion region = in_memory(1);
-  EXPECT_EQ(region.discard_file().error().message, "the engine's memory: it is no file");
+TEST_F(ConnectionHandover, other_table_sizes_start_afresh_and_leave_the_source_as_it_is) {
+  const ConnectionRegion before = in_memory(2);
+  ConnectionRegionOptions wanted = options(2);
+  wanted.ipv4_connections = 100;
+  const ConnectionRegion region = continued({.bytes = before.bytes()}, wanted);
+  EXPECT_THAT(region.opened_as(), HasSubstr("started afresh: its tables have"));
+  EXPECT_TRUE(is_empty(region, 0));
+  EXPECT_TRUE(is_marked(before, 1));
+}
+
+TEST_F(ConnectionHandover, tables_of_workers_that_are_no_more_are_continued_for_adoption) {
+  const ConnectionRegion three = in_memory(3);
+  const ConnectionRegion region = continued({.bytes = three.bytes()}, options(1));
+  EXPECT_EQ(region.header().table_count, 3);
+  EXPECT_EQ(region.header().live_tables, 1);
+  EXPECT_TRUE(is_marked(region, 2));
+}
+
+TEST_F(ConnectionHandover, what_workers_wrote_after_the_last_heartbeat_is_continued) {
+  const ConnectionRegion before = in_memory(1, kLateS - 100);
+  const BootClock late = {kLateS, kNow.boot_id};
+  using Keeper = ConnectionContents::Keeper;
+  EXPECT_TRUE(
+      is_marked(continued({.bytes = before.bytes(), .keeper = Keeper::kWorkers}, options(1), late), 0));
+  EXPECT_THAT(
+      continued({.bytes = before.bytes(), .keeper = Keeper::kDataplane}, options(1), late).opened_as(),
+      HasSubstr("no dataplane has kept it"));
+}
+
+TEST_F(ConnectionHandover, entries_of_another_key_are_not_continued) {
+  const ConnectionRegion before = in_memory(1);
+  const ConnectionContents contents = {.bytes = before.bytes()};
+  const ConnectionRegionHeader layout = connection_layout(contents, options(1), kNow);
+  for (const auto &[key, kept] : {std::pair(kKey, true), std::pair(FlowHashKey{{2}}, false)}) {
+    ConnectionRegion region = ConnectionRegion::empty_in(make_memory(layout.total_size), layout, 1).value();
+    region.set_flow_hash_key(key);
+    region.continue_from(contents, kNow);
+    EXPECT_EQ(is_marked(region, 0), kept) << region.opened_as();
+  }
+}
+
+TEST_F(ConnectionHandover, of_a_file_and_memory_the_one_left_later_is_told) {
+  const ConnectionRegion region = in_memory(1);
+  const SharedMemory earlier = left_by(region);
+  const SharedMemory later = left_by(region);
+  header_in(later)->alive_boottime_s++;
+  const auto bytes = [](const SharedMemory &memory) {
+    return std::span<const std::byte>(memory.mapping.data(), memory.mapping.size());
+  };
+  EXPECT_TRUE(is_left_later(bytes(later), bytes(earlier)));
+  EXPECT_FALSE(is_left_later(bytes(earlier), bytes(later)));
+  EXPECT_TRUE(is_left_later(bytes(earlier), bytes(earlier)));
+  header_in(later)->magic = 0;
+  EXPECT_FALSE(is_left_later(bytes(later), bytes(earlier)));
+  EXPECT_TRUE(is_left_later(bytes(earlier), bytes(later)));
 }
 
 TEST_F(ConnectionHandover, a_file_left_behind_is_discarded_unless_a_dataplane_has_it) {

@@ -66,7 +66,7 @@ class XdpFixture : public testing::Test {
     XdpMemoryOptions options;
     options.connections = {
         .path = connections_path(), .worker_count = 2, .ipv4_connections = 1000, .ipv6_connections = 1000};
-    options.port_ifindexes = {interface_facts("port0").ifindex};
+    options.port_ifindexes = {interface_facts(interface_).ifindex};
     return options;
   }
 
@@ -85,20 +85,22 @@ class XdpFixture : public testing::Test {
     memory_ = std::move(memory).value();
   }
 
-  /// An engine with one port, "front", on port0; not started.
+  /// An engine with one port, port_name_ on interface_; not started.
   void create_engine(XdpModeChoice mode = XdpModeChoice::kAuto) {
     if (!memory_.program) {
       ASSERT_NO_FATAL_FAILURE(open_memory(memory_options()));
     }
-    const std::vector<PortOptions> ports = parse_ports({"name=front,interface=port0,addresses=10.0.0.1/24"}).value();
+    const std::vector<PortOptions> ports =
+        parse_ports({"name=" + port_name_ + ",interface=" + interface_ + ",addresses=10.0.0.1/24"}).value();
     Result<XdpPreflight> preflight =
-        make_preflight(ports, {interface_facts("port0")}, {"port0"}, probe_kernel().value());
+        make_preflight(ports, {interface_facts(interface_)}, {interface_}, probe_kernel().value());
     ASSERT_TRUE(preflight.ok()) << preflight.error().message;
     engine_ = std::make_unique<XdpEngine>(preflight.value(), mode, std::move(memory_.program), setup());
   }
 
-  void start_engine() {
-    ASSERT_NO_FATAL_FAILURE(create_engine());
+  void start_engine(XdpModeChoice mode = XdpModeChoice::kAuto) {
+    ASSERT_NO_FATAL_FAILURE(create_engine(mode));
+    ASSERT_TRUE(engine_->install(tables_of(100)).ok());
     const Status started = engine_->start();
     ASSERT_TRUE(started.ok()) << started.error().message;
   }
@@ -111,8 +113,10 @@ class XdpFixture : public testing::Test {
   }
 
   XdpEngineSetup setup() const {
-    return {
-        .pins = pins_.get(), .counters = memory_.counters.get(), .connections = memory_.connections.get()};
+    return {.pins = pins_.get(),
+            .counters = memory_.counters.get(),
+            .connections = memory_.connections.get(),
+            .bring_over = memory_.bring_over};
   }
 
   /// One service with as many slots.
@@ -137,6 +141,8 @@ class XdpFixture : public testing::Test {
   }
 
   NetworkNamespaces network_;
+  std::string port_name_ = "front";
+  std::string interface_ = "port0";
   TemporaryDirectory directory_;
   std::unique_ptr<Pins> pins_;
   XdpMemory memory_;

@@ -13,6 +13,7 @@ namespace sluice {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
 constexpr uint32_t kMoreSlots = 300'000;  // than a program has room for at first
@@ -38,6 +39,13 @@ class XdpEngineTest : public XdpFixture {
     uint32_t info_size = sizeof(info);
     EXPECT_EQ(bpf_obj_get_info_by_fd(program.get(), &info, &info_size), 0);
     return std::find(maps, maps + info.nr_map_ids, map.id) != maps + info.nr_map_ids;
+  }
+
+  uint32_t link_id(std::string_view pin) const {
+    bpf_link_info info = {};
+    uint32_t size = sizeof(info);
+    EXPECT_EQ(bpf_obj_get_info_by_fd(pins_->get(pin).get(), &info, &size), 0) << pin;
+    return info.id;
   }
 
   /// Marks a bucket as an entry would be.
@@ -138,17 +146,80 @@ TEST_F(XdpEngineTest, a_snapshot_that_fits_needs_no_other_program) {
   EXPECT_EQ(program_id_on("port0"), first);
 }
 
-TEST_F(XdpEngineTest, pinned_tables_of_another_size_are_moved_through_the_file) {
+TEST_F(XdpEngineTest, tables_for_other_workers_get_the_connections_when_they_take_the_place) {
   ASSERT_NO_FATAL_FAILURE(start_engine());
   mark(*memory_.connections);
+  const uint32_t first = program_id_on("port0");
   ASSERT_NO_FATAL_FAILURE(forget_engine());
   XdpMemoryOptions options = memory_options();
   options.connections.worker_count = 1;  // the second table is left for adoption
   ASSERT_NO_FATAL_FAILURE(open_memory(options));
   EXPECT_EQ(memory_.connections->header().live_tables, 1u);
+  EXPECT_FALSE(is_marked(*memory_.connections)) << "packets still run through the tables of before";
+  EXPECT_EQ(program_id_on("port0"), first);
+  ASSERT_NO_FATAL_FAILURE(start_engine());
   EXPECT_TRUE(is_marked(*memory_.connections));
-  EXPECT_EQ(program_id_on("port0"), 0u);
-  EXPECT_TRUE(memory_.file.has_value());
+  EXPECT_NE(program_id_on("port0"), first);
+  EXPECT_TRUE(runs_through(kConnectionsPin));
+  EXPECT_TRUE(runs_through(kCountersPin));
+  EXPECT_FALSE(std::filesystem::exists(connections_path()));
+}
+
+TEST_F(XdpEngineTest, tables_that_there_is_no_memory_for_change_nothing) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  mark(*memory_.connections);
+  const uint32_t first = program_id_on("port0");
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  ASSERT_NO_FATAL_FAILURE(open_pins());
+  for (const uint64_t connections : {uint64_t{1} << 30, uint64_t{1} << 33}) {
+    XdpMemoryOptions options = memory_options();
+    options.connections.ipv4_connections = connections;
+    const Result<XdpMemory> refused = sluice::open_memory(options, *pins_);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_THAT(refused.error().message, HasSubstr("--ipv4-connections"));
+  }
+  EXPECT_EQ(program_id_on("port0"), first);
+  ASSERT_NO_FATAL_FAILURE(open_memory(memory_options()));
+  EXPECT_TRUE(is_marked(*memory_.connections));
+}
+
+TEST_F(XdpEngineTest, what_is_pinned_is_not_pinned_anew_and_a_lost_pin_comes_back) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  mark(*memory_.connections);
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  // As when a process was killed between taking a pin away and putting another there.
+  std::filesystem::remove(pin_directory() / "connections");
+  std::filesystem::remove(pin_directory() / "counters");
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  EXPECT_TRUE(is_marked(*memory_.connections));
+  EXPECT_TRUE(runs_through(kConnectionsPin));
+  EXPECT_TRUE(runs_through(kCountersPin));
+}
+
+TEST_F(XdpEngineTest, without_tables_what_forwards_goes_on_until_there_are_some) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  const uint32_t first = program_id_on("port0");
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  ASSERT_NO_FATAL_FAILURE(create_engine());
+  ASSERT_TRUE(engine_->start().ok());
+  EXPECT_EQ(program_id_on("port0"), first);
+  EXPECT_THAT(engine_->status()["problem"].get<std::string>(), HasSubstr("no tables yet"));
+  EXPECT_TRUE(engine_->install(tables_of(kMoreSlots, 2)).ok());
+  EXPECT_NE(program_id_on("port0"), first);
+  EXPECT_FALSE(engine_->status().contains("problem"));
+  EXPECT_THAT(pinned(), UnorderedElementsAre("connections", "counters", "link-front",
+                                             tail_calls_pin(program_id_on("port0"))));
+}
+
+TEST_F(XdpEngineTest, a_large_stored_snapshot_leaves_the_tail_calls_of_what_forwards_until_it_takes_over) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  const std::string tail_calls = tail_calls_pin(program_id_on("port0"));
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  ASSERT_NO_FATAL_FAILURE(create_engine());
+  ASSERT_TRUE(engine_->install(tables_of(kMoreSlots)).ok());
+  EXPECT_TRUE(std::filesystem::exists(pin_directory() / tail_calls));
+  ASSERT_TRUE(engine_->start().ok());
+  EXPECT_FALSE(std::filesystem::exists(pin_directory() / tail_calls));
 }
 
 TEST_F(XdpEngineTest, connections_go_from_the_file_to_the_map_and_back) {
@@ -160,7 +231,7 @@ TEST_F(XdpEngineTest, connections_go_from_the_file_to_the_map_and_back) {
   ASSERT_NO_FATAL_FAILURE(start_engine());
   EXPECT_TRUE(is_marked(*memory_.connections));
   EXPECT_EQ(memory_.counters->backends(1)[1].active_connections, 1u) << "counted from the table";
-  ASSERT_TRUE(memory_.file->discard_file().ok());
+  ASSERT_TRUE(memory_.file->discard().ok());
   EXPECT_FALSE(std::filesystem::exists(connections_path()));
   ASSERT_NO_FATAL_FAILURE(forget_engine());
 
@@ -174,14 +245,63 @@ TEST_F(XdpEngineTest, connections_go_from_the_file_to_the_map_and_back) {
   EXPECT_TRUE(is_marked(again.value()));
 }
 
-TEST_F(XdpEngineTest, pins_that_no_packets_run_through_are_started_from_the_file) {
+TEST_F(XdpEngineTest, pinned_tables_that_no_packets_run_through_are_copied_into_new_ones) {
   ASSERT_NO_FATAL_FAILURE(start_engine());
   mark(*memory_.connections);
   ASSERT_NO_FATAL_FAILURE(forget_engine());
   std::filesystem::remove(pin_directory() / "link-front");
   ASSERT_NO_FATAL_FAILURE(open_memory(memory_options()));
-  EXPECT_TRUE(memory_.file.has_value()) << "stamps may be out of date: only the file's way looks";
   EXPECT_TRUE(is_marked(*memory_.connections));
+  EXPECT_THAT(memory_.connections->opened_as(), HasSubstr("kept 2 tables for 2 workers"))
+      << "stamps may be out of date: they have to be looked at";
+  EXPECT_EQ(memory_.counters->backends(1)[1].active_connections, 1u);
+}
+
+TEST_F(XdpEngineTest, a_release_that_has_no_room_for_the_file_detaches_nothing) {
+  const std::filesystem::path small = directory_.path() / "small";
+  std::filesystem::create_directory(small);
+  ASSERT_EQ(::mount("tmpfs", small.c_str(), "tmpfs", 0, "size=1m"), 0);
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  const uint32_t first = program_id_on("port0");
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  const Result<std::string> refused = release(pin_directory(), small / "connections");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message, HasSubstr("its filesystem has 1 MiB free"));
+  EXPECT_EQ(program_id_on("port0"), first);
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  ::umount2(small.c_str(), MNT_DETACH);
+}
+
+TEST_F(XdpEngineTest, a_release_that_is_undone_forwards_again_with_its_connections) {
+  ASSERT_NO_FATAL_FAILURE(start_engine(XdpModeChoice::kGeneric));
+  mark(*memory_.connections);
+  const uint32_t first = program_id_on("port0");
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  {
+    PinnedEngine pinned(pin_directory(), connections_path());
+    ASSERT_TRUE(pinned.stop().ok());
+    EXPECT_EQ(program_id_on("port0"), 0u);
+    EXPECT_TRUE(std::filesystem::exists(connections_path()));
+    pinned.resume();
+  }
+  EXPECT_EQ(program_id_on("port0"), first);
+  EXPECT_EQ(program_on("port0", network_.port_ifindex()).value().mode, XdpMode::kGeneric);
+  EXPECT_FALSE(std::filesystem::exists(connections_path())) << "the map is the only holder";
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  EXPECT_TRUE(is_marked(*memory_.connections));
+}
+
+TEST_F(XdpEngineTest, killed_in_the_middle_of_a_release_it_leaves_the_connections) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  mark(*memory_.connections);
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  {
+    PinnedEngine pinned(pin_directory(), connections_path());
+    ASSERT_TRUE(pinned.stop().ok());  // and neither resumed nor forgotten
+  }
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  EXPECT_TRUE(is_marked(*memory_.connections));
+  EXPECT_TRUE(memory_.file.has_value());
 }
 
 TEST_F(XdpEngineTest, releasing_nothing_is_fine_and_a_running_engine_is_left_alone) {
@@ -280,13 +400,75 @@ TEST_F(XdpEngineTest, an_interface_with_another_name_is_still_the_ports) {
   EXPECT_TRUE(std::filesystem::exists(pin_directory() / "link-front"));
 }
 
+TEST_F(XdpEngineTest, a_failed_start_leaves_nothing_pinned) {
+  const UniqueFd other = load_program("firewall");
+  const Result<Attachment> there =
+      attach(other.get(), "port0", network_.port_ifindex(), XdpModeChoice::kAuto);
+  ASSERT_TRUE(there.ok());
+  ASSERT_NO_FATAL_FAILURE(create_engine());
+  ASSERT_FALSE(engine_->start().ok());
+  EXPECT_THAT(pinned(), IsEmpty());
+}
+
+TEST_F(XdpEngineTest, tail_calls_that_nobody_needs_are_released) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  for (const char *name : {"connections", "counters", "link-front"})
+    std::filesystem::remove(pin_directory() / name);
+  const Result<std::string> released = release(pin_directory(), connections_path());
+  ASSERT_TRUE(released.ok()) << released.error().message;
+  EXPECT_FALSE(std::filesystem::exists(pin_directory()));
+}
+
 TEST_F(XdpEngineTest, another_mode_than_the_pinned_one_is_attached_anew) {
   ASSERT_NO_FATAL_FAILURE(start_engine());
   ASSERT_NO_FATAL_FAILURE(forget_engine());
-  ASSERT_NO_FATAL_FAILURE(create_engine(XdpModeChoice::kGeneric));
-  const Status started = engine_->start();
-  ASSERT_TRUE(started.ok()) << started.error().message;
+  ASSERT_NO_FATAL_FAILURE(start_engine(XdpModeChoice::kGeneric));
   EXPECT_EQ(program_on("port0", network_.port_ifindex()).value().mode, XdpMode::kGeneric);
+  const uint32_t program = program_id_on("port0");
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  EXPECT_EQ(program_id_on("port0"), program) << "it is pinned";
+}
+
+TEST_F(XdpEngineTest, another_mode_that_the_driver_does_not_have_leaves_what_is_there) {
+  run("ip link add bridge0 type bridge && ip link set bridge0 up");
+  interface_ = "bridge0";
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  mark(*memory_.connections);
+  const uint32_t first = program_id_on("bridge0");
+  ASSERT_NE(first, 0u);
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  ASSERT_NO_FATAL_FAILURE(create_engine(XdpModeChoice::kNative));
+  ASSERT_TRUE(engine_->install(tables_of(100)).ok());
+  EXPECT_FALSE(engine_->start().ok());
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  EXPECT_EQ(program_id_on("bridge0"), first);
+  EXPECT_THAT(pinned(), UnorderedElementsAre("connections", "counters", "link-front", tail_calls_pin(first)));
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  EXPECT_TRUE(is_marked(*memory_.connections));
+}
+
+TEST_F(XdpEngineTest, a_port_that_is_named_otherwise_keeps_its_link) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  const uint32_t link = link_id("link-front");
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  port_name_ = "inside";
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  EXPECT_EQ(link_id("link-inside"), link);
+  EXPECT_FALSE(std::filesystem::exists(pin_directory() / "link-front"));
+  EXPECT_NE(program_id_on("port0"), 0u);
+}
+
+TEST_F(XdpEngineTest, a_link_that_somebody_detached_is_made_again_when_the_program_is_exchanged) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  ASSERT_EQ(bpf_link_detach(pins_->get(link_pin("front")).get()), 0);
+  EXPECT_EQ(program_id_on("port0"), 0u);
+  const Status installed = engine_->install(tables_of(kMoreSlots, 2));
+  ASSERT_TRUE(installed.ok()) << installed.error().message;
+  const uint32_t second = program_id_on("port0");
+  EXPECT_NE(second, 0u);
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  EXPECT_EQ(program_id_on("port0"), second) << "it is pinned";
 }
 
 TEST_F(XdpEngineTest, each_worker_is_told_of_the_others_active_connections) {

@@ -107,8 +107,8 @@ TEST(ConnectionViewOfBpfMap, reads_the_tables_that_a_program_writes) {
                                                                read_boot_clock());
   ASSERT_TRUE(file.ok()) << file.error().message;
   const auto buckets = static_cast<uint32_t>(file.value().bytes().size() / sizeof(ConnectionBucket));
-  const Result<ConnectionRegion> written =
-      file.value().copied_into(make_bpf_memory(sizeof(ConnectionBucket), buckets));
+  const Result<ConnectionRegion> written = ConnectionRegion::empty_in(
+      make_bpf_memory(sizeof(ConnectionBucket), buckets), file.value().header(), 2);
   ASSERT_TRUE(written.ok()) << written.error().message;
   Result<UniqueFd> descriptor = written.value().read_only_descriptor();
   ASSERT_TRUE(descriptor.ok());
