@@ -48,12 +48,11 @@ Status run(const DataplaneOptions &options) {
   spdlog::info("engine {}: {}", chosen.engine == EngineChoice::kXdp ? "xdp" : "dpdk", chosen.reason);
   // Each engine takes away what the other one left.
   if (chosen.engine == EngineChoice::kXdp) return run_xdp(options, stop.get(), remove_leftover_program);
-  return run_dpdk(options, stop.get(), [&options]() -> Status {
-    Result<std::string> released = release(options.bpf_directory, options.connections);
-    if (!released.ok()) return released.error();
-    if (!released.value().empty()) spdlog::info("{}", released.value());
-    return Done{};
-  });
+  PinnedEngine pinned(options.bpf_directory, options.connections);
+  return run_dpdk(options, stop.get(),
+                  {.stop = [&pinned] { return pinned.stop(); },
+                   .resume = [&pinned] { pinned.resume(); },
+                   .forget = [&pinned] { return pinned.forget(); }});
 }
 
 }  // namespace

@@ -82,27 +82,13 @@ Result<CounterRegion> open_counters(uint16_t workers) {
   return CounterRegion::create(shape);
 }
 
-}  // namespace
+/// Whether workers ran: then their connections are the ones that count.
+enum class Forwarded { kNothing, kPackets };
 
-Result<size_t> dpdk_memory_mb(const DataplaneOptions &options) {
-  const Result<Plan> plan = make_plan(options);
-  if (!plan.ok()) return plan.error();
-  return plan.value().eal.memory_mb;
-}
-
-Status run_dpdk(const DataplaneOptions &options, int stop_fd, const std::function<Status()> &take_over) {
-  Result<Plan> plan = make_plan(options);
-  if (!plan.ok()) return plan.error();
-  Result<ServerOptions> serving = prepare_server(options);
-  if (!serving.ok()) return serving.error();
-  Result<std::unique_ptr<Eal>> eal = Eal::start(plan.value().eal);
-  if (!eal.ok()) return eal.error();
-  DpdkEngineOptions engine_options = plan.value().engine;
-  engine_options.memory_explanation = eal.value()->memory_explanation();
-
-  // As late as can be: from here until the workers run, packets wait.
-  Status taken = take_over();
-  if (!taken.ok()) return taken;
+/// Takes the predecessor's place and serves.
+Status forward(const DpdkEngineOptions &engine_options, const DataplaneOptions &options,
+               const ServerOptions &serving, const Predecessor &predecessor, int stop_fd,
+               Forwarded *forwarded) {
   Result<CounterRegion> counters = open_counters(engine_options.workers);
   if (!counters.ok()) return counters.error();
   Result<ConnectionRegion> connections =
@@ -118,13 +104,46 @@ Status run_dpdk(const DataplaneOptions &options, int stop_fd, const std::functio
   if (!engine.ok()) return engine.error();
   for (const std::string &line : preflight_lines(engine.value()->preflight())) spdlog::info("{}", line);
 
-  Status served = serve(serving.value(),
+  const auto start = [&]() -> Status {
+    Status started = engine.value()->start();
+    if (!started.ok()) return started;
+    *forwarded = Forwarded::kPackets;
+    return predecessor.forget();
+  };
+  Status served = serve(serving,
                         {.engine = engine.value().get(),
                          .counters = &counters.value(),
                          .connections = &connections.value(),
-                         .start = [&engine] { return engine.value()->start(); }},
+                         .start = start},
                         stop_fd);
   engine.value()->stop();
+  return served;
+}
+
+}  // namespace
+
+Result<size_t> dpdk_memory_mb(const DataplaneOptions &options) {
+  const Result<Plan> plan = make_plan(options);
+  if (!plan.ok()) return plan.error();
+  return plan.value().eal.memory_mb;
+}
+
+Status run_dpdk(const DataplaneOptions &options, int stop_fd, const Predecessor &predecessor) {
+  Result<Plan> plan = make_plan(options);
+  if (!plan.ok()) return plan.error();
+  Result<ServerOptions> serving = prepare_server(options);
+  if (!serving.ok()) return serving.error();
+  Result<std::unique_ptr<Eal>> eal = Eal::start(plan.value().eal);
+  if (!eal.ok()) return eal.error();
+  DpdkEngineOptions engine_options = plan.value().engine;
+  engine_options.memory_explanation = eal.value()->memory_explanation();
+
+  // As late as can be: from here until the workers run, packets wait.
+  Status stopped = predecessor.stop();
+  if (!stopped.ok()) return stopped;
+  Forwarded forwarded = Forwarded::kNothing;
+  Status served = forward(engine_options, options, serving.value(), predecessor, stop_fd, &forwarded);
+  if (forwarded == Forwarded::kNothing) predecessor.resume();
   return served;
 }
 

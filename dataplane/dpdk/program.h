@@ -13,10 +13,17 @@ namespace sluice {
 /// Errors: options that no DPDK engine can run with, more workers than cores.
 Result<size_t> dpdk_memory_mb(const DataplaneOptions &options);
 
+/// What an engine of another kind left, which forwards until this one takes its place.
+struct Predecessor {
+  std::function<Status()> stop;    // its packets wait from now on, and its connections are in the file
+  std::function<void()> resume;    // it goes on after stop(): this engine could not start
+  std::function<Status()> forget;  // it is not needed any more after stop(): this engine forwards
+};
+
 /// Starts DPDK, opens ports and memory, installs the stored snapshot, lets the workers go and serves
-/// until `stop_fd` is readable. `take_over` is called once, before ports and connections are opened: it takes
-/// away what an engine of another kind left. Errors name the option and the value.
-Status run_dpdk(const DataplaneOptions &options, int stop_fd, const std::function<Status()> &take_over);
+/// until `stop_fd` is readable. The predecessor is stopped once, before ports and connections are opened.
+/// Errors name the option and the value.
+Status run_dpdk(const DataplaneOptions &options, int stop_fd, const Predecessor &predecessor);
 
 }  // namespace sluice
 
