@@ -1,21 +1,14 @@
 // The program sluice-dataplane as a process, from its options to what it leaves behind. Its path is the
 // test's first argument. Needs root.
-#include <fstream>
-#include <sstream>
 #include <string>
-#include <vector>
 
 #include <bpf/libbpf.h>
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 
 #include "dataplane/server/connection_region.h"
 #include "dataplane/xdp/dispatcher.h"
-#include "tests/xdp/engine_fixture.h"
+#include "tests/xdp/dataplane_fixture.h"
 
 namespace sluice {
 namespace {
@@ -24,110 +17,10 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-std::string program_path;  // NOLINT: main's argument
-
-class DataplaneTest : public XdpFixture {
- protected:
-  void TearDown() override {
-    kill_dataplane();
-    XdpFixture::TearDown();
-  }
-
-  std::vector<std::string> arguments(const std::vector<std::string> &more) const {
-    const std::string folder = directory_.path().string();
-    std::vector<std::string> all = {program_path,
-                                    "--port=name=front,interface=port0,addresses=10.0.0.1/24;fd00::1/64",
-                                    "--control-socket=" + folder + "/control",
-                                    "--snapshot=" + folder + "/snapshot",
-                                    "--connections=" + connections_path().string(),
-                                    "--bpf-directory=" + pin_directory().string(),
-                                    "--ipv4-connections=1024",
-                                    "--ipv6-connections=1024",
-                                    "--idle=sleep",
-                                    "--huge-pages=off"};
-    for (const std::string &one : more) {
-      // In the place of the usual one.
-      std::erase_if(all, [name = one.substr(0, one.find('=') + 1)](const std::string &usual) {
-        return name.size() > 1 && usual.starts_with(name);
-      });
-    }
-    all.insert(all.end(), more.begin(), more.end());
-    return all;
-  }
-
-  /// Starts the program and waits until it forwards, or has ended: then process_ is none.
-  void start(const std::vector<std::string> &more) {
-    const std::vector<std::string> texts = arguments(more);
-    std::filesystem::remove(log_path());
-    process_ = ::fork();
-    if (process_ == 0) {
-      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      const int log = ::open(log_path().c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-      ::dup2(log, STDOUT_FILENO);
-      ::dup2(log, STDERR_FILENO);
-      std::vector<char *> argv;
-      argv.reserve(texts.size() + 1);
-      for (const std::string &text : texts) argv.push_back(const_cast<char *>(text.c_str()));
-      argv.push_back(nullptr);
-      ::execv(program_path.c_str(), argv.data());
-      ::_exit(127);
-    }
-    while (log().find("forwarding with") == std::string::npos) {
-      if (::waitpid(process_, &exit_status_, WNOHANG) == process_) {
-        process_ = -1;
-        return;
-      }
-      ::usleep(20'000);
-    }
-  }
-
-  /// Runs the program to its end; returns its exit code.
-  int run_to_end(const std::vector<std::string> &more) {
-    start(more);
-    EXPECT_EQ(process_, -1) << "it forwards: " << log();
-    return WEXITSTATUS(exit_status_);
-  }
-
-  void start_well(const std::vector<std::string> &more) {
-    start(more);
-    ASSERT_NE(process_, -1) << log();
-  }
-
-  void end_dataplane(int signal) {
-    if (process_ < 0) return;
-    ::kill(process_, signal);
-    ::waitpid(process_, &exit_status_, 0);
-    process_ = -1;
-  }
-  void kill_dataplane() { end_dataplane(SIGKILL); }
-  void stop_dataplane() { end_dataplane(SIGTERM); }
-
-  std::filesystem::path log_path() const { return directory_.path() / "log"; }
-  std::string log() const {
-    std::ostringstream text;
-    text << std::ifstream(log_path()).rdbuf();
-    return text.str();
-  }
-  /// Waits, generously, until the log has `text` so many times.
-  bool until_logged(const std::string &text, int times = 1) const {
-    for (int i = 0; i < 400; i++) {
-      int found = 0;
-      const std::string all = log();
-      for (size_t at = all.find(text); at != std::string::npos; at = all.find(text, at + 1)) found++;
-      if (found >= times) return true;
-      ::usleep(50'000);
-    }
-    return false;
-  }
-  static std::string addresses_on(const std::string &interface) {
-    return output_of("ip -o addr show dev " + interface + " scope global 2>&1");
-  }
-
-  pid_t process_ = -1;
-  int exit_status_ = 0;
-};
+using DataplaneTest = DataplaneFixture;
 
 TEST_F(DataplaneTest, killed_or_stopped_it_leaves_forwarding_and_the_next_takes_over) {
+  store_snapshot();
   ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp"}));
   EXPECT_THAT(log(), AllOf(HasSubstr("engine xdp: --engine xdp"), HasSubstr("port front: mode: native")));
   EXPECT_FALSE(std::filesystem::exists(connections_path())) << "the map is the only holder";
@@ -256,6 +149,31 @@ TEST_F(DataplaneTest, a_dpdk_start_whose_interface_cannot_be_made_leaves_address
   run("ip link add sl-front type bridge");
   EXPECT_EQ(run_to_end({"--engine=dpdk", "--workers=1"}), 1);
   EXPECT_THAT(log(), HasSubstr("kernel interface sl-front"));
+  EXPECT_THAT(addresses_on("port0"), AllOf(HasSubstr("10.0.0.1/24"), HasSubstr("fd00::1/64")));
+  EXPECT_THAT(output_of("ip route"), HasSubstr("10.1.0.0/16 via 10.0.0.2 dev port0"));
+}
+
+TEST_F(DataplaneTest, a_start_that_cannot_use_the_stored_snapshot_leaves_what_forwards) {
+  store_snapshot();
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp"}));
+  const uint32_t first = program_id_on("port0");
+  kill_dataplane();
+  std::filesystem::resize_file(directory_.path() / "snapshot", 200);
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp"}));
+  EXPECT_THAT(log(), AllOf(HasSubstr("the stored snapshot is not used"), HasSubstr("stay in force")));
+  EXPECT_EQ(program_id_on("port0"), first);
+}
+
+TEST_F(DataplaneTest, a_dpdk_engine_that_cannot_start_leaves_what_forwards) {
+  run("ip route add 10.1.0.0/16 via 10.0.0.2");
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp"}));
+  const uint32_t first = program_id_on("port0");
+  kill_dataplane();
+  run("ip link add sl-front type bridge");  // where the tap would be
+  EXPECT_EQ(run_to_end({"--engine=dpdk", "--workers=1"}), 1);
+  EXPECT_THAT(log(), HasSubstr("attached again"));
+  EXPECT_EQ(program_id_on("port0"), first);
+  EXPECT_FALSE(std::filesystem::exists(connections_path())) << "the map is the only holder";
   EXPECT_THAT(addresses_on("port0"), AllOf(HasSubstr("10.0.0.1/24"), HasSubstr("fd00::1/64")));
   EXPECT_THAT(output_of("ip route"), HasSubstr("10.1.0.0/16 via 10.0.0.2 dev port0"));
 }
