@@ -14,7 +14,7 @@ enum class Depth { kQuick, kFull };
 struct BenchOptions {
   Depth depth = Depth::kFull;
   uint32_t rounds = 15;
-  std::vector<uint64_t> flows;  // connection counts of the packet benches
+  std::vector<uint64_t> flows;     // connection counts of the packet benches
   uint64_t connections = 1 << 20;  // that the XDP bench's table is sized for, unless there are more flows
   uint64_t seed = 1;
   double tsc_hz = 0;

@@ -81,6 +81,10 @@ class XdpLoop {
     counters_ = taken(program_->counters_memory());
     driver_.reset(xdp_driver::open());
     require(driver_ != nullptr, "driver");
+    // As the forwarding program's: the kernel lets none call another that is not like itself.
+    bpf_program *program = nullptr;
+    bpf_object__for_each_program(program, driver_->obj)
+        bpf_program__set_expected_attach_type(program, static_cast<bpf_attach_type>(0));
     const auto lines = static_cast<uint32_t>(table_bytes() / sizeof(ConnectionBucket));
     require(bpf_map__set_max_entries(driver_->maps.lines, lines) == 0 && xdp_driver::load(driver_.get()) == 0,
             "loading the driver");
