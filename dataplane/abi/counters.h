@@ -21,7 +21,8 @@ struct WorkerCounters {
   uint64_t verdict_packets[kVerdictCapacity];  // by enum Verdict
   uint64_t received_packets;                   // equals the sum of verdict_packets when idle
   uint64_t received_bytes;
-  uint64_t transmitted_packets;  // forwarded, and accepted by the port
+  uint64_t transmitted_packets;  // DPDK: forwarded, and accepted by the port; XDP: handed to the kernel to
+                                 // transmit
   uint64_t transmitted_bytes;
   uint64_t kernel_packets;    // kernel to wire, by the exception path; not part of received_packets
   uint64_t steered_packets;   // handed to the worker that owns the flow
