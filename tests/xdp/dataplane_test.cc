@@ -191,7 +191,7 @@ TEST_F(DataplaneTest, a_foreign_program_is_named_and_stays) {
   EXPECT_EQ(program_id_on("port0"), program_id(other.get()));
 }
 
-// What a kernel does not let programs do is tried, so that both ends are: on_kernel runs this on others.
+// What a kernel does not let programs do is tried, so that both ends are: on_kernel.py runs this on others.
 TEST_F(DataplaneTest, interfaces_are_shared_where_the_kernel_lets_programs_and_it_says_why_where_not) {
   ASSERT_EQ(::mount("bpf", "/sys/fs/bpf", "bpf", 0, nullptr), 0) << std::strerror(errno);
   const std::string obstacle = why_no_dispatcher();

@@ -1,5 +1,5 @@
 // The engine under libxdp's dispatcher, beside other programs. Needs root and a kernel that lets programs
-// replace functions of others (freplace); tests/xdp/on_kernel runs it on one.
+// replace functions of others (freplace); tests/xdp/on_kernel.py runs it on one.
 #include "dataplane/xdp/dispatcher.h"
 
 #include <atomic>

@@ -394,7 +394,7 @@ TEST_F(XdpEngineTest, an_interface_that_is_back_and_cannot_be_the_ports_is_said_
 TEST_F(XdpEngineTest, an_interface_with_another_name_is_still_the_ports) {
   ASSERT_NO_FATAL_FAILURE(start_engine());
   const uint32_t program = program_id_on("port0");
-  run("ip link set port0 name port9");
+  run("ip link set port0 down && ip link set port0 name port9 && ip link set port9 up");
   EXPECT_EQ(engine_->follow_links(), Engine::Links::kSame);
   EXPECT_EQ(program_id_on("port9"), program);
   EXPECT_TRUE(std::filesystem::exists(pin_directory() / "link-front"));
