@@ -89,7 +89,7 @@ struct XdpHandover {
 struct __attribute__((aligned(64))) XdpWorker {
   uint64_t jiffies;  // when the clock was last read
   uint64_t boottime_ms;
-  uint32_t now_s;  // CLOCK_BOOTTIME
+  uint32_t now_s;                // CLOCK_BOOTTIME
   uint32_t adoption_budgets[2];  // peers' tables to look into
   uint32_t displacement_budget;
   uint32_t icmp_reply_budget;
