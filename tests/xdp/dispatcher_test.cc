@@ -6,6 +6,7 @@
 #include <cstring>
 #include <thread>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
@@ -130,17 +131,20 @@ class DispatcherTest : public XdpFixture {
   Status start(PortSharing sharing = PortSharing::kDispatcher, XdpModeChoice mode = XdpModeChoice::kAuto,
                const std::vector<std::string> &others = {}) {
     open_memory(memory_options());
-    std::vector<std::string> names = {"port1"};
-    names.insert(names.end(), others.begin(), others.end());
     std::vector<std::string> ports = {"name=front,interface=port1"};
-    for (const std::string &other : others) ports.push_back("name=" + other + ",interface=" + other);
-    std::vector<InterfaceFacts> facts;
-    for (const std::string &name : names) facts.push_back(interface_facts(name));
+    std::vector<std::string> names = {"port1"};
+    std::vector<InterfaceFacts> facts = {interface_facts("port1")};
+    for (const std::string &other : others) {
+      ports.push_back(fmt::format("name={},interface={}", other, other));
+      names.push_back(other);
+      facts.push_back(interface_facts(other));
+    }
     XdpPreflight preflight =
         make_preflight(parse_ports(ports).value(), facts, names, probe_kernel().value()).value();
     preflight.ports[0].sharing = sharing;
     engine_ = std::make_unique<XdpEngine>(preflight, mode, std::move(memory_.program), setup());
-    return engine_->start();
+    Status started = engine_->install(tables_of(100));
+    return started.ok() ? engine_->start() : started;
   }
   void start_well() {
     const Status started = start();
