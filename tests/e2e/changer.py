@@ -16,6 +16,7 @@ class Changer(threading.Thread):
     def __init__(self, test: BalancedTestbed):
         super().__init__(daemon=True)
         self.done = 0
+        self._began = time.monotonic()
         self._test = test
         self._unexpected: list[str] = []
         self._end = threading.Event()
@@ -27,6 +28,8 @@ class Changer(threading.Thread):
     def __exit__(self, *_: object) -> None:
         self._end.set()
         self.join()
+        took = time.monotonic() - self._began
+        print(f"{self._test.id()}: {self.done} changes in {took:.1f} s, {self.done / took:.1f} a second", flush=True)
         self._test.appliance.must("undrain", f"{POOL}/b3")
 
     def run(self) -> None:

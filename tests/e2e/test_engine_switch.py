@@ -71,6 +71,7 @@ class EngineSwitch(BalancedTestbed):
                                  lambda: self.switch_to("dpdk"), self.kill_and_start_dpdk):
                         step()
                         self.everything_goes_on(load, flows, changer)
+                changer.assert_all_accepted()
                 iperf.assert_running()
                 curls.assert_running()
                 iperf.assert_end_well()
