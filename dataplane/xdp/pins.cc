@@ -182,13 +182,19 @@ Status Pins::remove_tail_calls(uint32_t but_of_program_id) const {
 }
 
 Status Pins::put(std::string_view name, int fd) const {
-  const UniqueFd there = get(name);
-  if (there.valid() && object_of(there.get()) == object_of(fd)) return Done{};
+  const auto is_same = [fd](const UniqueFd &there) {
+    return there.valid() && object_of(there.get()) == object_of(fd);
+  };
+  if (is_same(get(name))) return Done{};
   // Whatever is there goes in the same step: it may be all that holds connections.
-  const fs::path beside = file(fmt::format("{}{}", name, kBesideSuffix));
-  ::unlink(beside.c_str());
-  if (bpf_obj_pin(fd, beside.c_str()) != 0)
-    return Error{fmt::format("{}: cannot pin: {}", beside.string(), errno_text())};
+  const std::string name_beside = fmt::format("{}{}", name, kBesideSuffix);
+  const fs::path beside = file(name_beside);
+  // What an interrupted put() left may be all that holds a port's link, and is not taken away first.
+  if (!is_same(get(name_beside))) {
+    ::unlink(beside.c_str());
+    if (bpf_obj_pin(fd, beside.c_str()) != 0)
+      return Error{fmt::format("{}: cannot pin: {}", beside.string(), errno_text())};
+  }
   if (::rename(beside.c_str(), file(name).c_str()) == 0) return Done{};
   const Error error{fmt::format("{}: cannot rename: {}", beside.string(), errno_text())};
   ::unlink(beside.c_str());

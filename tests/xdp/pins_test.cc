@@ -3,6 +3,7 @@
 #include <fstream>
 
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include "tests/xdp/engine_fixture.h"
 
@@ -16,6 +17,12 @@ class PinsTest : public XdpFixture {
  protected:
   static UniqueFd make_map() {
     return UniqueFd(bpf_map_create(BPF_MAP_TYPE_ARRAY, "test", 4, 4, 1, nullptr));
+  }
+  /// Another one with each pin, the same through a rename.
+  uint64_t inode_of(const std::string &pin) const {
+    struct stat facts = {};
+    EXPECT_EQ(::stat((pin_directory() / pin).c_str(), &facts), 0) << pin;
+    return facts.st_ino;
   }
   bool is_mounted() const {
     return output_of("cat /proc/self/mounts").find(pin_directory().string()) != std::string::npos;
@@ -83,6 +90,28 @@ TEST_F(PinsTest, what_is_pinned_is_found_by_the_next) {
   EXPECT_TRUE(found.value()->get(kConnectionsPin).valid());
   EXPECT_FALSE(found.value()->get(kCountersPin).valid());
   EXPECT_THAT(found.value()->ports(), ElementsAre("front"));
+}
+
+TEST_F(PinsTest, a_pin_that_an_interrupted_put_left_beside_takes_the_place_without_being_made_anew) {
+  ASSERT_NO_FATAL_FAILURE(open_pins());
+  const UniqueFd map = make_map();
+  const std::string name = link_pin("front");
+  ASSERT_TRUE(pins_->put(name + "+", map.get()).ok());
+  const uint64_t left = inode_of(name + "+");
+  ASSERT_TRUE(pins_->put(name, map.get()).ok());
+  EXPECT_EQ(inode_of(name), left) << "it may have been the only one";
+  EXPECT_FALSE(std::filesystem::exists(pin_directory() / (name + "+")));
+}
+
+TEST_F(PinsTest, another_objects_pin_that_was_left_beside_does_not_take_the_place) {
+  ASSERT_NO_FATAL_FAILURE(open_pins());
+  ASSERT_TRUE(pins_->put("counters+", make_map().get()).ok());
+  const UniqueFd wanted = make_map();
+  ASSERT_TRUE(pins_->put(kCountersPin, wanted.get()).ok());
+  const uint64_t pinned = inode_of("counters");
+  ASSERT_TRUE(pins_->put(kCountersPin, wanted.get()).ok());
+  EXPECT_EQ(inode_of("counters"), pinned) << "it is the wanted one";
+  EXPECT_FALSE(std::filesystem::exists(pin_directory() / "counters+"));
 }
 
 TEST_F(PinsTest, nothing_is_made_by_looking) {
