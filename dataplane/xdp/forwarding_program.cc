@@ -72,6 +72,20 @@ uint32_t lines_of(uint64_t slots) {
 
 }  // namespace
 
+std::string why_not_loaded(int error, const std::string &refusal, const ForwardingProgramOptions &options) {
+  // E2BIG is a map's, or the verifier's about a program with too many instructions.
+  if (error == -ENOMEM || (error == -E2BIG && refusal.empty()))
+    return fmt::format(
+        "the kernel has no memory for its maps: {}; its connection tables take {} MiB: ask for fewer with "
+        "--ipv4-connections and --ipv6-connections, which are per CPU ({} of them)",
+        error_text(error), options.connections_bytes >> 20, options.table_count);
+  return fmt::format("the kernel refuses it: {}{}", error_text(error),
+                     error == -EPERM ? "; it needs root (CAP_BPF and CAP_NET_ADMIN)"
+                     : refusal.empty()
+                         ? "; --log-level debug shows what libbpf says"
+                         : fmt::format("; its verifier says of {} (--log-level debug shows more)", refusal));
+}
+
 void ForwardingProgram::Deleter::operator()(sluice_program *program) const {
   sluice_program::destroy(program);
 }
@@ -155,20 +169,9 @@ Status ForwardingProgram::size_maps() {
 }
 
 Status ForwardingProgram::load_and_map() {
+  (void)take_refusal();  // of a program before this one
   const int error = sluice_program::load(program_.get());
-  const std::string refusal = take_refusal();
-  if (error == -ENOMEM || error == -E2BIG)
-    return Error{fmt::format(
-        "the kernel has no memory for its maps: {}; its connection tables take {} MiB: ask for fewer with "
-        "--ipv4-connections and --ipv6-connections, which are per CPU ({} of them)",
-        error_text(error), options_.connections_bytes >> 20, options_.table_count)};
-  if (error != 0)
-    return Error{
-        fmt::format("the kernel refuses it: {}{}", error_text(error),
-                    error == -EPERM ? "; it needs root (CAP_BPF and CAP_NET_ADMIN)"
-                    : refusal.empty()
-                        ? "; --log-level debug shows what libbpf says"
-                        : fmt::format("; its verifier says of {} (--log-level debug shows more)", refusal))};
+  if (error != 0) return Error{why_not_loaded(error, take_refusal(), options_)};
   Result<Mapping> slots = map_whole(program_->maps.slots, array_bytes(program_->maps.slots));
   if (!slots.ok()) return slots.error();
   slots_ = std::move(slots).value();

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "bpf/layout.h"
@@ -35,6 +36,9 @@ struct ForwardingProgramOptions {
   int connections_fd = -1;
   int counters_fd = -1;
 };
+
+/// Why the kernel does not load the programs: its errno, and what its verifier says (empty: nothing).
+std::string why_not_loaded(int error, const std::string &refusal, const ForwardingProgramOptions &options);
 
 /// One set of programs and maps in the kernel. It goes with this object, but for what links or pins hold.
 class ForwardingProgram {

@@ -3,6 +3,7 @@
 #include "dataplane/xdp/forwarding_program.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <ctime>
 #include <string>
 #include <utility>
@@ -17,7 +18,9 @@
 namespace sluice {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 constexpr uint32_t kLoopback = 1;  // its index in any network namespace
 constexpr uint32_t kNowS = 1000;
@@ -130,6 +133,18 @@ TEST(ForwardingProgram, has_room_for_the_slots_that_it_was_loaded_for) {
     program.install(tables_of(builder));
     EXPECT_EQ(program.run(0, frame_of_flow({}, kTcpRst)).backend, last);
   }
+}
+
+TEST(ForwardingProgram, that_is_too_large_is_told_as_the_verifier_says_and_not_as_lack_of_memory) {
+  ForwardingProgramOptions options = small_options();
+  options.connections_bytes = 3 << 20;
+  EXPECT_THAT(
+      why_not_loaded(-E2BIG, "sluice_xdp: \"BPF program is too large. Processed 1000001 insn\"", options),
+      AllOf(HasSubstr("its verifier says of sluice_xdp: \"BPF program is too large"),
+            Not(HasSubstr("memory"))));
+  for (const auto &[error, refusal] : {std::pair(-E2BIG, ""), {-ENOMEM, ""}, {-ENOMEM, "sluice_xdp: \"r0\""}})
+    EXPECT_THAT(why_not_loaded(error, refusal, options),
+                AllOf(HasSubstr("no memory for its maps"), HasSubstr("take 3 MiB: ask for fewer")));
 }
 
 TEST_F(Program, snapshot_beyond_any_programs_capacity_is_an_error_that_names_the_table) {
