@@ -161,7 +161,8 @@ Status Server::Impl::install(std::shared_ptr<const MappedSnapshot> snapshot, Awa
   if (!installed.ok()) {
     follow(std::move(before));
     if (snapshot_) connections_->set_flow_hash_key(snapshot_->header().flow_hash_key);
-    tables_ = Tables::kCurrent;
+    // What the neighbours have said meanwhile, and what could not be installed before, is still to come.
+    tables_ = snapshot_ ? Tables::kOutdated : Tables::kCurrent;
     return installed;
   }
   counts_ = has_least_connection(*snapshot_) ? Counts::kMerged : Counts::kNotNeeded;

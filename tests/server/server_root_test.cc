@@ -50,9 +50,12 @@ class RecordingEngine : public Engine {
     changed_.notify_all();
   }
   Status make_room(const std::shared_ptr<const MappedSnapshot> &snapshot) override {
+    if (while_making_room_) while_making_room_();
     if (snapshot->header().revision < no_room_from_revision_) return Done{};
     return Error{"slots: no room"};
   }
+  /// What happens on the server's thread before a publication that is under way is installed.
+  void while_making_room(const std::function<void()> &happens) { while_making_room_ = happens; }
   /// Snapshots of this revision and later do not fit.
   void refuse_from(uint64_t revision) { no_room_from_revision_ = revision; }
   Status install(std::shared_ptr<const ForwardingTables> tables) override {
@@ -95,6 +98,7 @@ class RecordingEngine : public Engine {
 
  private:
   uint32_t ifindex_;
+  std::function<void()> while_making_room_;
   std::atomic<uint64_t> no_room_from_revision_ = UINT64_MAX;
   std::atomic<uint64_t> failing_revision_ = UINT64_MAX;
   mutable std::mutex mutex_;
@@ -365,6 +369,17 @@ TEST_F(ServerTest, new_neighbours_that_cannot_be_installed_are_tried_again) {
   const size_t installed = engine_->installations();
   engine_->fail_at(UINT64_MAX);
   EXPECT_TRUE(engine_->until([&] { return engine_->installations() > installed; }));
+}
+
+TEST_F(ServerTest, a_neighbour_that_changes_while_a_publication_fails_is_followed) {
+  start();
+  ASSERT_TRUE(publish(snapshot_of(5))["ok"]);
+  engine_->fail_at(6);
+  engine_->while_making_room(
+      [] { run("ip neigh replace 10.0.0.2 lladdr 02:00:00:00:00:99 dev port0 nud reachable"); });
+  ASSERT_FALSE(publish(snapshot_of(6))["ok"]);
+  EXPECT_TRUE(engine_->until([this] { return engine_->latest()->egress[1].headers[5] == 0x99; }));
+  EXPECT_EQ(engine_->latest()->snapshot->header().revision, 5);
 }
 
 TEST_F(ServerTest, at_the_start_link_addresses_may_come_as_late_as_it_is_told) {
