@@ -108,7 +108,10 @@ Status forward(const DpdkEngineOptions &engine_options, const DataplaneOptions &
     Status started = engine.value()->start();
     if (!started.ok()) return started;
     *forwarded = Forwarded::kPackets;
-    return predecessor.forget();
+    const Status forgotten = predecessor.forget();
+    if (!forgotten.ok())
+      spdlog::warn("{}; what is pinned stays until the next start", forgotten.error().message);
+    return Done{};
   };
   Status served = serve(serving,
                         {.engine = engine.value().get(),

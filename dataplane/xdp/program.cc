@@ -141,12 +141,14 @@ Result<XdpMemory> open_plans_memory(const DataplaneOptions &options, const Plan 
   return open_memory(wanted, pins);
 }
 
-/// The pinned maps are the connections' only holder from now on.
-Status discard_file(XdpMemory *memory) {
-  if (!memory->file) return Done{};
-  Status discarded = memory->file->discard();
+/// The pinned maps are the connections' only holder from now on. A file that cannot be removed is out of
+/// date, which the next start can tell.
+void discard_file(XdpMemory *memory) {
+  if (!memory->file) return;
+  const Status discarded = memory->file->discard();
+  if (!discarded.ok())
+    spdlog::warn("{}; it stays until the next start, and is out of date", discarded.error().message);
   memory->file.reset();
-  return discarded;
 }
 
 Status stop(const DataplaneOptions &options, const Pins &pins) {
@@ -190,7 +192,7 @@ Status run_xdp(const DataplaneOptions &options, int stop_fd, const LeftoverRemov
     Status started = engine.start();
     if (started.ok())
       for (SettingsMove &move : moves.value()) move.keep();
-    if (started.ok()) started = discard_file(&memory.value());
+    if (started.ok()) discard_file(&memory.value());
     for (const std::string &line : preflight_lines(engine.preflight())) spdlog::info("{}", line);
     return started;
   };

@@ -121,6 +121,26 @@ TEST_F(DataplaneTest, the_engines_hand_connections_and_addresses_to_each_other) 
   EXPECT_THAT(output_of("ip route"), HasSubstr("10.1.0.0/16 via 10.0.0.2 dev sl-front"));
 }
 
+TEST_F(DataplaneTest, what_cannot_be_removed_in_the_end_does_not_stop_an_engine_that_forwards) {
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp"}));
+  stop_dataplane();
+  ASSERT_EQ(::mount(nullptr, pin_directory().c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr), 0);
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=dpdk", "--workers=1"}));
+  EXPECT_THAT(log(), HasSubstr("link-front: cannot remove: Read-only file system"));
+  stop_dataplane();
+  EXPECT_EQ(WEXITSTATUS(exit_status_), 0) << log();
+  ASSERT_EQ(::mount(nullptr, pin_directory().c_str(), nullptr, MS_REMOUNT | MS_BIND, nullptr), 0);
+
+  const std::string file = connections_path();  // which cannot be removed while something is mounted there
+  ASSERT_EQ(::mount(file.c_str(), file.c_str(), nullptr, MS_BIND, nullptr), 0);
+  ASSERT_NO_FATAL_FAILURE(start_well({"--engine=xdp"}));
+  EXPECT_THAT(log(), HasSubstr(file + ": cannot remove: Device or resource busy"));
+  EXPECT_NE(program_id_on("port0"), 0u);
+  stop_dataplane();
+  EXPECT_EQ(WEXITSTATUS(exit_status_), 0) << log();
+  ::umount2(file.c_str(), MNT_DETACH);
+}
+
 TEST_F(DataplaneTest, a_refused_start_of_the_other_engine_leaves_addresses_and_routes) {
   run("ip route add 10.1.0.0/16 via 10.0.0.2");
   const std::string folder = directory_.path() / "folder";
