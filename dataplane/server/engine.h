@@ -31,6 +31,8 @@ struct EnginePort {
   uint16_t index;           // what Egress::port carries
   uint32_t kernel_ifindex;  // the interface that the kernel's routes name (DPDK: the port's tap)
   uint16_t mtu;             // bytes of IP packet that the port takes
+
+  bool operator==(const EnginePort &) const = default;
 };
 
 /// One packet engine. Called from the server's thread only.
@@ -43,10 +45,12 @@ class Engine {
 
   virtual std::vector<EnginePort> ports() const = 0;
 
-  /// Looks at the ports' interfaces again, after interfaces of the kernel's have come, gone or got another
-  /// name or MTU.
+  /// Looks at the ports' interfaces again. kAtChanges: after interfaces of the kernel's have come, gone or
+  /// got another name or MTU; one that could not be taken and is as it was then is not tried again. kAtAll:
+  /// now and then; it is, for what was in its way need not have been an interface.
+  enum class Look { kAtChanges, kAtAll };
   enum class Links { kSame, kChanged };  // changed: ports() says other things than before
-  [[nodiscard]] virtual Links follow_links() { return Links::kSame; }
+  [[nodiscard]] virtual Links follow_links(Look /*look*/) { return Links::kSame; }
 
   /// Makes sure that the tables of `snapshot` can be installed; called before. Errors: they do not fit, and
   /// the message says which.

@@ -85,6 +85,7 @@ class Neighbours::Impl : public KernelEvents {
   Status watch(int fd);
   void take_ports(const std::vector<EnginePort> &ports);
   void resync();
+  void drop_unlisted(const std::vector<KernelLink> &listed);
   void give_up_failed();
   void ask_soon(Hop *hop);
   void start_round(Clock::time_point now);
@@ -231,6 +232,18 @@ void Neighbours::Impl::on_route(const Address &prefix, uint32_t prefix_bits) {
   if (changed_prefixes_.size() > kMaxChangedPrefixes) every_route_changed_ = true;
 }
 
+/// The other links are compared with what is listed: being read anew is no change.
+void Neighbours::Impl::drop_unlisted(const std::vector<KernelLink> &listed) {
+  std::set<uint32_t> indexes;
+  for (const KernelLink &link : listed) indexes.insert(link.ifindex);
+  std::erase_if(links_, [&](const auto &known) {
+    const auto &[ifindex, link] = known;
+    if (indexes.contains(ifindex)) return false;
+    if (link.state != KernelLink::State::kGone) link_changes_ = Links::kChanged;
+    return true;
+  });
+}
+
 /// Reads everything anew, when the kernel says that it dropped events. Until that has worked, what was
 /// known before stays in use.
 void Neighbours::Impl::resync() {
@@ -244,7 +257,7 @@ void Neighbours::Impl::resync() {
   }
   if (sync_ == Sync::kRetrying) spdlog::info("neighbours: links, neighbours and routes are known again");
   sync_ = Sync::kKept;
-  links_.clear();
+  drop_unlisted(listing.links);
   const auto before = std::exchange(hops_, {});
   std::unordered_map<const Hop *, HopKey> key_of;
   for (const auto &[key, hop] : before) {
@@ -252,6 +265,7 @@ void Neighbours::Impl::resync() {
     Hop &kept = hops_[key];
     kept = hop;
     kept.state = KernelNeighbour::State::kGone;  // unless the list below has it
+    kept.asked_at = Clock::time_point::min();
     key_of[&hop] = key;
   }
   for (auto &[address, destination] : destinations_)

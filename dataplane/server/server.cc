@@ -101,6 +101,7 @@ class Server::Impl {
   Clock::time_point next_install_ = Clock::time_point::min();
   Clock::time_point next_merge_ = Clock::time_point::min();
   Clock::time_point next_heartbeat_ = Clock::time_point::min();
+  Clock::time_point next_link_look_ = Clock::time_point::min();
 };
 
 Status Server::Impl::watch(int fd) {
@@ -212,8 +213,12 @@ Status Server::Impl::install_tables(Clock::time_point now) {
 
 void Server::Impl::follow_neighbours(Clock::time_point now) {
   if (neighbours_->process(now) == Neighbours::Change::kEgress && snapshot_) tables_ = Tables::kOutdated;
-  if (neighbours_->take_link_changes() == Neighbours::Links::kSame) return;
-  if (engine_->follow_links() == Engine::Links::kChanged) neighbours_->set_ports(engine_->ports());
+  const bool have_changed = neighbours_->take_link_changes() == Neighbours::Links::kChanged;
+  const bool is_due = now >= next_link_look_;
+  if (!have_changed && !is_due) return;
+  if (is_due) next_link_look_ = now + options_.link_look_gap;
+  const Engine::Links links = engine_->follow_links(is_due ? Engine::Look::kAtAll : Engine::Look::kAtChanges);
+  if (links == Engine::Links::kChanged) neighbours_->set_ports(engine_->ports());
 }
 
 void Server::Impl::keep_time(Clock::time_point now) {

@@ -28,6 +28,8 @@ struct ServerOptions {
   // That the stored snapshot may wait for its backends' link addresses, which come late when the kernel has
   // to ask. Nobody misses them meanwhile where a process before this one has left forwarding.
   std::chrono::milliseconds next_hop_wait_at_start = std::chrono::milliseconds(100);
+  // Between two looks at the ports' interfaces for which there was no event.
+  std::chrono::milliseconds link_look_gap = std::chrono::seconds(30);
 };
 
 /// Ties control socket, snapshot store, neighbours and shared memory to one engine.

@@ -23,13 +23,13 @@ XdpEngine::~XdpEngine() = default;
 
 // Attaching.
 
-Status XdpEngine::attach_port(size_t port) {
+Status XdpEngine::attach_port(size_t port, const ForwardingProgram &program) {
   XdpPortReport &report = preflight_.ports[port];
-  Result<PortAttachment> attached = PortAttachment::make(program_->program_fd(), report.sharing,
+  Result<PortAttachment> attached = PortAttachment::make(program.program_fd(), report.sharing,
                                                          {.interface = report.interface,
                                                           .ifindex = report.facts.ifindex,
                                                           .mode = mode_,
-                                                          .buffers = program_->options().buffers});
+                                                          .buffers = program.options().buffers});
   if (!attached.ok()) return Error{fmt::format("port {}: {}", report.name, attached.error().message)};
   report.mode = fmt::format("{}: {}", mode_text(attached.value().mode()), attached.value().reason());
   if (attached.value().mode() == XdpMode::kGeneric && mode_ == XdpModeChoice::kAuto)
@@ -44,7 +44,7 @@ Status XdpEngine::attach_new_ports() {
   for (size_t port = 0; attached.ok() && port < links_.size(); port++) {
     const Link &link = links_[port];
     if (!link.is_attached() && !link.earlier && preflight_.ports[port].facts.ifindex != 0)
-      attached = attach_port(port);
+      attached = attach_port(port, *program_);
   }
   return attached;
 }

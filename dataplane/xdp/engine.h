@@ -55,7 +55,7 @@ class XdpEngine : public Engine {
   void merge_active_connections() override;
   /// A port whose interface has gone is down until one of its name is there again; then that gets the
   /// addresses and the program. All of it is logged and in the status.
-  Links follow_links() override;
+  Links follow_links(Look look) override;
   nlohmann::json status() const override;
 
   const XdpPreflight &preflight() const { return preflight_; }
@@ -65,17 +65,23 @@ class XdpEngine : public Engine {
   }
 
  private:
+  /// An interface that is back and could not be attached: not tried again as long as it is the same.
+  struct Refused {
+    uint32_t ifindex = 0;  // 0: none
+    uint16_t mtu = 0;      // bytes
+  };
   struct Link {
     std::optional<PortAttachment> attachment;
     std::optional<EarlierPort> earlier;  // what was on the interface before, while it is taken over
     bool is_attached() const { return attachment.has_value(); }
     enum class Program { kThis, kEarlier } program = Program::kThis;
+    Refused refused;
   };
 
   void find_earlier();
   void keep_wanted();
   Status take_over();
-  Status attach_port(size_t port);
+  Status attach_port(size_t port, const ForwardingProgram &program);
   Status attach_new_ports();
   Status attach_in_another_way();
   Status attach_severed(size_t port, const ForwardingProgram &program);
@@ -85,10 +91,13 @@ class XdpEngine : public Engine {
   Status pin_all();
   Status pin_port(size_t port);
   std::vector<uint32_t> port_ifindexes() const;
-  Links follow_link(size_t port);
+  void set_down(size_t port, const std::string &cause);
   void lose_port(size_t port);
+  bool is_back(size_t port, Look look);
+  void refuse(size_t port, const Error &error);
   void warn_of_mixed_modes();
-  Status renew_program();
+  Result<std::unique_ptr<ForwardingProgram>> load_anew() const;
+  void attach_again(const std::vector<size_t> &back);
   Status pin_tail_calls(const ForwardingProgram &program);
   Status move_links(const ForwardingProgram &program);
   Status swap_in_larger();

@@ -60,7 +60,7 @@ Status XdpEngine::attach_in_another_way() {
     Link &link = links_[port];
     if (!link.earlier || link.is_attached()) continue;
     Status done = link.earlier->attachment().detach();
-    if (done.ok()) done = attach_port(port);
+    if (done.ok()) done = attach_port(port, *program_);
     if (done.ok()) continue;
     bring_back(*link.earlier);
     link.earlier.reset();

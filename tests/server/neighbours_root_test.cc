@@ -367,6 +367,22 @@ TEST_F(NeighboursTest, a_port_that_stays_is_not_disturbed_by_the_others) {
   }
 }
 
+TEST_F(NeighboursTest, links_that_are_read_anew_have_not_changed_unless_they_have) {
+  run("ip link add new0 type veth peer name wen0");
+  open();
+  neighbours_->process(Clock::now());
+  neighbours_->take_link_changes();
+  const auto read_anew = [this] {
+    neighbours_->set_ports({{kPort, namespaces_.port_ifindex(), 1500}});
+    neighbours_->process(Clock::now());
+    return neighbours_->take_link_changes();
+  };
+  EXPECT_EQ(read_anew(), Neighbours::Links::kSame);
+  run("ip link del new0");
+  EXPECT_EQ(read_anew(), Neighbours::Links::kChanged);
+  EXPECT_EQ(read_anew(), Neighbours::Links::kSame);
+}
+
 TEST_F(NeighboursTest, takes_the_smallest_mtu_of_port_link_and_route) {
   run("ip route add 10.1.0.0/16 via 10.0.0.2 mtu 1300");
   open(1450);
@@ -458,14 +474,16 @@ TEST_F(NeighboursTest, handles_65535_backends_in_bounded_steps) {
 }
 
 TEST_F(NeighboursTest, survives_more_events_than_the_kernel_keeps_for_it) {
-  run("ip route add 10.1.0.0/16 via 10.0.0.2");
+  run("ip route add 10.1.0.0/16 via 10.0.0.2 && ip link add new0 type veth peer name wen0");
   follow("10.1.0.11");
   ASSERT_TRUE(until_ready()) << state();
+  neighbours_->take_link_changes();
   // Some 60,000 routes come and go while nobody listens, and with them the one that matters.
   run("for a in $(seq 0 239); do for b in $(seq 0 249); do echo route add 172.16.$a.$b via 10.0.0.2; done; "
       "done | "
-      "ip -batch - && ip route flush 172.16.0.0/16 && ip route del 10.1.0.0/16");
+      "ip -batch - && ip route flush 172.16.0.0/16 && ip route del 10.1.0.0/16 && ip link del new0");
   EXPECT_TRUE(until_state("no route to 10.1.0.11")) << state();
+  EXPECT_EQ(neighbours_->take_link_changes(), Neighbours::Links::kChanged) << "new0 has gone unheard";
   run("ip route add 10.1.0.0/16 via 10.0.0.2");
   EXPECT_TRUE(until_ready()) << state();
 }

@@ -38,10 +38,16 @@ class RecordingEngine : public Engine {
     const std::lock_guard lock(mutex_);
     return {{0, ifindex_, 1500}};
   }
-  Links follow_links() override {
+  Links follow_links(Look look) override {
     const std::lock_guard lock(mutex_);
+    looks_at_all_ += look == Look::kAtAll ? 1 : 0;
+    changed_.notify_all();
     const uint32_t ifindex = ::if_nametoindex("port0");
     return std::exchange(ifindex_, ifindex) == ifindex ? Links::kSame : Links::kChanged;
+  }
+  int looks_at_all() const {
+    const std::lock_guard lock(mutex_);
+    return looks_at_all_;
   }
   Json status() const override { return {{"ports", Json::array({"port0"})}, {"workers", 1}}; }
   void merge_active_connections() override {
@@ -105,6 +111,7 @@ class RecordingEngine : public Engine {
   std::condition_variable changed_;
   std::vector<std::shared_ptr<const ForwardingTables>> installed_;
   int merges_ = 0;
+  int looks_at_all_ = 0;
   int attempts_ = 0;
 };
 
@@ -146,6 +153,7 @@ class ServerTest : public testing::Test {
     options.version = "1.2.3";
     options.links_at_start = links_at_start_;
     options.next_hop_wait_at_start = next_hop_wait_at_start_;
+    options.link_look_gap = link_look_gap_;
     auto server = Server::create(options, engine_.get(), &*counters_, &*connections_);
     ASSERT_TRUE(server.ok()) << server.error().message;
     server_ = std::move(server).value();
@@ -227,6 +235,7 @@ class ServerTest : public testing::Test {
   uint32_t counted_at_start_ = 0;  // active connections that the engine found in the kept tables
   LinksAtStart links_at_start_ = LinksAtStart::kSilent;
   std::chrono::milliseconds next_hop_wait_at_start_ = 100ms;
+  std::chrono::milliseconds link_look_gap_ = 30s;
   uint64_t failing_revision_ = UINT64_MAX;
 };
 
@@ -447,6 +456,12 @@ TEST_F(ServerTest, follows_a_port_whose_interface_is_made_anew) {
   ASSERT_TRUE(engine_->until([&] { return !ready(); }));
   namespaces_.make_pair();
   EXPECT_TRUE(engine_->until(ready));
+}
+
+TEST_F(ServerTest, looks_at_the_ports_interfaces_now_and_then_without_an_event) {
+  link_look_gap_ = 10ms;
+  start();
+  EXPECT_TRUE(engine_->until([this] { return engine_->looks_at_all() >= 5; }));
 }
 
 TEST_F(ServerTest, forgets_the_counts_of_connections_that_another_key_makes_unfindable) {

@@ -107,13 +107,16 @@ class DataplaneFixture : public XdpFixture {
     text << std::ifstream(log_path()).rdbuf();
     return text.str();
   }
+  int times_logged(const std::string &text) const {
+    int found = 0;
+    const std::string all = log();
+    for (size_t at = all.find(text); at != std::string::npos; at = all.find(text, at + 1)) found++;
+    return found;
+  }
   /// Waits, generously, until the log has `text` so many times.
   bool until_logged(const std::string &text, int times = 1) const {
     for (int i = 0; i < 400; i++) {
-      int found = 0;
-      const std::string all = log();
-      for (size_t at = all.find(text); at != std::string::npos; at = all.find(text, at + 1)) found++;
-      if (found >= times) return true;
+      if (times_logged(text) >= times) return true;
       ::usleep(50'000);
     }
     return false;

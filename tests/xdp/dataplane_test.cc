@@ -81,6 +81,43 @@ TEST_F(DataplaneTest, an_interface_that_is_made_anew_is_attached_and_addressed_a
   EXPECT_THAT(addresses_on("port0"), AllOf(HasSubstr("10.0.0.1/24"), HasSubstr("fd00::1/64")));
 }
 
+TEST_F(DataplaneTest, an_interface_that_is_back_and_cannot_be_attached_is_tried_once_and_others_go_on) {
+  run("ip link add out0 type veth peer name out1 && ip link set out0 up");
+  ASSERT_NO_FATAL_FAILURE(
+      start_well({"--engine=xdp", "--xdp-mode=native", "--port=name=front,interface=port0",
+                  "--port=name=back,interface=out0,addresses=10.5.0.1/24"}));
+  const uint32_t other = program_id_on("out0");
+  run("ip link del port0");
+  EXPECT_TRUE(until_logged("port front: down: interface port0 has gone"));
+  run("ip link add port0 type bridge");  // whose driver has no native XDP
+  EXPECT_TRUE(until_logged("port front: down: interface port0 is back, but: "));
+  run("ip link add new0 type bridge && ip link del new0");  // events of no port's
+  ::sleep(2);
+  EXPECT_EQ(times_logged("interface port0 is back, but: "), 1);
+  EXPECT_EQ(program_id_on("out0"), other) << "a port that is well has no part in it";
+
+  run("ip link del port0 && ip link add port0 type veth peer name peer0");
+  EXPECT_TRUE(until_logged("port front: mode: native", 2));
+  EXPECT_NE(program_id_on("port0"), 0u);
+  EXPECT_EQ(program_id_on("out0"), program_id_on("port0")) << "one program, which knows both interfaces";
+}
+
+TEST_F(DataplaneTest, of_two_interfaces_that_are_back_the_one_that_can_be_attached_is) {
+  run("ip link add out0 type veth peer name out1 && ip link set out0 up");
+  ASSERT_NO_FATAL_FAILURE(
+      start_well({"--engine=xdp", "--xdp-mode=native", "--port=name=front,interface=port0",
+                  "--port=name=back,interface=out0,addresses=10.5.0.1/24"}));
+  const pid_t running = process_;
+  ::kill(running, SIGSTOP);  // so that it hears of all at once
+  run("ip link del port0 && ip link del out0");
+  run("ip link add port0 type bridge && ip link add out0 type veth peer name out1");
+  ::kill(running, SIGCONT);
+  EXPECT_TRUE(until_logged("port back: mode: native", 2));
+  EXPECT_EQ(times_logged("port front: down: interface port0 is back, but: "), 1);
+  EXPECT_NE(program_id_on("out0"), 0u);
+  EXPECT_EQ(program_id_on("port0"), 0u);
+}
+
 TEST_F(DataplaneTest, a_port_that_cannot_send_what_a_native_one_hands_it_is_warned_of) {
   run("ip link add out0 type bridge && ip link set out0 up");
   const std::string front = "--port=name=front,interface=port0,addresses=10.0.0.1/24";

@@ -16,6 +16,8 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
+using Look = Engine::Look;
+
 constexpr uint32_t kMoreSlots = 300'000;  // than a program has room for at first
 
 class XdpEngineTest : public XdpFixture {
@@ -345,18 +347,18 @@ TEST_F(XdpEngineTest, a_port_whose_interface_goes_is_down_until_one_of_its_name_
   ASSERT_NO_FATAL_FAILURE(start_engine());
   ASSERT_TRUE(engine_->install(tables_of(100)).ok());
   mark(*memory_.connections);
-  EXPECT_EQ(engine_->follow_links(), Engine::Links::kSame);
+  EXPECT_EQ(engine_->follow_links(Look::kAtChanges), Engine::Links::kSame);
   run("ip link del port0");
-  EXPECT_EQ(engine_->follow_links(), Engine::Links::kChanged);
+  EXPECT_EQ(engine_->follow_links(Look::kAtChanges), Engine::Links::kChanged);
   EXPECT_EQ(engine_->ports()[0].kernel_ifindex, 0u);
   EXPECT_THAT(engine_->status()["ports"][0]["mode"].get<std::string>(),
               HasSubstr("interface port0 has gone"));
   EXPECT_THAT(engine_->status()["problem"].get<std::string>(), HasSubstr("port front: down"));
   EXPECT_FALSE(std::filesystem::exists(pin_directory() / "link-front"));
-  EXPECT_EQ(engine_->follow_links(), Engine::Links::kSame) << "said once";
+  EXPECT_EQ(engine_->follow_links(Look::kAtChanges), Engine::Links::kSame) << "said once";
 
   run("ip link add port0 type veth peer name peer0");
-  EXPECT_EQ(engine_->follow_links(), Engine::Links::kChanged);
+  EXPECT_EQ(engine_->follow_links(Look::kAtChanges), Engine::Links::kChanged);
   EXPECT_EQ(engine_->ports()[0].kernel_ifindex, network_.port_ifindex());
   EXPECT_NE(program_id_on("port0"), 0u);
   EXPECT_TRUE(runs_through(kConnectionsPin));
@@ -370,11 +372,11 @@ TEST_F(XdpEngineTest, a_port_whose_interface_goes_is_down_until_one_of_its_name_
 TEST_F(XdpEngineTest, a_larger_snapshot_is_taken_while_a_port_is_down) {
   ASSERT_NO_FATAL_FAILURE(start_engine());
   run("ip link del port0");
-  EXPECT_EQ(engine_->follow_links(), Engine::Links::kChanged);
+  EXPECT_EQ(engine_->follow_links(Look::kAtChanges), Engine::Links::kChanged);
   const Status installed = engine_->install(tables_of(kMoreSlots));
   EXPECT_TRUE(installed.ok()) << installed.error().message;
   run("ip link add port0 type veth peer name peer0");
-  EXPECT_EQ(engine_->follow_links(), Engine::Links::kChanged);
+  EXPECT_EQ(engine_->follow_links(Look::kAtChanges), Engine::Links::kChanged);
   EXPECT_NE(program_id_on("port0"), 0u);
   EXPECT_TRUE(engine_->install(tables_of(kMoreSlots, 2)).ok());
 }
@@ -382,12 +384,12 @@ TEST_F(XdpEngineTest, a_larger_snapshot_is_taken_while_a_port_is_down) {
 TEST_F(XdpEngineTest, an_interface_that_is_back_and_cannot_be_the_ports_is_said_to_be_so) {
   ASSERT_NO_FATAL_FAILURE(start_engine());
   run("ip link del port0 && ip link add port0 mtu 9000 type veth peer name peer0 mtu 9000");
-  EXPECT_EQ(engine_->follow_links(), Engine::Links::kChanged);
+  EXPECT_EQ(engine_->follow_links(Look::kAtChanges), Engine::Links::kChanged);
   EXPECT_THAT(engine_->status()["problem"].get<std::string>(), HasSubstr("has MTU 9000"));
   EXPECT_EQ(engine_->ports()[0].kernel_ifindex, 0u);
-  EXPECT_EQ(engine_->follow_links(), Engine::Links::kSame);
+  EXPECT_EQ(engine_->follow_links(Look::kAtChanges), Engine::Links::kSame);
   run("ip link set port0 mtu 1500");
-  EXPECT_EQ(engine_->follow_links(), Engine::Links::kChanged);
+  EXPECT_EQ(engine_->follow_links(Look::kAtChanges), Engine::Links::kChanged);
   EXPECT_NE(program_id_on("port0"), 0u);
 }
 
@@ -395,7 +397,7 @@ TEST_F(XdpEngineTest, an_interface_with_another_name_is_still_the_ports) {
   ASSERT_NO_FATAL_FAILURE(start_engine());
   const uint32_t program = program_id_on("port0");
   run("ip link set port0 down && ip link set port0 name port9 && ip link set port9 up");
-  EXPECT_EQ(engine_->follow_links(), Engine::Links::kSame);
+  EXPECT_EQ(engine_->follow_links(Look::kAtChanges), Engine::Links::kSame);
   EXPECT_EQ(program_id_on("port9"), program);
   EXPECT_TRUE(std::filesystem::exists(pin_directory() / "link-front"));
 }
