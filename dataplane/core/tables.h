@@ -1,5 +1,5 @@
 // The seam: every table that the stages read or write, declared once. An engine defines `struct
-// Tables` and these functions (dataplane/dpdk/memory_tables.h over plain memory, bpf/ over maps);
+// Tables` and these functions (dataplane/server/memory_tables.h over plain memory, bpf/ over maps);
 // nothing else differs between engines. A null answer means that the engine has no such record.
 #ifndef SLUICE_CORE_TABLES_H
 #define SLUICE_CORE_TABLES_H

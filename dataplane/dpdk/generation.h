@@ -4,8 +4,8 @@
 
 #include <memory>
 
-#include "dataplane/dpdk/memory_tables.h"
 #include "dataplane/server/engine.h"
+#include "dataplane/server/memory_tables.h"
 
 namespace sluice {
 

@@ -15,7 +15,7 @@
 #include <rte_prefetch.h>
 
 #include "dataplane/core/forward.h"
-#include "dataplane/dpdk/memory_tables.h"
+#include "dataplane/server/memory_tables.h"
 
 namespace sluice {
 

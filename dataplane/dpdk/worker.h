@@ -13,9 +13,9 @@
 #include <rte_ring.h>
 
 #include "dataplane/dpdk/generation.h"
-#include "dataplane/dpdk/memory_tables.h"
 #include "dataplane/dpdk/pipeline.h"
 #include "dataplane/dpdk/port.h"
+#include "dataplane/server/memory_tables.h"
 
 namespace sluice {
 

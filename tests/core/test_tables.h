@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "dataplane/core/forward.h"
-#include "dataplane/dpdk/memory_tables.h"
+#include "dataplane/server/memory_tables.h"
 #include "tests/core/packet_builder.h"
 #include "tests/server/snapshot_builder.h"
 

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "dataplane/dpdk/memory_tables.h"
+#include "dataplane/server/memory_tables.h"
 #include "tests/core/test_tables.h"
 #include "tests/parity/engines.h"
 

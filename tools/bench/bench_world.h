@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-#include "dataplane/dpdk/memory_tables.h"
+#include "dataplane/server/memory_tables.h"
 
 namespace sluice::bench {
 

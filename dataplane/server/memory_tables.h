@@ -1,9 +1,10 @@
-// The seam over plain memory: `struct Tables` for the DPDK workers, and for the host's tests of the
-// core. Everything is a pointer into the current generation, the worker's own table or shared memory;
+// The seam over plain memory: `struct Tables` for the DPDK workers, for connections that move into tables of
+// another size (connection_placer.h), and for the host's tests of the core. Everything is a pointer into the
+// current generation, the worker's own table or shared memory;
 // the generation has been checked whole before (dataplane/server/snapshot_check.h), so that indices
 // taken from it need no check here.
-#ifndef SLUICE_DPDK_MEMORY_TABLES_H
-#define SLUICE_DPDK_MEMORY_TABLES_H
+#ifndef SLUICE_SERVER_MEMORY_TABLES_H
+#define SLUICE_SERVER_MEMORY_TABLES_H
 
 #include "dataplane/abi/counters.h"
 #include "dataplane/core/tables.h"
