@@ -75,7 +75,8 @@ struct AttachmentPlace {
 /// Returns when no packet is under way any more that was when it was called.
 void wait_for_packets();
 
-/// Takes the link's program from its interface and returns when no packet runs it any more.
+/// Takes the link's program from its interface and returns when no packet runs it any more. On an error
+/// packets run as before.
 [[nodiscard]] Status detach(int link_fd);
 
 }  // namespace sluice

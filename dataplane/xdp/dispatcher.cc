@@ -91,6 +91,16 @@ int attach_entry(const shared_entry &object, const AttachmentPlace &place, XdpMo
   return program_fd->valid() ? 0 : errno;
 }
 
+/// Takes a program out of the dispatcher of an interface. Returns 0 or an errno.
+long detach_entry(uint32_t program_id, uint32_t ifindex) {
+  const QuietLibxdp quiet;
+  xdp_program *found = xdp_program__from_id(program_id);
+  const long error = libxdp_get_error(found);
+  if (error != 0) return error;
+  const Program program(found);
+  return xdp_program__detach(found, static_cast<int>(ifindex), XDP_MODE_UNSPEC, 0);
+}
+
 bool calls(const Dispatcher &dispatcher, uint32_t program) {
   return std::any_of(dispatcher.programs.begin(), dispatcher.programs.end(),
                      [program](const DispatchedProgram &called) { return called.id == program; });
@@ -266,22 +276,14 @@ uint32_t interface_of_entry(uint32_t program_id) {
 }
 
 Status remove_entry(const DispatcherEntry &entry) {
-  // First, so that nothing is forwarded any more whatever libxdp finds.
-  (void)bpf_map_delete_elem(entry.jump.get(), &kJumpElement);
   const uint32_t id = program_id(entry.program.get());
   const uint32_t ifindex = interface_of_entry(id);
-  if (ifindex != 0) {
-    const QuietLibxdp quiet;
-    xdp_program *found = xdp_program__from_id(id);
-    long error = libxdp_get_error(found);
-    if (error == 0) {
-      const Program program(found);
-      error = xdp_program__detach(found, static_cast<int>(ifindex), XDP_MODE_UNSPEC, 0);
-    }
-    if (error != 0)
-      return Error{fmt::format("program {} cannot be taken out of libxdp's dispatcher on interface {}: {}",
-                               id, ifindex, error_text(error))};
-  }
+  const long error = ifindex != 0 ? detach_entry(id, ifindex) : 0;
+  if (error != 0)
+    return Error{fmt::format("program {} cannot be taken out of libxdp's dispatcher on interface {}: {}", id,
+                             ifindex, error_text(error))};
+  // Only now: packets are forwarded until it is out. Where libxdp does not find it, this ends it.
+  (void)bpf_map_delete_elem(entry.jump.get(), &kJumpElement);
   wait_for_packets();
   return Done{};
 }

@@ -62,6 +62,7 @@ uint32_t interface_of_entry(uint32_t program_id);
 
 /// Takes the entry out of its dispatcher, and the dispatcher with it if it calls nothing else, and returns
 /// when no packet runs through it. Without a dispatcher that calls it, only what it jumps to is taken away.
+/// Errors: what libxdp says; the entry is as before then.
 [[nodiscard]] Status remove_entry(const DispatcherEntry &entry);
 
 }  // namespace sluice

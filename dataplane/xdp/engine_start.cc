@@ -59,8 +59,10 @@ Status XdpEngine::attach_in_another_way() {
   for (size_t port = 0; port < links_.size(); port++) {
     Link &link = links_[port];
     if (!link.earlier || link.is_attached()) continue;
-    Status done = link.earlier->attachment().detach();
-    if (done.ok()) done = attach_port(port, *program_);
+    const Status detached = link.earlier->attachment().detach();
+    if (!detached.ok())
+      return Error{fmt::format("port {}: {}", preflight_.ports[port].name, detached.error().message)};
+    Status done = attach_port(port, *program_);
     if (done.ok()) continue;
     bring_back(*link.earlier);
     link.earlier.reset();
@@ -130,23 +132,27 @@ void XdpEngine::go_back(const UniqueFd &connections, const UniqueFd &counters) {
   (void)setup_.pins->remove(tail_calls_pin(program_->program_id())).ok();
 }
 
-/// Ends what is pinned and is no port's any more. This engine forwards already: what cannot be removed stays.
+/// Ends what is pinned and is no port's any more. This engine forwards already: what cannot be removed stays
+/// until the next start.
 void XdpEngine::forget_others() {
-  Status done = setup_.pins->remove_tail_calls(program_->program_id());
-  if (!done.ok()) spdlog::warn("{}", done.error().message);
+  bool is_complete = true;
   for (const std::string &name : setup_.pins->ports()) {
     const auto is_named = [&name](const XdpPortReport &report) { return report.name == name; };
     if (std::ranges::any_of(preflight_.ports, is_named)) continue;
     const auto has_name = [&name](const Link &link) { return link.earlier && link.earlier->name() == name; };
     const std::optional<PortAttachment> pinned = PortAttachment::pinned(*setup_.pins, name);
-    done = Done{};
+    Status done = Done{};
     if (pinned && std::ranges::none_of(links_, has_name)) {
       done = pinned->detach();
-      spdlog::info("detached what was pinned for port {}", name);
+      if (done.ok()) spdlog::info("detached what was pinned for port {}", name);
     }
     if (done.ok()) done = unpin_port(*setup_.pins, name);
     if (!done.ok()) spdlog::warn("port {}: {}", name, done.error().message);
+    is_complete = is_complete && done.ok();
   }
+  if (!is_complete) return;  // programs of before may still run
+  const Status removed = setup_.pins->remove_tail_calls(program_->program_id());
+  if (!removed.ok()) spdlog::warn("{}", removed.error().message);
 }
 
 }  // namespace sluice

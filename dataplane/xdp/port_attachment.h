@@ -44,7 +44,7 @@ class PortAttachment {
   /// Puts another program there: each packet runs one or the other.
   [[nodiscard]] Status replace(int program_fd) const;
 
-  /// Ends it, and returns when no packet runs through it.
+  /// Ends it, and returns when no packet runs through it. On an error packets run as before.
   [[nodiscard]] Status detach() const;
 
   /// Makes it outlive this process.

@@ -22,7 +22,18 @@
 namespace sluice {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+
+/// For as long as it lives, libxdp finds no dispatcher to make: a program cannot be taken out from beside
+/// another.
+class NoDispatcherFile {
+ public:
+  NoDispatcherFile() { ::setenv("LIBXDP_OBJECT_PATH", "/nowhere", 1); }
+  NoDispatcherFile(const NoDispatcherFile &) = delete;
+  NoDispatcherFile &operator=(const NoDispatcherFile &) = delete;
+  ~NoDispatcherFile() { ::unsetenv("LIBXDP_OBJECT_PATH"); }
+};
 
 constexpr uint32_t kMoreSlots = 300'000;  // than a program has room for at first
 
@@ -252,6 +263,68 @@ TEST_F(DispatcherTest, the_other_mode_than_the_dispatchers_is_refused) {
   EXPECT_THAT(started.error().message, HasSubstr("in the other mode, native, for \"counting\""));
   EXPECT_EQ(dispatched().size(), 1u);
   engine_.reset();
+}
+
+TEST_F(DispatcherTest, a_release_that_cannot_take_the_entry_out_leaves_all_ports_forwarding) {
+  CountingProgram other("port1");
+  const Status started = start(PortSharing::kDispatcher, XdpModeChoice::kAuto, {"port0"});
+  ASSERT_TRUE(started.ok()) << started.error().message;
+  const uint32_t front = jumps_to();
+  ASSERT_NE(front, 0u);
+  forget_engine();
+  {
+    const NoDispatcherFile no_file;
+    const Result<std::string> released = release(pin_directory(), connections_path());
+    ASSERT_FALSE(released.ok());
+    EXPECT_THAT(released.error().message,
+                AllOf(HasSubstr("port front: "), HasSubstr("cannot be taken out of libxdp's dispatcher")));
+  }
+  open_pins();
+  EXPECT_EQ(jumps_to(), front);
+  EXPECT_EQ(entries(), 1u);
+  EXPECT_EQ(program_id_on("port0"), front);
+  std::error_code missing;
+  const uintmax_t saved = std::filesystem::file_size(connections_path(), missing);
+  EXPECT_TRUE(missing || saved == 0) << "the map is the only holder";
+  EXPECT_TRUE(release(*pins_, connections_path()).ok());
+  EXPECT_EQ(entries(), 0u);
+  EXPECT_EQ(program_id_on("port0"), 0u);
+}
+
+TEST_F(DispatcherTest, a_shared_port_that_cannot_be_taken_out_to_be_alone_stays_as_it_is) {
+  CountingProgram other("port1");
+  ASSERT_NO_FATAL_FAILURE(start_well());
+  const uint32_t before = jumps_to();
+  forget_engine();
+  {
+    const NoDispatcherFile no_file;
+    const Status started = start(PortSharing::kAlone);
+    ASSERT_FALSE(started.ok());
+    EXPECT_THAT(started.error().message, HasSubstr("port front: "));
+  }
+  EXPECT_EQ(jumps_to(), before);
+  EXPECT_EQ(entries(), 1u);
+}
+
+TEST_F(DispatcherTest, an_entry_that_is_no_ports_and_cannot_be_taken_out_runs_whole_until_a_start_can) {
+  CountingProgram other("port1");
+  ASSERT_NO_FATAL_FAILURE(start_well());
+  const uint32_t before = jumps_to();
+  const std::filesystem::path tail_calls = pin_directory() / tail_calls_pin(before);
+  forget_engine();
+  port_name_ = "back";  // on port0
+  {
+    const NoDispatcherFile no_file;
+    ASSERT_NO_FATAL_FAILURE(start_engine());
+  }
+  EXPECT_EQ(jumps_to(), before);
+  EXPECT_EQ(entries(), 1u);
+  EXPECT_TRUE(std::filesystem::exists(tail_calls));
+  forget_engine();
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  EXPECT_EQ(entries(), 0u);
+  EXPECT_FALSE(std::filesystem::exists(pin_directory() / "entry-front"));
+  EXPECT_FALSE(std::filesystem::exists(tail_calls));
 }
 
 TEST_F(DispatcherTest, a_port_that_was_alone_is_shared_when_that_is_wanted_and_back) {
