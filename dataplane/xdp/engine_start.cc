@@ -16,6 +16,15 @@ bool is_wanted(XdpModeChoice choice, XdpMode mode) {
   return choice == XdpModeChoice::kAuto || (choice == XdpModeChoice::kNative) == (mode == XdpMode::kNative);
 }
 
+/// What is kept is not tried anew: the kernel takes no second mode beside the first.
+std::string warning_of_kept_generic(const XdpPortReport &port) {
+  return fmt::format(
+      "generic XDP is several times slower than native, and --xdp-mode auto keeps it: start once "
+      "with --xdp-mode native to try whether the driver ({}) takes the program now; if it does not, that "
+      "start ends with its reason and what forwards goes on",
+      port.facts.driver.empty() ? "unknown" : port.facts.driver);
+}
+
 }  // namespace
 
 /// Looks for what packets of the ports run through now, by interface: a port may have got another name.
@@ -50,6 +59,10 @@ void XdpEngine::keep_wanted() {
     report.mode =
         fmt::format("{}: {}as the process before this one had attached it", mode_text(link.earlier->mode()),
                     report.sharing == PortSharing::kDispatcher ? "under libxdp's dispatcher, " : "");
+    if (mode_ != XdpModeChoice::kAuto || link.earlier->mode() != XdpMode::kGeneric) continue;
+    std::string warning = warning_of_kept_generic(report);
+    if (std::ranges::find(report.warnings, warning) == report.warnings.end())
+      report.warnings.push_back(std::move(warning));
   }
 }
 
