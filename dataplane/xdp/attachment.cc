@@ -9,6 +9,8 @@
 #include <linux/if_link.h>
 #include <unistd.h>
 
+#include "dataplane/server/interface.h"
+
 namespace sluice {
 namespace {
 
@@ -37,15 +39,15 @@ uint32_t link_of(uint32_t ifindex, uint32_t program_id) {
   return 0;
 }
 
-Error cannot_attach(const std::string &interface, uint32_t ifindex, XdpMode mode, int error) {
+/// `refusals` are by mode, as tried.
+Error cannot_attach(const std::string &interface, uint32_t ifindex, const std::string &refusals, int error) {
   std::string hint;
   const Result<InterfaceProgram> there = program_on(interface, ifindex);
   if ((error == EBUSY || error == EEXIST) && there.ok() && there.value().id != 0)
     hint = fmt::format("; another program is there, \"{}\" (id {}): if nothing needs it, remove it with: {}",
                        there.value().name, there.value().id, removal_command(there.value(), interface));
   if (error == EPERM) hint = "; it needs root (CAP_NET_ADMIN and CAP_BPF)";
-  return Error{fmt::format("interface {}: the program cannot be attached, {}: {}{}", interface,
-                           mode_text(mode), error_text(error), hint)};
+  return Error{fmt::format("interface {}: the program cannot be attached, {}{}", interface, refusals, hint)};
 }
 
 }  // namespace
@@ -94,9 +96,16 @@ Result<LinkFacts> look_at_link(int link_fd) {
   return LinkFacts{.ifindex = info.xdp.ifindex, .program_id = info.prog_id};
 }
 
+std::string driver_facts(const std::string &interface, FrameBuffers buffers) {
+  const InterfaceFacts facts = interface_facts(interface);
+  return fmt::format("driver {}, MTU {}, frames in {}", facts.driver.empty() ? "unknown" : facts.driver,
+                     facts.mtu, buffers == FrameBuffers::kSeveral ? "several buffers" : "one buffer");
+}
+
 Result<Attachment> attach(int program_fd, const std::string &interface, uint32_t ifindex,
-                          XdpModeChoice choice) {
+                          XdpModeChoice choice, FrameBuffers buffers) {
   Attachment attachment;
+  std::string refusals;
   if (choice != XdpModeChoice::kGeneric) {
     attachment.link = create_link(program_fd, ifindex, XdpMode::kNative);
     const int error = errno;
@@ -104,16 +113,20 @@ Result<Attachment> attach(int program_fd, const std::string &interface, uint32_t
       attachment.reason = "the driver runs XDP programs";
       return attachment;
     }
+    const std::string facts = driver_facts(interface, buffers);
+    refusals = fmt::format("native ({}): {}", facts, error_text(error));
     if (choice == XdpModeChoice::kNative || error == EBUSY || error == EEXIST || error == EPERM)
-      return cannot_attach(interface, ifindex, XdpMode::kNative, error);
-    attachment.reason = fmt::format("the driver does not take it ({})", error_text(error));
+      return cannot_attach(interface, ifindex, refusals, error);
+    attachment.reason = fmt::format("the driver does not take it ({}: {})", facts, error_text(error));
+    refusals += "; ";
   } else {
     attachment.reason = "--xdp-mode generic";
   }
   attachment.mode = XdpMode::kGeneric;
   attachment.link = create_link(program_fd, ifindex, XdpMode::kGeneric);
-  if (!attachment.link.valid()) return cannot_attach(interface, ifindex, XdpMode::kGeneric, errno);
-  return attachment;
+  const int error = errno;
+  if (attachment.link.valid()) return attachment;
+  return cannot_attach(interface, ifindex, refusals + "generic: " + error_text(error), error);
 }
 
 Status replace_program(int link_fd, int program_fd) {

@@ -64,10 +64,15 @@ struct AttachmentPlace {
   FrameBuffers buffers = FrameBuffers::kOne;
 };
 
-/// Attaches by a link: native where the driver can, else generic (kAuto), or only as chosen.
-/// Errors: another program is on the interface, the driver or the kernel refuses; they say what to do.
+/// What a driver that refuses a program was to agree to: "driver ice, MTU 3400, frames in one buffer".
+std::string driver_facts(const std::string &interface, FrameBuffers buffers);
+
+/// Attaches by a link: native where the driver can, else generic (kAuto), or only as chosen. The reason and
+/// the errors tell what a driver refused: many drivers take some MTUs only from programs for frames in
+/// several buffers. `buffers` are those that the program was loaded for. Errors: another program is on the
+/// interface, the driver or the kernel refuses; they say what to do.
 [[nodiscard]] Result<Attachment> attach(int program_fd, const std::string &interface, uint32_t ifindex,
-                                        XdpModeChoice choice);
+                                        XdpModeChoice choice, FrameBuffers buffers = FrameBuffers::kOne);
 
 /// Puts another program in the place of the link's: each packet runs one or the other.
 [[nodiscard]] Status replace_program(int link_fd, int program_fd);

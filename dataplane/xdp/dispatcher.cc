@@ -114,8 +114,9 @@ Result<DispatcherEntry> try_to_add(int program_fd, const AttachmentPlace &place,
   entry.mode = mode;
   *cannot = attach_entry(*object, place, mode, &entry.program);
   if (*cannot != 0)
-    return Error{fmt::format("interface {}: libxdp's dispatcher does not take the program, {}: {}",
-                             place.interface, mode_text(mode), error_text(*cannot))};
+    return Error{fmt::format("interface {}: libxdp's dispatcher does not take the program, {} ({}): {}",
+                             place.interface, mode_text(mode), driver_facts(place.interface, place.buffers),
+                             error_text(*cannot))};
   entry.jump.reset(::fcntl(bpf_map__fd(object->maps.sluice_jump), F_DUPFD_CLOEXEC, 0));
   if (!entry.jump.valid()) return Error{fmt::format("interface {}: {}", place.interface, error_text(errno))};
   Status aimed = put_behind(entry.jump.get(), program_fd);
@@ -243,7 +244,10 @@ Result<DispatcherEntry> add_entry(int program_fd, const AttachmentPlace &place) 
   if (place.mode == XdpModeChoice::kGeneric) return try_to_add(program_fd, place, XdpMode::kGeneric, &cannot);
   Result<DispatcherEntry> native = try_to_add(program_fd, place, XdpMode::kNative, &cannot);
   if (place.mode == XdpModeChoice::kNative || cannot != EOPNOTSUPP) return native;
-  return try_to_add(program_fd, place, XdpMode::kGeneric, &cannot);
+  Result<DispatcherEntry> generic = try_to_add(program_fd, place, XdpMode::kGeneric, &cannot);
+  if (!generic.ok()) return Error{native.error().message + "; " + generic.error().message};
+  generic.value().why_generic = native.error().message;
+  return generic;
 }
 
 bool fits_behind(int jump_fd, int program_fd) {

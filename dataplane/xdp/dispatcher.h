@@ -41,6 +41,7 @@ struct DispatcherEntry {
   UniqueFd program;
   UniqueFd jump;  // the map of where it jumps to; empties itself when it is neither open nor pinned
   XdpMode mode = XdpMode::kNative;
+  std::string why_generic;  // the driver's refusal; empty: native, or generic by what is wanted or there
 };
 
 /// Puts an entry that jumps to `program_fd` into the interface's dispatcher, or into one that is made. The

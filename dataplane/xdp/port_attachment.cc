@@ -7,7 +7,8 @@ namespace sluice {
 Result<PortAttachment> PortAttachment::make(int program_fd, PortSharing sharing,
                                             const AttachmentPlace &place) {
   if (sharing == PortSharing::kAlone) {
-    Result<Attachment> attached = attach(program_fd, place.interface, place.ifindex, place.mode);
+    Result<Attachment> attached =
+        attach(program_fd, place.interface, place.ifindex, place.mode, place.buffers);
     if (!attached.ok()) return attached.error();
     PortAttachment made(std::move(attached.value().link));
     made.mode_ = attached.value().mode;
@@ -17,9 +18,10 @@ Result<PortAttachment> PortAttachment::make(int program_fd, PortSharing sharing,
   Result<DispatcherEntry> added = add_entry(program_fd, place);
   if (!added.ok()) return added.error();
   const XdpMode mode = added.value().mode;
+  const std::string why_generic = added.value().why_generic;
   PortAttachment made(std::move(added).value());
   made.mode_ = mode;
-  made.reason_ = "under libxdp's dispatcher";
+  made.reason_ = "under libxdp's dispatcher" + (why_generic.empty() ? "" : "; " + why_generic);
   return made;
 }
 

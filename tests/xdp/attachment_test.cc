@@ -39,6 +39,37 @@ TEST_F(AttachmentTest, is_generic_where_the_driver_cannot_and_says_so) {
   EXPECT_EQ(program_on("lo", loopback).value().mode, XdpMode::kGeneric);
 }
 
+// veth's limit is for the other end's MTU: what a buffer of a page holds.
+TEST_F(AttachmentTest, a_driver_that_refuses_is_told_with_the_mtu_and_the_programs_buffers) {
+  run("ip link add port1 type veth peer name peer1 mtu 9000");
+  const uint32_t port1 = interface_facts("port1").ifindex;
+  const UniqueFd program = load_program("ours");
+  const std::string refusal = "driver veth, MTU 1500, frames in one buffer";
+  {
+    Result<Attachment> attached = attach(program.get(), "port1", port1, XdpModeChoice::kAuto);
+    ASSERT_TRUE(attached.ok()) << attached.error().message;
+    EXPECT_EQ(attached.value().mode, XdpMode::kGeneric);
+    EXPECT_THAT(attached.value().reason, AllOf(HasSubstr(refusal), HasSubstr("out of range")));
+  }
+  const Result<Attachment> refused = attach(program.get(), "port1", port1, XdpModeChoice::kNative);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message, AllOf(HasSubstr("native (" + refusal), HasSubstr("out of range")));
+  const UniqueFd several = load_program("ours", BPF_F_XDP_HAS_FRAGS);
+  const Result<Attachment> taken =
+      attach(several.get(), "port1", port1, XdpModeChoice::kNative, FrameBuffers::kSeveral);
+  EXPECT_TRUE(taken.ok()) << taken.error().message;
+}
+
+TEST_F(AttachmentTest, what_is_refused_both_ways_tells_both_errors) {
+  const UniqueFd program = load_program("ours");
+  const Result<Attachment> refused =
+      attach(program.get(), "gone0", 999'999, XdpModeChoice::kAuto, FrameBuffers::kSeveral);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message,
+              AllOf(HasSubstr("native (driver unknown, MTU 0, frames in several buffers): Invalid argument"),
+                    HasSubstr("generic: Invalid argument")));
+}
+
 TEST_F(AttachmentTest, native_only_is_refused_where_the_driver_cannot) {
   const UniqueFd program = load_program("ours");
   Result<Attachment> attached =

@@ -327,6 +327,18 @@ TEST_F(DispatcherTest, an_entry_that_is_no_ports_and_cannot_be_taken_out_runs_wh
   EXPECT_FALSE(std::filesystem::exists(tail_calls));
 }
 
+TEST_F(DispatcherTest, a_driver_that_refuses_makes_it_generic_and_that_is_said) {
+  const UniqueFd program = load_program("ours");
+  const AttachmentPlace place = {.interface = "lo", .ifindex = ::if_nametoindex("lo")};
+  const Result<PortAttachment> made = PortAttachment::make(program.get(), PortSharing::kDispatcher, place);
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  EXPECT_EQ(made.value().mode(), XdpMode::kGeneric);
+  EXPECT_THAT(made.value().reason(), AllOf(HasSubstr("under libxdp's dispatcher; "),
+                                           HasSubstr("native (driver unknown, MTU 65535, frames in "
+                                                     "one buffer): Operation not supported")));
+  EXPECT_TRUE(made.value().detach().ok());
+}
+
 TEST_F(DispatcherTest, a_port_that_was_alone_is_shared_when_that_is_wanted_and_back) {
   ASSERT_TRUE(start(PortSharing::kAlone).ok());
   EXPECT_EQ(entries(), 0u);

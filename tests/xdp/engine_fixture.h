@@ -47,12 +47,13 @@ class XdpFixture : public testing::Test {
   std::filesystem::path connections_path() const { return directory_.path() / "connections"; }
 
   /// A program that passes everything.
-  static UniqueFd load_program(const char *name) {
+  static UniqueFd load_program(const char *name, uint32_t flags = 0) {
     bpf_insn code[2] = {};
     code[0].code = BPF_ALU64 | BPF_MOV | BPF_K;  // r0 = XDP_PASS
     code[0].imm = XDP_PASS;
     code[1].code = BPF_JMP | BPF_EXIT;
-    UniqueFd fd(bpf_prog_load(BPF_PROG_TYPE_XDP, name, "GPL", code, 2, nullptr));
+    LIBBPF_OPTS(bpf_prog_load_opts, options, .prog_flags = flags);
+    UniqueFd fd(bpf_prog_load(BPF_PROG_TYPE_XDP, name, "GPL", code, 2, &options));
     EXPECT_TRUE(fd.valid()) << std::strerror(errno);
     return fd;
   }
