@@ -91,12 +91,12 @@ Status forward(const DpdkEngineOptions &engine_options, const DataplaneOptions &
                Forwarded *forwarded) {
   Result<CounterRegion> counters = open_counters(engine_options.workers);
   if (!counters.ok()) return counters.error();
-  Result<ConnectionRegion> connections =
-      ConnectionRegion::open({.path = options.connections,
-                              .worker_count = engine_options.workers,
-                              .ipv4_connections = options.ipv4_connections,
-                              .ipv6_connections = options.ipv6_connections},
-                             read_boot_clock());
+  Result<ConnectionRegion> connections = ConnectionRegion::open({.path = options.connections,
+                                                                 .worker_count = engine_options.workers,
+                                                                 .ipv4_connections = options.ipv4_connections,
+                                                                 .ipv6_connections = options.ipv6_connections,
+                                                                 .snapshot = options.snapshot},
+                                                                read_boot_clock());
   if (!connections.ok()) return connections.error();
 
   Result<std::unique_ptr<DpdkEngine>> engine =

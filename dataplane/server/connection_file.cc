@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -41,6 +42,13 @@ Status lock(int fd, const std::filesystem::path &path) {
 
 std::filesystem::path replacement_path(const std::filesystem::path &path) { return path.string() + ".new"; }
 
+/// Gives back the memory that an owner before this one, who was killed, had reserved. Only for the file's
+/// owner.
+void remove_leftover_replacement(const std::filesystem::path &path) {
+  if (::unlink(replacement_path(path).c_str()) != 0 && errno != ENOENT)
+    spdlog::warn("{}: cannot remove: {}", replacement_path(path).string(), errno_text());
+}
+
 Status remove_file(const std::filesystem::path &path) {
   if (::unlink(path.c_str()) == 0 || errno == ENOENT) return Done{};
   return Error{fmt::format("{}: cannot remove: {}", path.string(), errno_text())};
@@ -58,7 +66,9 @@ Result<UniqueFd> open_connection_file(const std::filesystem::path &path) {
     struct stat info = {};
     if (::fstat(file.get(), &info) != 0) return Error{fmt::format("{}: {}", path.string(), errno_text())};
     // Who had it may have discarded it meanwhile: nobody would find what went into this one.
-    if (info.st_nlink > 0) return file;
+    if (info.st_nlink == 0) continue;
+    remove_leftover_replacement(path);
+    return file;
   }
 }
 
@@ -98,6 +108,28 @@ Result<UniqueFd> ConnectionFileReplacement::put_in_place() && {
   return std::move(file_);
 }
 
+Result<UniqueFd> make_connection_file_anew(UniqueFd file, const std::filesystem::path &path, uint64_t size) {
+  UniqueFd owner(::fcntl(file.get(), F_DUPFD_CLOEXEC, 0));
+  Result<ConnectionFileReplacement> replacement =
+      ConnectionFileReplacement::reserve(std::move(owner), path, size);
+  if (replacement.ok()) return std::move(replacement).value().put_in_place();
+  if (::ftruncate(file.get(), 0) != 0)
+    return Error{fmt::format("{}: cannot truncate: {}", path.string(), errno_text())};
+  const Status reserved = reserve_connection_file(file.get(), path, size, 0);
+  if (!reserved.ok()) return reserved.error();
+  return file;
+}
+
+Result<SharedMemory> map_connection_file(int fd, const std::filesystem::path &path, uint64_t size) {
+  Result<Mapping> mapping = map_shared(fd, size, path.string());
+  if (!mapping.ok()) return mapping.error();
+  Result<UniqueFd> reader = reopen_for_reading(fd);
+  if (!reader.ok()) return reader.error();
+  // Granted where the filesystem may (tmpfs with huge=advise); a wish, so its failure is no error.
+  ::madvise(mapping.value().data(), size, MADV_HUGEPAGE);
+  return SharedMemory{std::move(mapping).value(), std::move(reader).value(), path.string()};
+}
+
 Result<std::optional<ConnectionFile>> ConnectionFile::open_existing(const std::filesystem::path &path) {
   UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   if (!file.valid() && errno == ENOENT) return std::optional<ConnectionFile>();
@@ -107,6 +139,7 @@ Result<std::optional<ConnectionFile>> ConnectionFile::open_existing(const std::f
   struct stat info = {};
   if (::fstat(file.get(), &info) != 0) return Error{fmt::format("{}: {}", path.string(), errno_text())};
   if (info.st_nlink == 0) return open_existing(path);  // who had it has put another in its place
+  remove_leftover_replacement(path);
   // Only a region is of use, and that is never smaller than a page.
   constexpr off_t kPage = 4096;
   if (info.st_size < kPage) return std::optional<ConnectionFile>();

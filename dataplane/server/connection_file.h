@@ -15,7 +15,8 @@
 namespace sluice {
 
 /// Opens the file, made if need be, for the one dataplane that has it until the descriptor is closed
-/// (flock). Errors: the path is not writable, another dataplane has it.
+/// (flock). A replacement that was reserved by one that was killed is removed. Errors: the path is not
+/// writable, another dataplane has it.
 [[nodiscard]] Result<UniqueFd> open_connection_file(const std::filesystem::path &path);
 
 /// Gives the file `size` bytes of real memory: a worker must not meet SIGBUS on a full filesystem. When
@@ -52,10 +53,20 @@ class ConnectionFileReplacement {
   UniqueFd file_;  // none any more once it is in place, or moved from
 };
 
+/// Replaces the file, which is of no use to anybody any more, by one of `size` bytes of zeros; the one of
+/// before goes first when there is no memory for both. Errors: as reserve_connection_file.
+[[nodiscard]] Result<UniqueFd> make_connection_file_anew(UniqueFd file, const std::filesystem::path &path,
+                                                         uint64_t size);
+
+/// The file's memory, with a descriptor for readers.
+[[nodiscard]] Result<SharedMemory> map_connection_file(int fd, const std::filesystem::path &path,
+                                                       uint64_t size);
+
 /// The file as a source, which nobody changes while this object has it (flock).
 class ConnectionFile {
  public:
-  /// Nothing when there is no file, or nothing in it. Errors: another dataplane has it.
+  /// Nothing when there is no file, or nothing in it. As open_connection_file() otherwise. Errors: another
+  /// dataplane has it.
   [[nodiscard]] static Result<std::optional<ConnectionFile>> open_existing(const std::filesystem::path &path);
 
   /// Valid as long as this object.

@@ -20,6 +20,7 @@
 #include "dataplane/core/hash.h"
 #include "dataplane/server/connection_entries.h"
 #include "dataplane/server/connection_file.h"
+#include "dataplane/server/connection_placer.h"
 
 namespace sluice {
 namespace {
@@ -98,13 +99,6 @@ std::string reason_to_forget(const ConnectionRegionHeader &old, uint64_t size, c
   return "";
 }
 
-/// Why entries under `old` cannot be kept in a region like `wanted`; empty when they can.
-std::string reason_to_start_afresh(const ConnectionRegionHeader &old, uint64_t size,
-                                   const ConnectionRegionHeader &wanted, const BootClock &now) {
-  std::string reason = reason_to_forget(old, size, now);
-  return reason.empty() ? other_tables(old, wanted) : reason;
-}
-
 /// The file's header, zero when it is too short to have one.
 Result<ConnectionRegionHeader> peek_header(int fd, uint64_t file_size) {
   if (file_size < kHugePage) return ConnectionRegionHeader{};
@@ -123,42 +117,26 @@ ConnectionRegionHeader header_in(std::span<const std::byte> memory) {
 /// The header of what `before` holds, as of when its entries' ages were true last.
 ConnectionRegionHeader header_of(const ConnectionContents &before, const BootClock &now) {
   ConnectionRegionHeader header = header_in(before.bytes);
-  if (before.keeper == ConnectionContents::Keeper::kWorkers) header.alive_boottime_s = now.boottime_s;
+  if (before.keeper != ConnectionContents::Keeper::kDataplane) header.alive_boottime_s = now.boottime_s;
   return header;
 }
 
-/// The bucket as it was at one moment, while its worker may write it.
-ConnectionBucket read_whole(const ConnectionBucket &from) {
-  constexpr int kTries = 100;  // a worker writes an entry within nanoseconds
-  ConnectionBucket read = {};
-  for (int i = 0; i < kTries; i++) {
-    for (int word = 0; word < kBucketWords; word++)
-      read.word[word] = __atomic_load_n(&from.word[word], __ATOMIC_ACQUIRE);
-    int same = 0;
-    for (int word = 0; word < kBucketWords; word++)
-      same += read.word[word] == __atomic_load_n(&from.word[word], __ATOMIC_ACQUIRE) ? 1 : 0;
-    if (same == kBucketWords) return read;
-  }
-  return {};
+/// The buckets of all tables of what `before` holds.
+std::span<const ConnectionBucket> buckets_of(const ConnectionContents &before,
+                                             const ConnectionRegionHeader &old) {
+  return {reinterpret_cast<const ConnectionBucket *>(before.bytes.data() + kConnectionHeaderSize),
+          old.table_count * (size_t{old.ipv4_buckets} + old.ipv6_buckets)};
 }
 
-/// Gives a region that starts afresh a file of zeros. The one of before goes only when there is memory for
-/// the new one; that both have to fit for it is no reason to fail when nobody can use the old one.
-Result<UniqueFd> replace_file(UniqueFd file, const std::filesystem::path &path, uint64_t size,
-                              const std::string &reason_to_forget_old) {
-  UniqueFd owner(::fcntl(file.get(), F_DUPFD_CLOEXEC, 0));
-  Result<ConnectionFileReplacement> replacement =
-      ConnectionFileReplacement::reserve(std::move(owner), path, size);
-  if (replacement.ok()) return std::move(replacement).value().put_in_place();
-  if (reason_to_forget_old.empty())
-    return Error{
-        fmt::format("{}; it holds connections of other table sizes: remove it if they are not needed",
-                    replacement.error().message)};
-  if (::ftruncate(file.get(), 0) != 0)
-    return Error{fmt::format("{}: cannot truncate: {}", path.string(), errno_text())};
-  const Status reserved = reserve_connection_file(file.get(), path, size, 0);
-  if (!reserved.ok()) return reserved.error();
-  return file;
+/// The stored snapshot, whose flow_hash_key must be the one of `key` (a fingerprint; 0: any).
+Result<std::shared_ptr<const MappedSnapshot>> load_snapshot(const std::filesystem::path &path, uint64_t key) {
+  if (path.empty()) return Error{"there is no snapshot"};
+  Result<std::shared_ptr<const MappedSnapshot>> snapshot = SnapshotStore(path).load();
+  if (!snapshot.ok()) return snapshot;
+  if (!snapshot.value()) return Error{fmt::format("{}: there is no stored snapshot", path.string())};
+  if (key != 0 && key != fingerprint(snapshot.value()->header().flow_hash_key))
+    return Error{fmt::format("{}: flow_hash_key is another than entries are placed by", path.string())};
+  return snapshot;
 }
 
 /// Why a region of `size` bytes under `there` is not, as it is, what `wanted` asks for; empty when it is.
@@ -208,7 +186,9 @@ Result<ConnectionRegion> ConnectionRegion::open(const ConnectionRegionOptions &o
 
   ConnectionRegionHeader header = fresh_header(options);
   const std::string reason =
-      file_size == 0 ? "there was none before" : reason_to_start_afresh(old.value(), file_size, header, now);
+      file_size == 0 ? "there was none before" : reason_to_forget(old.value(), file_size, now);
+  if (reason.empty() && !other_tables(old.value(), header).empty())
+    return open_resized(options, std::move(file).value(), file_size, now);
   if (reason.empty()) {
     header.table_count = std::max(old.value().table_count, options.worker_count);
     header.total_size = region_size(header.table_count, header.ipv4_buckets, header.ipv6_buckets);
@@ -217,23 +197,16 @@ Result<ConnectionRegion> ConnectionRegion::open(const ConnectionRegionOptions &o
         reserve_connection_file(file.value().get(), options.path, header.total_size, file_size);
     if (!reserved.ok()) return reserved.error();
   } else {
-    file = replace_file(std::move(file).value(), options.path, header.total_size,
-                        reason_to_forget(old.value(), file_size, now));
+    file = make_connection_file_anew(std::move(file).value(), options.path, header.total_size);
     if (!file.ok()) return file.error();
   }
-  const int fd = file.value().get();
-  Result<Mapping> mapping = map_shared(fd, header.total_size, options.path.string());
-  if (!mapping.ok()) return mapping.error();
-  Result<UniqueFd> reader = reopen_for_reading(fd);
-  if (!reader.ok()) return reader.error();
-  // Granted where the filesystem may (tmpfs with huge=advise); a wish, so its failure is no error.
-  ::madvise(mapping.value().data(), header.total_size, MADV_HUGEPAGE);
+  Result<SharedMemory> memory = map_connection_file(file.value().get(), options.path, header.total_size);
+  if (!memory.ok()) return memory.error();
 
   header.live_tables = old.value().live_tables;
   header.boot_id = now.boot_id;
   header.alive_boottime_s = old.value().alive_boottime_s;
-  ConnectionRegion region({std::move(mapping).value(), std::move(reader).value(), options.path.string()},
-                          std::move(file).value(), header);
+  ConnectionRegion region(std::move(memory).value(), std::move(file).value(), header);
   region.write_header();
   if (reason.empty()) region.take_over(old.value(), options.worker_count, now);
   // Only now: if this is killed while it takes over, the next one must do it again, and whole.
@@ -245,6 +218,31 @@ Result<ConnectionRegion> ConnectionRegion::open(const ConnectionRegionOptions &o
                                      : fmt::format("started afresh: {}", reason);
   spdlog::info("connection tables in {} ({} MiB): {}", options.path.string(), header.total_size / kMebibyte,
                region.opened_as_);
+  return region;
+}
+
+Result<ConnectionRegion> ConnectionRegion::open_resized(const ConnectionRegionOptions &options, UniqueFd file,
+                                                        uint64_t size, const BootClock &now) {
+  const Result<Mapping> source = map_shared(file.get(), size, options.path.string());
+  if (!source.ok()) return source.error();
+  const ConnectionContents before = {.bytes = {source.value().data(), source.value().size()},
+                                     .snapshot = options.snapshot};
+  const ConnectionRegionHeader layout = connection_layout(before, options, now);
+  Result<ConnectionFileReplacement> replacement =
+      ConnectionFileReplacement::reserve(std::move(file), options.path, layout.total_size);
+  if (!replacement.ok())
+    return Error{
+        fmt::format("{}; it holds connections of other table sizes: remove it if they are not needed",
+                    replacement.error().message)};
+  Result<SharedMemory> memory =
+      map_connection_file(replacement.value().fd(), options.path, layout.total_size);
+  if (!memory.ok()) return memory.error();
+  Result<ConnectionRegion> region = empty_in(std::move(memory).value(), layout, options.worker_count);
+  if (!region.ok()) return region;
+  region.value().continue_from(before, now);
+  Result<UniqueFd> placed = std::move(replacement).value().put_in_place();
+  if (!placed.ok()) return placed.error();
+  region.value().file_ = std::move(placed).value();
   return region;
 }
 
@@ -274,20 +272,20 @@ Result<ConnectionRegion> ConnectionRegion::empty_in(SharedMemory memory, const C
 void ConnectionRegion::continue_from(const ConnectionContents &before, const BootClock &now) {
   const uint32_t workers = header_.live_tables;
   const ConnectionRegionHeader old = header_of(before, now);
-  std::string reason = before.bytes.empty() ? "there was none before"
-                                            : reason_to_start_afresh(old, before.bytes.size(), header_, now);
+  std::string reason =
+      before.bytes.empty() ? "there was none before" : reason_to_forget(old, before.bytes.size(), now);
   const uint64_t key = old.flow_hash_key_fingerprint;
   if (reason.empty() && header_.flow_hash_key_fingerprint != 0 && key != 0 &&
       key != header_.flow_hash_key_fingerprint)
     reason = "flow_hash_key is another than its entries were placed by";
   header_.boot_id = now.boot_id;
+  std::string how;
   if (reason.empty()) {
     if (key != 0) header_.flow_hash_key_fingerprint = key;
-    const auto *from =
-        reinterpret_cast<const ConnectionBucket *>(before.bytes.data() + kConnectionHeaderSize);
-    auto *to = reinterpret_cast<ConnectionBucket *>(table(0));
-    const uint64_t buckets = old.table_count * (uint64_t{old.ipv4_buckets} + old.ipv6_buckets);
-    for (uint64_t i = 0; i < buckets; i++) to[i] = read_whole(from[i]);
+    Result<std::string> brought = bring_entries(before, old, now);
+    (brought.ok() ? how : reason) = brought.ok() ? std::move(brought).value() : brought.error().message;
+  }
+  if (reason.empty()) {
     // Workers touch what they use, also when no dataplane runs; in the other tables only a dataplane keeps
     // stamps true. What a worker's table holds unused for longer than stamps can tell (8,192 s, no dataplane
     // having swept) may look young, and then has one more timeout.
@@ -299,10 +297,59 @@ void ConnectionRegion::continue_from(const ConnectionContents &before, const Boo
   header_.live_tables = workers;
   header_.alive_boottime_s = now.boottime_s;
   write_header();
-  opened_as_ = reason.empty() ? fmt::format("kept {} tables for {} workers", old.table_count, workers)
+  opened_as_ = reason.empty() ? fmt::format("kept {} tables for {} workers{}", old.table_count, workers, how)
                               : fmt::format("started afresh: {}", reason);
   spdlog::info("connection tables in {} ({} MiB): {}", memory_.name, header_.total_size / kMebibyte,
                opened_as_);
+}
+
+Result<std::string> ConnectionRegion::bring_entries(const ConnectionContents &before,
+                                                    const ConnectionRegionHeader &old, const BootClock &now) {
+  const std::string resized = other_tables(old, header_);
+  const bool in_use = before.keeper == ConnectionContents::Keeper::kRunningWorkers;
+  if (!resized.empty() || in_use) {
+    const Result<std::shared_ptr<const MappedSnapshot>> snapshot =
+        load_snapshot(before.snapshot, header_.flow_hash_key_fingerprint);
+    if (snapshot.ok()) {
+      const std::string lost = place_entries(before, old, snapshot.value(), now);
+      return (resized.empty() ? "" : ", entered anew in tables of another size") + lost;
+    }
+    if (!resized.empty())
+      return Error{fmt::format("{}, and where entries belong in these is not known: {}", resized,
+                               snapshot.error().message)};
+  }
+  const std::span<const ConnectionBucket> from = buckets_of(before, old);
+  std::ranges::transform(from, reinterpret_cast<ConnectionBucket *>(table(0)), read_whole);
+  return std::string();
+}
+
+std::string ConnectionRegion::place_entries(const ConnectionContents &before,
+                                            const ConnectionRegionHeader &old,
+                                            const std::shared_ptr<const MappedSnapshot> &snapshot,
+                                            const BootClock &now) {
+  header_.flow_hash_key_fingerprint = fingerprint(snapshot->header().flow_hash_key);
+  const std::span<const ConnectionBucket> from = buckets_of(before, old);
+  ConnectionPlacer placer(snapshot, now.boottime_s);
+  const auto place_all = [&](ConnectionPlacer::Order order) {
+    ConnectionPlacer::Missing missing;
+    for (uint32_t table = 0; table < old.table_count; table++) {
+      const size_t first = table * (size_t{old.ipv4_buckets} + old.ipv6_buckets);
+      missing += placer.place(from.subspan(first, old.ipv4_buckets), ipv4_buckets(table), kFamilyIpv4, order);
+      missing += placer.place(from.subspan(first + old.ipv4_buckets, old.ipv6_buckets), ipv6_buckets(table),
+                              kFamilyIpv6, order);
+    }
+    return missing;
+  };
+  ConnectionPlacer::Missing missing = place_all(ConnectionPlacer::Order::kByImportance);
+  if (before.keeper == ConnectionContents::Keeper::kRunningWorkers)
+    missing = place_all(ConnectionPlacer::Order::kAsTheyLie);
+  if (missing.all() == 0) return "";
+  const std::string lost = fmt::format(
+      "without {} established and {} other connections that found no room, and {} of VIPs that "
+      "are no more",
+      missing.established, missing.others, missing.of_no_vip);
+  spdlog::warn("connection tables in {}: gone on with {}", memory_.name, lost);
+  return ", " + lost;
 }
 
 void ConnectionRegion::write_header() const {
@@ -399,7 +446,7 @@ ConnectionRegionHeader connection_layout(const ConnectionContents &before,
                                          const ConnectionRegionOptions &wanted, const BootClock &now) {
   ConnectionRegionHeader header = fresh_header(wanted);
   const ConnectionRegionHeader old = header_of(before, now);
-  if (reason_to_start_afresh(old, before.bytes.size(), header, now).empty()) {
+  if (reason_to_forget(old, before.bytes.size(), now).empty()) {
     header.table_count = std::max(old.table_count, wanted.worker_count);
     header.total_size = region_size(header.table_count, header.ipv4_buckets, header.ipv6_buckets);
   }

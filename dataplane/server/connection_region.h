@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "dataplane/server/connection_entries.h"
 #include "dataplane/server/connection_file.h"
 #include "dataplane/server/shared_memory.h"
+#include "dataplane/server/snapshot_store.h"
 #include "dataplane/server/unique_fd.h"
 
 namespace sluice {
@@ -26,6 +28,7 @@ struct ConnectionRegionOptions {
   uint32_t worker_count = 1;            // 1 to kMaxConnectionTables
   uint64_t ipv4_connections = 1 << 20;  // per worker
   uint64_t ipv6_connections = 1 << 18;  // per worker
+  std::filesystem::path snapshot;       // ConnectionContents::snapshot
 };
 
 /// Buckets (a power of two) in which `connections` entries fill at most 85%.
@@ -49,8 +52,11 @@ std::string connection_region_misfit(std::span<const std::byte> memory,
 struct ConnectionContents {
   std::span<const std::byte> bytes;  // a region's (ConnectionRegion::bytes; more may follow it), or nothing
   /// Who kept the entries' ages true, as far as they are used. kDataplane: one that is no more, until it said
-  /// so last. kWorkers: an engine's, without a dataplane, until now; they may still write.
-  enum class Keeper { kDataplane, kWorkers } keeper = Keeper::kDataplane;
+  /// so last. Workers, an engine's, without a dataplane: until now. kRunningWorkers still write.
+  enum class Keeper { kDataplane, kStoppedWorkers, kRunningWorkers } keeper = Keeper::kDataplane;
+  // The file of the stored snapshot (SnapshotStore), which says where each of them belongs in tables of
+  // another size; also that of connections in use, which may move while they are read. Empty: none.
+  std::filesystem::path snapshot;
 };
 
 /// How large a region must be for `wanted` that goes on with `before`: the buckets, table_count and
@@ -90,12 +96,13 @@ class ConnectionSave {
 /// to workers, the others (of workers that are no more) are kept for adoption.
 class ConnectionRegion {
  public:
-  /// The region in the file, for the one dataplane at a time that has it (flock). Opened again with the same
-  /// layout, the entries are still there, but for those that are older than any timeout by now; a table that
-  /// gets a worker again loses the entries whose flow another table has seen since. A file of another layout
-  /// or size, of another boot, or unattended for longer than SLUICE_MAX_TIMEOUT_S is started afresh, and the
-  /// log says so; on an error it stays as it was. Errors: path not writable, another dataplane has it, not
-  /// enough memory in its filesystem.
+  /// The region in the file, for the one dataplane at a time that has it (flock). The entries of before are
+  /// still there, but for those that are older than any timeout by now; a table that gets a worker again
+  /// loses the entries whose flow another table has seen since. Into tables of another size they are entered
+  /// anew, as continue_from() does, in a new file that takes the place of the old one when all are there. A
+  /// file of another version or boot, or unattended for longer than SLUICE_MAX_TIMEOUT_S is started afresh.
+  /// The log says what was done; on an error the file stays as it was. Errors: path not writable, another
+  /// dataplane has it, not enough memory in its filesystem.
   [[nodiscard]] static Result<ConnectionRegion> open(const ConnectionRegionOptions &options,
                                                      const BootClock &now);
 
@@ -111,8 +118,11 @@ class ConnectionRegion {
                                                          uint32_t workers);
 
   /// Takes what can be gone on with of `before` into this region, which was made by empty_in() for its layout
-  /// and which nobody writes yet; opened_as() says what came of it. Entries of another key than
-  /// set_flow_hash_key() has named since are left out.
+  /// and which nobody writes yet; opened_as() says what came of it. Tables of another size, and those that
+  /// workers may write meanwhile, are entered anew by the stored snapshot; a warning says how many did not
+  /// fit, of which embryonic and closing ones and those not seen for long are the first. Without a snapshot
+  /// tables of another size stay empty. Entries of another key than set_flow_hash_key() has named since are
+  /// left out.
   void continue_from(const ConnectionContents &before, const BootClock &now);
 
   const ConnectionRegionHeader &header() const { return header_; }
@@ -148,6 +158,16 @@ class ConnectionRegion {
   ConnectionRegion(SharedMemory memory, UniqueFd file, const ConnectionRegionHeader &header)
       : memory_(std::move(memory)), file_(std::move(file)), header_(header) {}
 
+  /// open() for tables of another size than those in the file, which has `size` bytes.
+  static Result<ConnectionRegion> open_resized(const ConnectionRegionOptions &options, UniqueFd file,
+                                               uint64_t size, const BootClock &now);
+  /// Brings what `before` holds under `old` into the tables, and tells how, for opened_as_. Errors: where
+  /// entries belong in tables of another size is not known.
+  Result<std::string> bring_entries(const ConnectionContents &before, const ConnectionRegionHeader &old,
+                                    const BootClock &now);
+  /// The same, each entry where `snapshot` says.
+  std::string place_entries(const ConnectionContents &before, const ConnectionRegionHeader &old,
+                            const std::shared_ptr<const MappedSnapshot> &snapshot, const BootClock &now);
   /// Puts header_ into the memory; whether it is a region (the magic number) is said last.
   void write_header() const;
   std::byte *table(uint32_t index) const;

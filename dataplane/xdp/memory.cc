@@ -99,12 +99,15 @@ KeptMaps keep_maps(const XdpMemoryOptions &options, const CounterRegionShape &sh
 
 /// The connections that new maps begin with. Of the pinned map and the file there are both after a start or a
 /// stop that was interrupted.
-ConnectionContents contents_for_new_maps(const Earlier &earlier, const std::optional<ConnectionFile> &file) {
+ConnectionContents contents_for_new_maps(const XdpMemoryOptions &options, const Earlier &earlier,
+                                         const std::optional<ConnectionFile> &file) {
   using Keeper = ConnectionContents::Keeper;
-  const bool of_file =
-      earlier.use == Earlier::Use::kLeft && file && is_left_later(file->bytes(), earlier.bytes());
-  if (of_file) return {.bytes = file->bytes(), .keeper = Keeper::kDataplane};
-  return {.bytes = earlier.bytes(), .keeper = Keeper::kWorkers};
+  const std::filesystem::path &snapshot = options.connections.snapshot;
+  if (earlier.use == Earlier::Use::kInUse)
+    return {.bytes = earlier.bytes(), .keeper = Keeper::kRunningWorkers, .snapshot = snapshot};
+  if (file && is_left_later(file->bytes(), earlier.bytes()))
+    return {.bytes = file->bytes(), .keeper = Keeper::kDataplane, .snapshot = snapshot};
+  return {.bytes = earlier.bytes(), .keeper = Keeper::kStoppedWorkers, .snapshot = snapshot};
 }
 
 Result<std::unique_ptr<ForwardingProgram>> load(const XdpMemoryOptions &options, const KeptMaps &kept,
@@ -163,7 +166,7 @@ Result<XdpMemory> open_memory(const XdpMemoryOptions &options, const Pins &pins)
   Result<std::optional<ConnectionFile>> file = ConnectionFile::open_existing(options.connections.path);
   if (!file.ok()) return file.error();
   const KeptMaps kept = keep_maps(options, shape, earlier.value());
-  const ConnectionContents contents = contents_for_new_maps(earlier.value(), file.value());
+  const ConnectionContents contents = contents_for_new_maps(options, earlier.value(), file.value());
   const ConnectionRegionHeader layout =
       kept.connections >= 0
           ? *reinterpret_cast<const ConnectionRegionHeader *>(earlier.value().bytes().data())

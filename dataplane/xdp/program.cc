@@ -135,7 +135,8 @@ Result<XdpMemory> open_plans_memory(const DataplaneOptions &options, const Plan 
   wanted.connections = {.path = options.connections,
                         .worker_count = plan.workers,
                         .ipv4_connections = options.ipv4_connections,
-                        .ipv6_connections = options.ipv6_connections};
+                        .ipv6_connections = options.ipv6_connections,
+                        .snapshot = options.snapshot};
   wanted.buffers = plan.preflight.frame_buffers;
   for (const XdpPortReport &port : plan.preflight.ports) wanted.port_ifindexes.push_back(port.facts.ifindex);
   return open_memory(wanted, pins);

@@ -1,5 +1,6 @@
 // Connection tables on their way: into memory of an engine's, back into the file, to the next process.
 #include <algorithm>
+#include <csignal>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -8,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "dataplane/server/connection_file.h"
@@ -247,6 +249,41 @@ TEST_F(ConnectionHandover, room_to_save_is_reserved_beside_what_the_file_holds) 
   EXPECT_FALSE(std::filesystem::exists(path.string() + ".new"));
 }
 
+TEST_F(ConnectionHandover, room_that_a_killed_process_had_reserved_is_given_back_at_the_next_start) {
+  const ConnectionRegion region = in_memory(1);
+  const std::filesystem::path path = options(1).path;
+  const std::filesystem::path beside = path.string() + ".new";
+  const auto be_killed = [&] {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      const Result<ConnectionSave> saving = ConnectionSave::reserve(path, region.bytes());
+      ::kill(::getpid(), SIGKILL);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status));
+    ASSERT_EQ(std::filesystem::file_size(beside), region.bytes().size());
+  };
+  ASSERT_NO_FATAL_FAILURE(be_killed());
+  { EXPECT_TRUE(ConnectionFile::open_existing(path).ok()); }
+  EXPECT_FALSE(std::filesystem::exists(beside)) << "at a start of the XDP engine";
+  ASSERT_NO_FATAL_FAILURE(be_killed());
+  { mark(open(options(1))); }
+  EXPECT_FALSE(std::filesystem::exists(beside)) << "at a start of the DPDK engine";
+  ASSERT_NO_FATAL_FAILURE(be_killed());
+  EXPECT_TRUE(is_marked(open(options(1)), 0)) << "what the file held stays";
+}
+
+TEST_F(ConnectionHandover, room_that_another_process_has_reserved_stays_its_own) {
+  const ConnectionRegion region = in_memory(1);
+  const std::filesystem::path path = options(1).path;
+  const Result<ConnectionSave> saving = ConnectionSave::reserve(path, region.bytes());
+  ASSERT_TRUE(saving.ok()) << saving.error().message;
+  EXPECT_FALSE(ConnectionFile::open_existing(path).ok());
+  EXPECT_FALSE(ConnectionRegion::open(options(1), kNow).ok());
+  EXPECT_TRUE(std::filesystem::exists(path.string() + ".new"));
+}
+
 TEST_F(ConnectionHandover, nothing_is_saved_into_a_file_that_another_dataplane_has) {
   const ConnectionRegion region = in_memory(1);
   const ConnectionRegion other = open(options(2));
@@ -283,16 +320,6 @@ TEST_F(ConnectionHandover, a_file_that_connections_come_from_stays_until_it_is_d
   EXPECT_EQ(open(options(1)).opened_as(), "started afresh: there was none before");
 }
 
-TEST_F(ConnectionHandover, other_table_sizes_start_afresh_and_leave_the_source_as_it_is) {
-  const ConnectionRegion before = in_memory(2);
-  ConnectionRegionOptions wanted = options(2);
-  wanted.ipv4_connections = 100;
-  const ConnectionRegion region = continued({.bytes = before.bytes()}, wanted);
-  EXPECT_THAT(region.opened_as(), HasSubstr("started afresh: its tables have"));
-  EXPECT_TRUE(is_empty(region, 0));
-  EXPECT_TRUE(is_marked(before, 1));
-}
-
 TEST_F(ConnectionHandover, tables_of_workers_that_are_no_more_are_continued_for_adoption) {
   const ConnectionRegion three = in_memory(3);
   const ConnectionRegion region = continued({.bytes = three.bytes()}, options(1));
@@ -305,8 +332,8 @@ TEST_F(ConnectionHandover, what_workers_wrote_after_the_last_heartbeat_is_contin
   const ConnectionRegion before = in_memory(1, kLateS - 100);
   const BootClock late = {kLateS, kNow.boot_id};
   using Keeper = ConnectionContents::Keeper;
-  EXPECT_TRUE(
-      is_marked(continued({.bytes = before.bytes(), .keeper = Keeper::kWorkers}, options(1), late), 0));
+  EXPECT_TRUE(is_marked(
+      continued({.bytes = before.bytes(), .keeper = Keeper::kStoppedWorkers}, options(1), late), 0));
   EXPECT_THAT(
       continued({.bytes = before.bytes(), .keeper = Keeper::kDataplane}, options(1), late).opened_as(),
       HasSubstr("no dataplane has kept it"));

@@ -77,15 +77,6 @@ TEST_F(ConnectionRegionTest, belongs_to_one_dataplane_at_a_time) {
   EXPECT_TRUE(is_marked(first, 0));
 }
 
-TEST_F(ConnectionRegionTest, starts_afresh_with_tables_of_another_size) {
-  mark(open(options(1)));
-  ConnectionRegionOptions larger = options(1);
-  larger.ipv4_connections = 5000;
-  const ConnectionRegion region = open(larger);
-  EXPECT_THAT(region.opened_as(), HasSubstr("512 IPv4 and 64 IPv6 buckets, 2048 and 64 are configured"));
-  EXPECT_TRUE(is_empty(region, 0));
-}
-
 TEST_F(ConnectionRegionTest, starts_afresh_after_a_reboot) {
   mark(open(options(1)));
   {
