@@ -3,18 +3,23 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
 #include <linux/if_addr.h>
+#include <linux/ip.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <netlink/attr.h>
 #include <netlink/cache.h>
+#include <netlink/msg.h>
 #include <netlink/netlink.h>
 #include <netlink/route/addr.h>
 #include <netlink/route/link.h>
+#include <netlink/route/link/inet.h>
 #include <netlink/route/neighbour.h>
 #include <netlink/route/route.h>
 #include <spdlog/spdlog.h>
@@ -89,16 +94,82 @@ bool is_one_of(rtnl_addr *address, const std::vector<InterfaceAddress> &wanted) 
 
 /// Whether somebody put the route there: an operator, a routing daemon. The kernel's own come and go with
 /// the addresses.
-bool is_given_route(rtnl_route *route, int ifindex) {
+bool is_given_route(rtnl_route *route) {
   const uint8_t protocol = rtnl_route_get_protocol(route);
   if (protocol == RTPROT_KERNEL || protocol == RTPROT_REDIRECT || protocol == RTPROT_RA) return false;
-  if (rtnl_route_get_type(route) != RTN_UNICAST || rtnl_route_get_nnexthops(route) != 1) return false;
-  return rtnl_route_nh_get_ifindex(rtnl_route_nexthop_n(route, 0)) == ifindex;
+  return rtnl_route_get_type(route) == RTN_UNICAST;
 }
 
-bool has_gateway(const nl_object *object) {
-  auto *route = route_of(const_cast<nl_object *>(object));
-  return rtnl_route_nh_get_gateway(rtnl_route_nexthop_n(route, 0)) != nullptr;
+std::vector<rtnl_nexthop *> hops_of(rtnl_route *route) {
+  std::vector<rtnl_nexthop *> hops(static_cast<size_t>(rtnl_route_get_nnexthops(route)));
+  for (size_t i = 0; i < hops.size(); i++) hops[i] = rtnl_route_nexthop_n(route, static_cast<int>(i));
+  return hops;
+}
+
+/// A route that is to move, and which of its next hops do: those by the interface.
+struct MovingRoute {
+  Object object;
+  std::vector<rtnl_nexthop *> hops;  // the object's
+
+  rtnl_route *route() const { return route_of(object.get()); }
+  void set_ifindex(int ifindex) const {
+    for (rtnl_nexthop *hop : hops) rtnl_route_nh_set_ifindex(hop, ifindex);
+  }
+  bool has_gateway() const {
+    return std::any_of(hops.begin(), hops.end(),
+                       [](rtnl_nexthop *hop) { return rtnl_route_nh_get_gateway(hop) != nullptr; });
+  }
+};
+
+/// What of a route leaves by an interface. An IPv6 route of several next hops is as many routes to the
+/// kernel, siblings that come and go one by one: also the same gateway by two interfaces, as an interrupted
+/// move leaves it. An IPv4 route is one whole.
+std::vector<MovingRoute> moving_routes(nl_object *object, int ifindex) {
+  const auto is_by_it = [ifindex](rtnl_nexthop *hop) { return rtnl_route_nh_get_ifindex(hop) == ifindex; };
+  std::vector<MovingRoute> moving;
+  const bool has_siblings = rtnl_route_get_family(route_of(object)) == AF_INET6;
+  const size_t parts = has_siblings ? hops_of(route_of(object)).size() : 1;
+  for (size_t i = 0; i < parts; i++) {
+    MovingRoute part{Object(nl_object_clone(object)), {}};
+    std::vector<rtnl_nexthop *> hops = hops_of(part.route());
+    if (has_siblings) {
+      for (rtnl_nexthop *other : hops) {
+        if (other == hops[i]) continue;
+        rtnl_route_remove_nexthop(part.route(), other);
+        rtnl_route_nh_free(other);
+      }
+      hops = {hops[i]};
+    }
+    std::copy_if(hops.begin(), hops.end(), std::back_inserter(part.hops), is_by_it);
+    if (!part.hops.empty()) moving.push_back(std::move(part));
+  }
+  return moving;
+}
+
+/// Adds a route behind those that there are. The weight of an only next hop is nothing that libnl sends.
+int append_route(nl_sock *socket, rtnl_route *route) {
+  rtnl_nexthop *hop = rtnl_route_nexthop_n(route, 0);
+  const uint8_t weight = rtnl_route_nh_get_weight(hop);
+  nl_addr *gateway = rtnl_route_nh_get_gateway(hop);
+  if (rtnl_route_get_nnexthops(route) != 1 || weight == 0 || gateway == nullptr)
+    return rtnl_route_add(socket, route, NLM_F_APPEND);
+  nl_msg *message = nullptr;
+  const int error = rtnl_route_build_add_request(route, NLM_F_APPEND, &message);
+  if (error < 0) return error;
+  nlattr *several = nla_nest_start(message, RTA_MULTIPATH);
+  auto *only = static_cast<rtnexthop *>(nlmsg_reserve(message, sizeof(rtnexthop), NLA_ALIGNTO));
+  if (several == nullptr || only == nullptr ||
+      nla_put(message, RTA_GATEWAY, static_cast<int>(nl_addr_get_len(gateway)),
+              nl_addr_get_binary_addr(gateway)) < 0) {
+    nlmsg_free(message);
+    return -NLE_NOMEM;
+  }
+  *only = {.rtnh_len = static_cast<uint16_t>(sizeof(rtnexthop) + nla_total_size(nl_addr_get_len(gateway))),
+           .rtnh_flags = static_cast<uint8_t>(rtnl_route_nh_get_flags(hop)),
+           .rtnh_hops = weight,
+           .rtnh_ifindex = rtnl_route_nh_get_ifindex(hop)};
+  nla_nest_end(message, several);
+  return nl_send_sync(socket, message);
 }
 
 bool is_known_neighbour(rtnl_neigh *neighbour, int ifindex) {
@@ -142,14 +213,43 @@ bool contains(const std::vector<Object> &addresses, const Object &wanted) {
   });
 }
 
-/// Removes the addresses and leaves all others: the kernel takes secondary ones away with their primary one.
+enum class Secondaries : uint32_t { kGo = 0, kPromoted = 1 };
+
+/// What an interface's secondary addresses do when their primary one goes; returns what they did before.
+Secondaries set_secondaries(nl_sock *socket, int ifindex, Secondaries wanted) {
+  rtnl_link *link = nullptr;
+  if (rtnl_link_get_kernel(socket, ifindex, nullptr, &link) < 0) return wanted;
+  const Object link_owner(OBJ_CAST(link));
+  uint32_t before = 0;
+  if (rtnl_link_inet_get_conf(link, IPV4_DEVCONF_PROMOTE_SECONDARIES, &before) < 0) return wanted;
+  const Object change(OBJ_CAST(rtnl_link_alloc()));
+  auto *changed = reinterpret_cast<rtnl_link *>(change.get());
+  if (before == static_cast<uint32_t>(wanted) || changed == nullptr) return wanted;
+  rtnl_link_set_ifindex(changed, ifindex);
+  rtnl_link_inet_set_conf(changed, IPV4_DEVCONF_PROMOTE_SECONDARIES, static_cast<uint32_t>(wanted));
+  const int error = rtnl_link_change(socket, changed, changed, 0);
+  if (error < 0)
+    spdlog::debug("interface {}: promoting secondary addresses: {}", ifindex, nl_geterror(error));
+  return before == 0 ? Secondaries::kGo : Secondaries::kPromoted;
+}
+
+/// Removes the addresses and leaves all others: by default the kernel takes secondary ones away with their
+/// primary one.
 int remove_addresses(nl_sock *socket, int ifindex, const std::vector<Object> &addresses) {
   const std::vector<Object> before = addresses_on(socket, ifindex);
+  const bool has_others = std::any_of(before.begin(), before.end(), [&](const Object &address) {
+    return rtnl_addr_get_family(address_of(address.get())) == AF_INET && !contains(addresses, address);
+  });
+  // Who is killed in between leaves them promoted, not lost.
+  const Secondaries secondaries =
+      has_others ? set_secondaries(socket, ifindex, Secondaries::kPromoted) : Secondaries::kPromoted;
   for (const Object &address : addresses) {
     const int error = rtnl_addr_delete(socket, address_of(address.get()), 0);
     if (error < 0 && error != -NLE_NOADDR && error != -NLE_NODEV) return error;
   }
+  if (secondaries == Secondaries::kGo) set_secondaries(socket, ifindex, secondaries);
   const std::vector<Object> after = addresses_on(socket, ifindex);
+  // Where it did not let itself be told so.
   for (const Object &address : before) {
     if (contains(addresses, address) || contains(after, address)) continue;
     const int error = rtnl_addr_add(socket, address_of(address.get()), NLM_F_REPLACE);
@@ -196,9 +296,9 @@ class SettingsMove::Impl {
   int to_index_;
   State state_ = State::kMade;
   Socket socket_;
-  std::vector<Object> addresses_;  // those that `from` had
-  std::vector<Object> added_;      // those that `to` did not have
-  std::vector<Object> routes_;     // those without a gateway first
+  std::vector<Object> addresses_;    // those that `from` had
+  std::vector<Object> added_;        // those that `to` did not have
+  std::vector<MovingRoute> routes_;  // those without a gateway first
   std::vector<Object> neighbours_;
 };
 
@@ -241,10 +341,11 @@ void SettingsMove::Impl::remember(const std::vector<InterfaceAddress> &addresses
     if (is_one_of(address_of(address.get()), addresses)) addresses_.push_back(std::move(address));
   if (addresses_.empty() && source_ == Source::kInterface) return;
   for_each(all_routes(socket_.get()), [&](nl_object *object) {
-    if (is_given_route(route_of(object), from_index_)) routes_.emplace_back(nl_object_clone(object));
+    if (!is_given_route(route_of(object))) return;
+    for (MovingRoute &moving : moving_routes(object, from_index_)) routes_.push_back(std::move(moving));
   });
   std::stable_partition(routes_.begin(), routes_.end(),
-                        [](const Object &route) { return !has_gateway(route.get()); });
+                        [](const MovingRoute &moving) { return !moving.has_gateway(); });
   for_each(all_neighbours(socket_.get()), [&](nl_object *object) {
     if (is_known_neighbour(neighbour_of(object), from_index_))
       neighbours_.emplace_back(nl_object_clone(object));
@@ -253,15 +354,14 @@ void SettingsMove::Impl::remember(const std::vector<InterfaceAddress> &addresses
 
 /// Puts routes and neighbours on an interface that has the addresses.
 void SettingsMove::Impl::put_on(const std::string &interface, int ifindex) const {
-  for (const Object &object : routes_) {
-    rtnl_route *route = route_of(object.get());
-    rtnl_nexthop *hop = rtnl_route_nexthop_n(route, 0);
-    rtnl_route_nh_set_ifindex(hop, ifindex);
-    // What the kernel said of the link is nothing that it takes.
-    rtnl_route_nh_unset_flags(hop, ~uint32_t{RTNH_F_ONLINK});
+  for (const MovingRoute &moving : routes_) {
+    rtnl_route *route = moving.route();
+    moving.set_ifindex(ifindex);
+    // What the kernel said of the links is nothing that it takes.
+    for (rtnl_nexthop *hop : hops_of(route)) rtnl_route_nh_unset_flags(hop, ~uint32_t{RTNH_F_ONLINK});
     rtnl_route_unset_flags(route, ~uint32_t{RTNH_F_ONLINK});
     // Behind the one by the other interface, not in its place: there is a route all the time.
-    const int error = rtnl_route_add(socket_.get(), route, NLM_F_APPEND);
+    const int error = append_route(socket_.get(), route);
     if (error < 0 && error != -NLE_EXIST)
       spdlog::warn("interface {}: route to {} cannot be put there: {}", interface,
                    text_of(rtnl_route_get_dst(route)), nl_geterror(error));
@@ -283,10 +383,9 @@ void SettingsMove::Impl::put_on(const std::string &interface, int ifindex) const
 /// Takes the routes and `addresses` away from an interface, not the neighbours: nobody asks for them there.
 Status SettingsMove::Impl::take_from(const std::string &interface, int ifindex,
                                      const std::vector<Object> &addresses) const {
-  for (const Object &object : routes_) {
-    rtnl_route *route = route_of(object.get());
-    rtnl_route_nh_set_ifindex(rtnl_route_nexthop_n(route, 0), ifindex);
-    const int error = rtnl_route_delete(socket_.get(), route, 0);
+  for (const MovingRoute &moving : routes_) {
+    moving.set_ifindex(ifindex);
+    const int error = rtnl_route_delete(socket_.get(), moving.route(), 0);
     if (error < 0 && error != -NLE_OBJ_NOTFOUND) return failed(interface, "removing a route", error);
   }
   const int error = remove_addresses(socket_.get(), ifindex, addresses);

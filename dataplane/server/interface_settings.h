@@ -18,7 +18,8 @@ namespace sluice {
 class SettingsMove {
  public:
   /// Gives `to` the `addresses`, brought up if need be. Those that were on `from` are taken away there, and
-  /// with them go the neighbours and the routes that leave by it, but for those that the kernel made itself.
+  /// with them go the neighbours and the routes that leave by it, but for those that the kernel made itself;
+  /// of a route of several next hops, those by it.
   /// When none was there, or no interface `from` is, routes and neighbours stay where they are.
   /// Errors: netlink, `to` is not there; nothing is changed then. A route or neighbour that cannot be put on
   /// `to` is logged: it is no reason not to start.

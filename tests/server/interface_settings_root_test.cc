@@ -1,9 +1,18 @@
 // What is on an interface moves to another one, in network namespaces of the test's own. Needs root.
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <netlink/msg.h>
+#include <netlink/netlink.h>
+#include <netlink/route/addr.h>
 #include <sys/ioctl.h>
 
 #include "dataplane/server/interface_settings.h"
@@ -15,6 +24,7 @@ namespace sluice {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -60,6 +70,18 @@ class SettingsMoveTest : public testing::Test {
   static std::string configuration() {
     return output_of(
         "(ip -o addr show scope global | sort; ip route | sort; ip -6 route | sort) | sed 's/ linkdown//'");
+  }
+
+  /// A callback of libnl's: adds the address of an RTM_DELADDR to a list.
+  static int note_removed_address(nl_msg *message, void *list) {
+    if (nlmsg_hdr(message)->nlmsg_type != RTM_DELADDR) return NL_OK;
+    const auto note = [](nl_object *object, void *texts) {
+      char text[64] = {};
+      nl_addr *local = rtnl_addr_get_local(reinterpret_cast<rtnl_addr *>(object));
+      static_cast<std::vector<std::string> *>(texts)->emplace_back(nl_addr2str(local, text, sizeof(text)));
+    };
+    nl_msg_parse(message, note, list);
+    return NL_OK;
   }
 
   NetworkNamespaces network_;
@@ -134,6 +156,53 @@ TEST_F(SettingsMoveTest, a_move_that_was_interrupted_is_finished_by_the_next) {
                               Not(HasSubstr("via 10.0.0.2 dev port0"))));
 }
 
+// IPv6 makes one route with two next hops of what is two routes in IPv4.
+TEST_F(SettingsMoveTest, an_interrupted_move_of_ipv6_routes_is_finished_by_the_next) {
+  run("ip -6 addr add fd00::1/64 dev other nodad && ip -6 route add fd01::/64 via fd00::2 dev port0 && "
+      "ip -6 route append fd01::/64 via fd00::2 dev other && ip -6 route add fd02::/64 dev port0 && "
+      "ip -6 route append fd02::/64 dev other");
+  move("port0", "other").keep();
+  EXPECT_EQ(addresses_on("port0"), "");
+  EXPECT_EQ(output_of("ip -6 route show fd01::/64"),
+            "fd01::/64 via fd00::2 dev other metric 1024 pref medium\n");
+  EXPECT_EQ(output_of("ip -6 route show fd02::/64"), "fd02::/64 dev other metric 1024 pref medium\n");
+}
+
+TEST_F(SettingsMoveTest, a_move_back_after_an_interrupted_one_leaves_nothing_on_the_other) {
+  run("ip -6 route add fd01::/64 via fd00::2 dev port0");
+  const std::string before = configuration();
+  make_tap("sl-front");
+  run("ip -6 addr add fd00::1/64 dev sl-front nodad && ip -6 route append fd01::/64 via fd00::2 dev "
+      "sl-front");
+  Result<SettingsMove> made = SettingsMove::make_from_tap("sl-front", "port0", addresses());
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  EXPECT_EQ(output_of("ip -6 route show fd01::/64"),
+            "fd01::/64 via fd00::2 dev port0 metric 1024 pref medium\n");
+  made.value().keep();
+  EXPECT_EQ(configuration(), before);
+}
+
+TEST_F(SettingsMoveTest, routes_of_several_next_hops_move_with_their_weights_and_back) {
+  run("ip link add third type veth peer name driht && ip link set third up && ip link set driht up && "
+      "ip addr add 10.8.0.1/24 dev third && ip -6 addr add fd08::1/64 dev third nodad");
+  run("ip route add 10.1.0.0/16 nexthop via 10.0.0.2 dev port0 weight 3 nexthop via 10.0.0.3 dev port0 "
+      "nexthop via 10.8.0.2 dev third weight 2");
+  run("ip -6 route add fd01::/64 nexthop via fd00::2 dev port0 weight 3 nexthop via fd00::3 dev port0 "
+      "nexthop via fd08::2 dev third weight 2");
+  const auto hops = [](const std::string &show) {
+    return output_of(show + " | grep -o 'via.*weight [0-9]*' | sort | tr '\\n' ','");
+  };
+  const std::string before = configuration();
+  SettingsMove made = move("port0", "other");
+  EXPECT_EQ(
+      hops("ip route show 10.1.0.0/16"),
+      "via 10.0.0.2 dev other weight 3,via 10.0.0.3 dev other weight 1,via 10.8.0.2 dev third weight 2,");
+  EXPECT_EQ(hops("ip -6 route show fd01::/64"),
+            "via fd00::2 dev other weight 3,via fd00::3 dev other weight 1,via fd08::2 dev third weight 2,");
+  { const SettingsMove undone = std::move(made); }
+  EXPECT_EQ(configuration(), before);
+}
+
 TEST_F(SettingsMoveTest, known_neighbours_are_known_on_the_other_interface) {
   run("ip neigh replace 10.0.0.2 lladdr 02:00:00:00:00:02 nud reachable dev port0");
   move("port0", "other").keep();
@@ -145,6 +214,22 @@ TEST_F(SettingsMoveTest, other_addresses_stay_though_they_are_secondary) {
   move("port0", "other").keep();
   EXPECT_THAT(addresses_on("port0"),
               AllOf(HasSubstr("10.9.0.1/24"), HasSubstr("10.0.0.9/24"), Not(HasSubstr("10.0.0.1/24"))));
+}
+
+TEST_F(SettingsMoveTest, other_addresses_are_never_gone_though_they_are_secondary) {
+  run("ip addr add 10.0.0.9/24 dev port0 && echo 0 > /proc/sys/net/ipv4/conf/port0/promote_secondaries");
+  std::vector<std::string> gone;
+  const std::unique_ptr<nl_sock, decltype(&nl_socket_free)> events(nl_socket_alloc(), nl_socket_free);
+  nl_socket_disable_seq_check(events.get());
+  nl_socket_modify_cb(events.get(), NL_CB_VALID, NL_CB_CUSTOM, note_removed_address, &gone);
+  ASSERT_EQ(nl_connect(events.get(), NETLINK_ROUTE), 0);
+  ASSERT_EQ(nl_socket_add_membership(events.get(), RTNLGRP_IPV4_IFADDR), 0);
+  nl_socket_set_nonblocking(events.get());
+  move("port0", "other").keep();
+  while (nl_recvmsgs_default(events.get()) >= 0) continue;
+  EXPECT_THAT(gone, ElementsAre("10.0.0.1/24"));
+  EXPECT_THAT(addresses_on("port0"), HasSubstr("10.0.0.9/24"));
+  EXPECT_EQ(output_of("cat /proc/sys/net/ipv4/conf/port0/promote_secondaries"), "0\n") << "as it was";
 }
 
 TEST_F(SettingsMoveTest, without_ours_the_routes_stay) {
