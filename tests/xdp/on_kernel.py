@@ -28,7 +28,7 @@ _TESTS = {
     "vectors": ("tests/vectors/vectors_xdp_test",),
     "parity": ("tests/parity/parity_test",),
 }
-_SYSTEM_PROGRAMS = ("bash", "bpftool", "dash", "ethtool", "ip", "mount", "nsenter", "strace", "unshare")
+_SYSTEM_PROGRAMS = ("bash", "bpftool", "dash", "ethtool", "ip", "mount", "nsenter", "unshare")
 _SYSTEM_FOLDERS = ("/usr/lib/x86_64-linux-gnu/bpf", "/usr/lib/x86_64-linux-gnu/dpdk")  # of libxdp and DPDK
 _MODULES = ("veth", "tun", "llc", "stp", "bridge")  # in the order of their needs
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
