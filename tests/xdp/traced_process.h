@@ -3,12 +3,14 @@
 #ifndef SLUICE_TESTS_XDP_TRACED_PROCESS_H
 #define SLUICE_TESTS_XDP_TRACED_PROCESS_H
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <fcntl.h>
