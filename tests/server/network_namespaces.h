@@ -71,7 +71,8 @@ class NetworkNamespaces {
     ::close(before_);
   }
 
-  /// The pair, again when a test has removed it.
+  /// The pair, again when a test has removed it. Returns when both ends have a carrier, of which the kernel
+  /// learns some time after they are up.
   void make_pair() const {
     run("ip link add port0 address " + std::string(kLocalMac) + " type veth peer name peer0 address " +
         kPeerMac + " netns " + std::to_string(peer_));
@@ -79,6 +80,8 @@ class NetworkNamespaces {
         "up");
     in_peer("ip addr add 10.0.0.2/24 dev peer0 && ip addr add fd00::2/64 dev peer0 nodad");
     in_peer("ip addr add fe80::2/64 dev peer0 nodad && ip link set peer0 up && ip link set lo up");
+    run(until_running("port0"));
+    in_peer(until_running("peer0"));
   }
 
   void in_peer(const std::string &command) const {
@@ -87,6 +90,11 @@ class NetworkNamespaces {
   uint32_t port_ifindex() const { return ::if_nametoindex("port0"); }
 
  private:
+  /// Fails after many tries.
+  static std::string until_running(const std::string &interface) {
+    return "for try in $(seq 3000); do ip -oneline link show dev " + interface +
+           " | grep -q \"state UP\" && exit 0; sleep 0.01; done; exit 1";
+  }
   static void enter_new_namespace() {
     if (::unshare(CLONE_NEWNET) != 0) {
       std::perror("unshare(CLONE_NEWNET): this test needs root");

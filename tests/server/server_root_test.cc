@@ -304,6 +304,7 @@ TEST_F(ServerTest, starts_with_the_stored_snapshot) {
 TEST_F(ServerTest, starts_with_the_link_addresses_that_the_kernel_knows) {
   start();
   ASSERT_TRUE(publish(snapshot_of(5))["ok"]);
+  ASSERT_TRUE(engine_->until([this] { return first_is_ready(*engine_->latest()); })) << "now it knows it";
   stop();
   start();
   EXPECT_TRUE(first_is_ready(*engine_->tables(0)));
