@@ -8,6 +8,7 @@
 #include <bpf/bpf.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <linux/magic.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
@@ -173,11 +174,13 @@ std::vector<std::string> Pins::ports() const {
 }
 
 Status Pins::remove_tail_calls(uint32_t but_of_program_id) const {
+  std::vector<std::string> staying;
   for (const std::string &id : names_after(kTailCallsPrefix)) {
     if (but_of_program_id != 0 && id == fmt::format("{}", but_of_program_id)) continue;
-    Status removed = remove(fmt::format("{}{}", kTailCallsPrefix, id));
-    if (!removed.ok()) return removed;
+    const Status removed = remove(fmt::format("{}{}", kTailCallsPrefix, id));
+    if (!removed.ok()) staying.push_back(removed.error().message);
   }
+  if (!staying.empty()) return Error{fmt::format("{}", fmt::join(staying, "; "))};
   return Done{};
 }
 

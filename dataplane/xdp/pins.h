@@ -46,7 +46,7 @@ class Pins {
   /// Names of the ports that have a link or an entry here.
   std::vector<std::string> ports() const;
 
-  /// Removes the maps of tail calls of all programs but one (0: of all). Errors name the file.
+  /// Removes the maps of tail calls of all programs but one (0: of all). Errors name each file that stays.
   [[nodiscard]] Status remove_tail_calls(uint32_t but_of_program_id) const;
 
   /// Pins `fd` as `name`, in one step in the place of what was pinned so. Errors name the file.

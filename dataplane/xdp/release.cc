@@ -91,15 +91,17 @@ Result<Release> Release::begin(const Pins &pins, const std::filesystem::path &co
 }
 
 Status Release::finish() const {
-  for (const std::string &port : pins_->ports()) {
-    Status removed = unpin_port(*pins_, port);
-    if (!removed.ok()) return removed;
-  }
-  for (const std::string_view name : {kConnectionsPin, kCountersPin}) {
-    Status removed = pins_->remove(name);
-    if (!removed.ok()) return removed;
-  }
-  return pins_->remove_tail_calls(0);
+  std::vector<std::string> staying;
+  const auto note = [&staying](const Status &removed) {
+    if (!removed.ok()) staying.push_back(removed.error().message);
+  };
+  for (const std::string &port : pins_->ports())
+    for (const std::string &name : {link_pin(port), entry_pin(port), jump_pin(port)})
+      note(pins_->remove(name));
+  for (const std::string_view name : {kConnectionsPin, kCountersPin}) note(pins_->remove(name));
+  note(pins_->remove_tail_calls(0));
+  if (!staying.empty()) return Error{fmt::format("{}", fmt::join(staying, "; "))};
+  return Done{};
 }
 
 void Release::undo() {

@@ -25,7 +25,7 @@ class Release {
   /// What was done, for the log.
   const std::string &text() const { return text_; }
 
-  /// Removes the pins. Errors name the file.
+  /// Removes the pins; where one cannot be removed, the others still go. Errors name each file that stays.
   [[nodiscard]] Status finish() const;
 
   /// Attaches everything again; the connections are the map's again. Errors: a port that cannot be, which is

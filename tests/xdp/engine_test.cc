@@ -15,6 +15,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
+using ::testing::UnorderedElementsAreArray;
 
 using Look = Engine::Look;
 
@@ -419,6 +420,26 @@ TEST_F(XdpEngineTest, tail_calls_that_nobody_needs_are_released) {
     std::filesystem::remove(pin_directory() / name);
   const Result<std::string> released = release(pin_directory(), connections_path());
   ASSERT_TRUE(released.ok()) << released.error().message;
+  EXPECT_FALSE(std::filesystem::exists(pin_directory()));
+}
+
+TEST_F(XdpEngineTest, a_pin_that_cannot_be_removed_keeps_no_other) {
+  ASSERT_NO_FATAL_FAILURE(start_engine());
+  for (const uint32_t program : {1, 2, 3})
+    ASSERT_TRUE(pins_->put(tail_calls_pin(program), pins_->get(kCountersPin).get()).ok());
+  const std::vector<std::string> kept = {"connections", "link-front", tail_calls_pin(2)};
+  for (const std::string &name : kept) {  // nothing that is mounted on can be removed
+    const std::string file = pin_directory() / name;
+    ASSERT_EQ(::mount(file.c_str(), file.c_str(), nullptr, MS_BIND, nullptr), 0) << std::strerror(errno);
+  }
+  ASSERT_NO_FATAL_FAILURE(forget_engine());
+  const Result<std::string> released = release(pin_directory(), connections_path());
+  ASSERT_FALSE(released.ok());
+  for (const std::string &name : kept)
+    EXPECT_THAT(released.error().message, HasSubstr(name + ": cannot remove: Device or resource busy"));
+  EXPECT_THAT(pinned(), UnorderedElementsAreArray(kept));
+  for (const std::string &name : kept) ::umount2((pin_directory() / name).c_str(), MNT_DETACH);
+  EXPECT_TRUE(release(pin_directory(), connections_path()).ok());
   EXPECT_FALSE(std::filesystem::exists(pin_directory()));
 }
 
