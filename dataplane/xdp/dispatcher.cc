@@ -279,6 +279,14 @@ uint32_t interface_of_entry(uint32_t program_id) {
   return found;
 }
 
+bool is_taken_out(uint32_t program_id, const std::string &interface, uint32_t ifindex) {
+  const Result<std::optional<Dispatcher>> dispatcher = dispatcher_on(interface, ifindex);
+  if (!dispatcher.ok()) return false;
+  if (dispatcher.value()) return !calls(*dispatcher.value(), program_id);
+  const Result<InterfaceProgram> there = program_on(interface, ifindex);
+  return there.ok() && there.value().name != kDispatcherName;
+}
+
 Status remove_entry(const DispatcherEntry &entry) {
   const uint32_t id = program_id(entry.program.get());
   const uint32_t ifindex = interface_of_entry(id);

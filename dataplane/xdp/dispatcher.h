@@ -61,6 +61,10 @@ uint32_t program_behind(int jump_fd);
 /// The interface of this network namespace whose dispatcher calls the program; 0: none.
 uint32_t interface_of_entry(uint32_t program_id);
 
+/// Whether no dispatcher on the interface calls the program. When libxdp cannot tell, somebody may just be
+/// exchanging the dispatcher: no.
+bool is_taken_out(uint32_t program_id, const std::string &interface, uint32_t ifindex);
+
 /// Takes the entry out of its dispatcher, and the dispatcher with it if it calls nothing else, and returns
 /// when no packet runs through it. Without a dispatcher that calls it, only what it jumps to is taken away.
 /// Errors: what libxdp says; the entry is as before then.

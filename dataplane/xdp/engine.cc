@@ -4,6 +4,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 
@@ -16,6 +17,7 @@ XdpEngine::XdpEngine(XdpPreflight preflight, XdpModeChoice mode, std::unique_ptr
     : preflight_(std::move(preflight)), mode_(mode), setup_(setup), program_(std::move(program)) {
   active_sum_.assign(setup_.counters->header().backend_capacity, 0);
   backends_ = active_sum_.size();
+  told_ports_ = XdpEngine::ports();
   XdpEngine::merge_active_connections();
 }
 
@@ -30,23 +32,26 @@ Status XdpEngine::attach_port(size_t port, const ForwardingProgram &program) {
                                                           .ifindex = report.facts.ifindex,
                                                           .mode = mode_,
                                                           .buffers = program.options().buffers});
-  if (!attached.ok()) return Error{fmt::format("port {}: {}", report.name, attached.error().message)};
+  if (!attached.ok()) return attached.error();
   report.mode = fmt::format("{}: {}", mode_text(attached.value().mode()), attached.value().reason());
-  if (attached.value().mode() == XdpMode::kGeneric && mode_ == XdpModeChoice::kAuto)
-    report.warnings.emplace_back("generic XDP is several times slower than native");
+  const std::string slow = "generic XDP is several times slower than native";
+  if (attached.value().mode() == XdpMode::kGeneric && mode_ == XdpModeChoice::kAuto &&
+      std::ranges::find(report.warnings, slow) == report.warnings.end())
+    report.warnings.push_back(slow);
   links_[port] = {.attachment = std::move(attached).value(), .earlier = std::move(links_[port].earlier)};
   return Done{};
 }
 
 /// Attaches where nothing of this engine's is yet.
 Status XdpEngine::attach_new_ports() {
-  Status attached = Done{};
-  for (size_t port = 0; attached.ok() && port < links_.size(); port++) {
+  for (size_t port = 0; port < links_.size(); port++) {
     const Link &link = links_[port];
-    if (!link.is_attached() && !link.earlier && preflight_.ports[port].facts.ifindex != 0)
-      attached = attach_port(port, *program_);
+    if (link.is_attached() || link.earlier || preflight_.ports[port].facts.ifindex == 0) continue;
+    const Status attached = attach_port(port, *program_);
+    if (!attached.ok())
+      return Error{fmt::format("port {}: {}", preflight_.ports[port].name, attached.error().message)};
   }
-  return attached;
+  return Done{};
 }
 
 Status XdpEngine::pin_all() {
@@ -70,35 +75,6 @@ Status XdpEngine::pin_tail_calls(const ForwardingProgram &program) {
   return setup_.pins->put(tail_calls_pin(program.program_id()), program.tail_calls_fd());
 }
 
-/// Attaches a port anew whose link somebody has detached (`ip link set dev X xdp off` does not, bpftool
-/// does).
-Status XdpEngine::attach_severed(size_t port, const ForwardingProgram &program) {
-  const XdpPortReport &report = preflight_.ports[port];
-  Result<PortAttachment> attached = PortAttachment::make(program.program_fd(), report.sharing,
-                                                         {.interface = report.interface,
-                                                          .ifindex = report.facts.ifindex,
-                                                          .mode = mode_,
-                                                          .buffers = program.options().buffers});
-  if (!attached.ok()) return attached.error();
-  links_[port].attachment = std::move(attached).value();
-  spdlog::warn("port {}: somebody had detached the program; it is attached again", report.name);
-  return pin_port(port);
-}
-
-/// Puts `program` behind every link. On an error they are as before.
-Status XdpEngine::move_links(const ForwardingProgram &program) {
-  for (size_t port = 0; port < links_.size(); port++) {
-    if (!links_[port].is_attached()) continue;
-    Status replaced = links_[port].attachment->replace(program.program_fd());
-    if (!replaced.ok() && links_[port].attachment->ifindex() == 0) replaced = attach_severed(port, program);
-    if (replaced.ok()) continue;
-    for (size_t moved = 0; moved < port && program_.get() != &program; moved++)
-      if (links_[moved].is_attached()) (void)links_[moved].attachment->replace(program_->program_fd()).ok();
-    return Error{fmt::format("port {}: {}", preflight_.ports[port].name, replaced.error().message)};
-  }
-  return Done{};
-}
-
 Status XdpEngine::sweep() {
   const std::lock_guard lock(program_mutex_);
   const ForwardingProgramOptions &options = program_->options();
@@ -117,6 +93,10 @@ std::vector<EnginePort> XdpEngine::ports() const {
 }
 
 Status XdpEngine::make_room(const std::shared_ptr<const MappedSnapshot> &snapshot) {
+  if (waits_for_tables_) {
+    Status loaded = load_for_interfaces();
+    if (!loaded.ok()) return loaded;
+  }
   const ForwardingTables tables = {.snapshot = snapshot, .egress = {}};
   const ForwardingProgram &current = larger_ ? *larger_ : *program_;
   const Result<bool> room = current.has_room_for(tables);
@@ -191,6 +171,20 @@ void XdpEngine::merge_active_connections() {
 
 // Status.
 
+/// What is wrong with the tables and with each port; empty: nothing.
+std::string XdpEngine::problem() const {
+  std::vector<std::string> problems;
+  if (!problem_.empty()) problems.push_back(problem_);
+  for (size_t port = 0; port < preflight_.ports.size(); port++) {
+    const XdpPortReport &report = preflight_.ports[port];
+    if (report.facts.ifindex == 0) problems.push_back(fmt::format("port {}: {}", report.name, report.mode));
+    if (!report.misfit.empty()) problems.push_back(report.misfit);
+    if (port < links_.size() && !links_[port].unpinned.empty())
+      problems.push_back(fmt::format("port {}: {}", report.name, links_[port].unpinned));
+  }
+  return fmt::format("{}", fmt::join(problems, "; "));
+}
+
 nlohmann::json XdpEngine::status() const {
   nlohmann::json workers = nlohmann::json::array();
   for (uint32_t worker = 0; worker < setup_.counters->header().worker_count; worker++) {
@@ -204,6 +198,9 @@ nlohmann::json XdpEngine::status() const {
   for (const XdpPortReport &report : preflight_.ports) {
     ports.push_back(port_json(report));
     ports.back()["index"] = ports.size() - 1;
+    const size_t port = ports.size() - 1;
+    if (port < links_.size() && !links_[port].unpinned.empty())
+      ports.back()["mode"] = report.mode + "; " + links_[port].unpinned;
   }
   nlohmann::json status = {{"engine", name()},
                            {"ports", ports},
@@ -219,11 +216,8 @@ nlohmann::json XdpEngine::status() const {
     const std::string unswept = sweeper_->problem();
     if (!unswept.empty()) status["host"]["sweep"] = unswept;
   }
-  std::string problem = problem_;
-  for (const XdpPortReport &report : preflight_.ports)
-    if (report.facts.ifindex == 0)
-      problem += fmt::format("{}port {}: {}", problem.empty() ? "" : "; ", report.name, report.mode);
-  if (!problem.empty()) status["problem"] = problem;
+  const std::string wrong = problem();
+  if (!wrong.empty()) status["problem"] = wrong;
   return status;
 }
 

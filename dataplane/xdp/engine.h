@@ -54,7 +54,8 @@ class XdpEngine : public Engine {
   Status install(std::shared_ptr<const ForwardingTables> tables) override;
   void merge_active_connections() override;
   /// A port whose interface has gone is down until one of its name is there again; then that gets the
-  /// addresses and the program. All of it is logged and in the status.
+  /// addresses and the program. Each port by itself: what is wrong with one keeps no other from forwarding.
+  /// With kAtAll also what somebody has taken off is attached again. All of it is logged and in the status.
   Links follow_links(Look look) override;
   nlohmann::json status() const override;
 
@@ -76,6 +77,7 @@ class XdpEngine : public Engine {
     bool is_attached() const { return attachment.has_value(); }
     enum class Program { kThis, kEarlier } program = Program::kThis;
     Refused refused;
+    std::string unpinned;  // why what is attached ends with this process; empty: it is pinned
   };
 
   void find_earlier();
@@ -84,7 +86,6 @@ class XdpEngine : public Engine {
   Status attach_port(size_t port, const ForwardingProgram &program);
   Status attach_new_ports();
   Status attach_in_another_way();
-  Status attach_severed(size_t port, const ForwardingProgram &program);
   void bring_back(EarlierPort &earlier) const;
   void go_back(const UniqueFd &connections, const UniqueFd &counters);
   void forget_others();
@@ -92,13 +93,24 @@ class XdpEngine : public Engine {
   Status pin_port(size_t port);
   std::vector<uint32_t> port_ifindexes() const;
   void set_down(size_t port, const std::string &cause);
+  bool is_started() const { return sweeper_ != nullptr; }
+  void unlink(size_t port);
   void lose_port(size_t port);
+  void follow_mtu(size_t port);
   bool is_back(size_t port, Look look);
-  void refuse(size_t port, const Error &error);
+  void refuse(size_t port, const std::string &cause);
+  void pin_or_tell(size_t port);
+  Status attach_severed(size_t port, const ForwardingProgram &program);
+  void drop_severed(size_t port, const Error &error);
+  void keep_attached(size_t port);
+  void look_at_ports(Look look);
+  Status load_for_interfaces();
+  std::string problem() const;
   void warn_of_mixed_modes();
   Result<std::unique_ptr<ForwardingProgram>> load_anew() const;
   void attach_again(const std::vector<size_t> &back);
   Status pin_tail_calls(const ForwardingProgram &program);
+  Status move_link(size_t port, const ForwardingProgram &program);
   Status move_links(const ForwardingProgram &program);
   Status swap_in_larger();
   Status sweep();
@@ -110,6 +122,7 @@ class XdpEngine : public Engine {
   std::unique_ptr<ForwardingProgram> program_;
   std::unique_ptr<ForwardingProgram> larger_;       // to be swapped in by the next install; null: not needed
   std::vector<Link> links_;                         // by port, once started
+  std::vector<EnginePort> told_ports_;              // as the server knows them
   std::shared_ptr<const ForwardingTables> tables_;  // in force; null: none yet
   std::vector<uint32_t> active_sum_;                // scratch of merge_active_connections
   bool waits_for_tables_ = false;                   // what is there goes on until there are tables

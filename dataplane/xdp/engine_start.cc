@@ -75,11 +75,11 @@ Status XdpEngine::attach_in_another_way() {
     const Status detached = link.earlier->attachment().detach();
     if (!detached.ok())
       return Error{fmt::format("port {}: {}", preflight_.ports[port].name, detached.error().message)};
-    Status done = attach_port(port, *program_);
+    const Status done = attach_port(port, *program_);
     if (done.ok()) continue;
     bring_back(*link.earlier);
     link.earlier.reset();
-    return done;
+    return Error{fmt::format("port {}: {}", preflight_.ports[port].name, done.error().message)};
   }
   return Done{};
 }

@@ -45,6 +45,12 @@ uint32_t PortAttachment::ifindex() const {
   return facts.ok() ? facts.value().ifindex : 0;
 }
 
+bool PortAttachment::is_taken_off(const std::string &interface, uint32_t ifindex) const {
+  if (link() == nullptr) return is_taken_out(program(), interface, ifindex);
+  const Result<LinkFacts> facts = look_at_link(link()->get());
+  return facts.ok() && facts.value().ifindex == 0;
+}
+
 uint32_t PortAttachment::program() const {
   if (link() == nullptr) return program_id(entry().program.get());
   const Result<LinkFacts> facts = look_at_link(link()->get());

@@ -32,6 +32,9 @@ class PortAttachment {
   /// The interface whose packets run through it; 0: none any more.
   uint32_t ifindex() const;
 
+  /// Whether somebody has taken it off that interface. What cannot be told is no.
+  bool is_taken_off(const std::string &interface, uint32_t ifindex) const;
+
   /// The program on the interface: the link's, or the entry under the dispatcher.
   uint32_t program() const;
 

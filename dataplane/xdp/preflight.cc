@@ -43,6 +43,7 @@ XdpPortReport report_on(const PortOptions &port, const InterfaceFacts &facts, co
   report.name = port.name;
   report.interface = interface;
   report.facts = facts;
+  report.wanted_mtu = port.mtu;
   report.addresses = port.addresses;
   if (facts.driver == "veth")
     report.notes.emplace_back(
@@ -101,9 +102,11 @@ Status check_again(const XdpPortReport &port, const InterfaceFacts &facts, Frame
         fmt::format("port {}: interface: \"{}\" has MTU {}, and the program is loaded for {} at most: ip "
                     "link set dev {} mtu "
                     "{}, or restart sluice-dataplane",
-                    port.name, port.interface, facts.mtu, kOneBufferMtu, port.interface, port.facts.mtu)};
+                    port.name, port.interface, facts.mtu, kOneBufferMtu, port.interface,
+                    port.wanted_mtu > 0 ? port.wanted_mtu : std::min(port.facts.mtu, kOneBufferMtu))};
   PortOptions options;
   options.name = port.name;
+  options.mtu = port.wanted_mtu;
   KernelFeatures kernel;
   kernel.several_buffers = true;
   return check_port(options, facts, port.interface, kernel);

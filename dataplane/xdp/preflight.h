@@ -23,10 +23,12 @@ namespace sluice {
 struct XdpPortReport {
   std::string name;
   std::string interface;
-  InterfaceFacts facts;  // ifindex 0: the interface has gone
+  InterfaceFacts facts;     // ifindex 0: the interface has gone
+  uint16_t wanted_mtu = 0;  // bytes of IP packet, as configured; 0: what the interface has
   std::vector<InterfaceAddress> addresses;
   PortSharing sharing = PortSharing::kAlone;
-  std::string mode;  // "native" or "generic", with the reason; empty: not attached yet
+  std::string mode;    // "native" or "generic", with the reason; empty: not attached yet
+  std::string misfit;  // why the interface is not as it should be, since it has another MTU; empty: it is
   std::vector<std::string> notes;
   std::vector<std::string> warnings;  // what an operator should change
 };
@@ -48,7 +50,8 @@ struct XdpPreflight {
                                                   const std::vector<std::string> &names,
                                                   const KernelFeatures &kernel);
 
-/// Whether an interface that is made anew can be the port's: it has to be as the preflight wanted it.
+/// Whether an interface that is made anew, or has another MTU, can be the port's: it has to be as the
+/// preflight wanted it.
 [[nodiscard]] Status check_again(const XdpPortReport &port, const InterfaceFacts &facts,
                                  FrameBuffers buffers);
 

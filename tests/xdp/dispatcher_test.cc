@@ -138,6 +138,15 @@ class DispatcherTest : public XdpFixture {
     return found;
   }
 
+  static void take_entries_out() {
+    for (const DispatchedProgram &program : dispatched()) {
+      if (program.name != "sluice_entry") continue;
+      xdp_program *entry = xdp_program__from_id(program.id);
+      ASSERT_EQ(xdp_program__detach(entry, static_cast<int>(ifindex()), XDP_MODE_NATIVE, 0), 0);
+      xdp_program__close(entry);
+    }
+  }
+
   /// With port1, and interfaces beside it that are alone.
   Status start(PortSharing sharing = PortSharing::kDispatcher, XdpModeChoice mode = XdpModeChoice::kAuto,
                const std::vector<std::string> &others = {}) {
@@ -236,18 +245,53 @@ TEST_F(DispatcherTest,
   EXPECT_EQ(received() + offset, other.counted());
 }
 
+TEST_F(DispatcherTest, an_entry_that_somebody_takes_out_while_it_runs_is_put_in_anew) {
+  CountingProgram other("port1");
+  ASSERT_NO_FATAL_FAILURE(start_well());
+  EXPECT_EQ(engine_->follow_links(Engine::Look::kAtAll), Engine::Links::kSame);
+  EXPECT_EQ(entries(), 1u) << "one is there";
+  const auto packets_come = [this] {
+    const uint64_t before = received();
+    const Sender sender("peer1");
+    sender.wait_for(100);
+    return received() > before;
+  };
+  take_entries_out();
+  ASSERT_FALSE(packets_come());
+  EXPECT_EQ(engine_->follow_links(Engine::Look::kAtAll), Engine::Links::kSame);
+  EXPECT_EQ(entries(), 1u);
+  EXPECT_TRUE(packets_come());
+
+  take_entries_out();
+  const Status installed = engine_->install(tables_of(kMoreSlots, 2));
+  EXPECT_TRUE(installed.ok()) << installed.error().message;
+  EXPECT_EQ(entries(), 1u);
+  EXPECT_TRUE(packets_come());
+  forget_engine();
+  EXPECT_EQ(entries(), 1u);
+  EXPECT_NE(program_behind(UniqueFd(bpf_obj_get((pin_directory() / jump_pin("front")).c_str())).get()), 0u)
+      << "it is pinned";
+}
+
+TEST_F(DispatcherTest, a_port_whose_dispatcher_somebody_replaced_by_another_program_is_down) {
+  ASSERT_NO_FATAL_FAILURE(start_well());
+  take_entries_out();
+  const UniqueFd firewall = load_program("firewall");
+  const Result<Attachment> there = attach(firewall.get(), "port1", ifindex(), XdpModeChoice::kAuto);
+  ASSERT_TRUE(there.ok());
+  const Status installed = engine_->install(tables_of(kMoreSlots, 2));
+  EXPECT_TRUE(installed.ok()) << installed.error().message;
+  EXPECT_THAT(engine_->preflight().ports[0].mode, HasSubstr("down: somebody has detached the program"));
+  EXPECT_EQ(program_on("port1", ifindex()).value().name, "firewall");
+}
+
 TEST_F(DispatcherTest, an_entry_that_somebody_took_out_is_put_in_anew) {
   CountingProgram other("port1");
   for (const std::vector<std::string> &others : {std::vector<std::string>{}, {"port0"}}) {
     const Status started = start(PortSharing::kDispatcher, XdpModeChoice::kAuto, others);
     ASSERT_TRUE(started.ok()) << started.error().message;
     EXPECT_EQ(entries(), 1u) << "with " << others.size() << " others, by which packets still come";
-    for (const DispatchedProgram &program : dispatched()) {
-      if (program.name != "sluice_entry") continue;
-      xdp_program *entry = xdp_program__from_id(program.id);
-      ASSERT_EQ(xdp_program__detach(entry, static_cast<int>(ifindex()), XDP_MODE_NATIVE, 0), 0);
-      xdp_program__close(entry);
-    }
+    take_entries_out();
     forget_engine();
     EXPECT_EQ(entries(), 0u);
   }

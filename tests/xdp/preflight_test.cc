@@ -77,6 +77,24 @@ TEST(XdpPreflight, a_large_mtu_takes_several_buffers_and_a_kernel_that_has_them)
               AllOf(HasSubstr("MTU 3499"), HasSubstr("ip link set dev eth1 mtu 3498")));
 }
 
+TEST(XdpPreflight, an_interface_that_is_back_has_to_have_an_mtu_that_the_program_and_the_configuration_have) {
+  InterfaceFacts facts = usual_interface();
+  const XdpPortReport any = preflight(facts).value().ports[0];
+  const XdpPortReport configured = preflight(facts, "name=front,interface=eth1,mtu=1500").value().ports[0];
+  facts.mtu = 3498;
+  EXPECT_TRUE(check_again(any, facts, FrameBuffers::kOne).ok());
+  EXPECT_THAT(check_again(configured, facts, FrameBuffers::kOne).error().message,
+              HasSubstr("port front: mtu: \"1500\" is not that of eth1, 3498"));
+  facts.mtu = 3499;
+  EXPECT_TRUE(check_again(any, facts, FrameBuffers::kSeveral).ok());
+  XdpPortReport large = any;
+  large.facts.mtu = 9000;
+  for (const auto &[port, remedy] :
+       {std::pair(any, "mtu 1500,"), std::pair(configured, "mtu 1500,"), std::pair(large, "mtu 3498,")})
+    EXPECT_THAT(check_again(port, facts, FrameBuffers::kOne).error().message,
+                AllOf(HasSubstr("has MTU 3499"), HasSubstr(remedy)));
+}
+
 TEST(XdpPreflight, a_kernel_that_lacks_something_is_refused_with_its_name) {
   KernelFeatures kernel = usual_kernel();
   kernel.release = "5.15.0-204-generic";
