@@ -11,7 +11,7 @@ BackendState state_of(const model::BackendSpec &backend, const model::Pool &pool
                       const model::ObservedState &observed) {
   const model::BackendKey key{pool.name, backend.name};
   const model::Health health = observed.health_of(key);
-  const bool checked = pool.health.type != model::HealthType::kNone;
+  const bool checked = pool.health.checks();
   if (checked && health == model::Health::kDown) return kBackendDown;
   if (backend.drain || backend.weight == 0 || observed.drained.contains(key)) return kBackendDraining;
   return checked && health == model::Health::kUnknown ? kBackendDown : kBackendUp;

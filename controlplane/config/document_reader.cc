@@ -3,6 +3,7 @@
 #include <array>
 #include <span>
 
+#include "controlplane/config/health_reader.h"
 #include "controlplane/model/prime.h"
 
 namespace sluice {
@@ -16,10 +17,6 @@ constexpr uint32_t kConfigVersion = 1;
 constexpr uint32_t kMinSlots = 101;
 constexpr size_t kMaxVipsPerService = 4096;
 constexpr size_t kMaxPortsPerService = 4096;
-constexpr size_t kMaxHostLength = 255;
-constexpr size_t kMaxPathLength = 2048;
-constexpr milliseconds kMinInterval = 10ms;
-constexpr milliseconds kMaxInterval = 1h;
 
 constexpr std::array<std::string_view, 5> kDocumentKeys = {"version", "flow_hash_key",
                                                            "removed_backend_grace", "services", "pools"};
@@ -29,8 +26,6 @@ constexpr std::array<std::string_view, 4> kTimeoutKeys = {"embryonic", "establis
 constexpr std::array<std::string_view, 6> kPoolKeys = {"name",      "forwarding", "slots",
                                                        "fail_open", "backends",   "health"};
 constexpr std::array<std::string_view, 4> kBackendKeys = {"name", "address", "weight", "drain"};
-constexpr std::array<std::string_view, 9> kHealthKeys = {"type",     "port",    "path", "host", "status",
-                                                         "interval", "timeout", "rise", "fall"};
 
 template <typename Value>
 void put(const std::optional<Value> &value, Value *place) {
@@ -166,7 +161,7 @@ class DocumentReader {
       put(reader_.boolean(*fail_open), &placed.pool.fail_open);
     }
     read_each(field, "backends", &placed.backends, &DocumentReader::read_backend);
-    if (const auto health = reader_.find(field, "health")) read_health(*health, &placed.pool.health);
+    if (const auto health = reader_.find(field, "health")) placed.pool.health = read_health(*health, reader_);
     return placed;
   }
 
@@ -201,78 +196,6 @@ class DocumentReader {
     return placed;
   }
 
-  void read_health(const Field &field, model::HealthSpec *health) {
-    if (!reader_.is_map(field, kHealthKeys)) return;
-    const auto type = reader_.require(field, "type");
-    if (!type) return;
-    using enum model::HealthType;
-    const auto chosen =
-        reader_.choice<model::HealthType>(*type, {{"tcp", kTcp}, {"http", kHttp}, {"none", kNone}});
-    if (!chosen) return;
-    health->type = *chosen;
-    refuse_useless_keys(field, *chosen);
-    if (*chosen == kNone) return;
-    if (const auto port = reader_.require(field, "port")) {
-      const auto number = reader_.number(*port, 1, 65535);
-      if (number) health->port = static_cast<uint16_t>(*number);
-    }
-    read_http_health(field, health);
-    read_health_pace(field, health);
-  }
-
-  // A key that the type of check never uses is a misunderstanding, not a decoration.
-  void refuse_useless_keys(const Field &health, model::HealthType type) {
-    for (const std::string_view key : kHealthKeys) {
-      const bool for_http = key == "path" || key == "host" || key == "status";
-      const bool useless = key != "type" && (type == model::HealthType::kNone ||
-                                             (type == model::HealthType::kTcp && for_http));
-      if (!useless) continue;
-      if (const auto field = FieldReader::find(health, key)) {
-        reader_.error(*field, std::string("has no meaning with type ") +
-                                  (type == model::HealthType::kNone ? "none" : "tcp") +
-                                  "; remove it or change the type");
-      }
-    }
-  }
-
-  void read_http_health(const Field &field, model::HealthSpec *health) {
-    if (health->type != model::HealthType::kHttp) return;
-    if (const auto path = FieldReader::find(field, "path")) {
-      put(reader_.word(*path, kMaxPathLength), &health->path);
-      if (!health->path.starts_with('/')) {
-        reader_.error(*path, in_quotes(health->path) + " is no path; allowed: what begins with \"/\"");
-      }
-    }
-    if (const auto host = FieldReader::find(field, "host")) {
-      put(reader_.word(*host, kMaxHostLength), &health->host);
-    }
-    if (const auto status = FieldReader::find(field, "status")) {
-      const auto range = reader_.range(*status, 100, 599, "an HTTP status or a range of them");
-      if (range) std::tie(health->status_first, health->status_last) = *range;
-    }
-  }
-
-  void read_health_pace(const Field &field, model::HealthSpec *health) {
-    // A check that is slower than its interval would meet the next one.
-    milliseconds longest_timeout = health->interval;
-    if (const auto interval = FieldReader::find(field, "interval")) {
-      const auto read = reader_.duration(*interval, kMinInterval, kMaxInterval);
-      put(read, &health->interval);
-      longest_timeout = read.value_or(kMaxInterval);  // of one that cannot be read nothing follows
-    }
-    health->timeout = std::min(health->timeout, longest_timeout);
-    if (const auto timeout = FieldReader::find(field, "timeout")) {
-      put(reader_.duration(*timeout, 1ms, longest_timeout), &health->timeout);
-    }
-    const std::pair<std::string_view, uint16_t *> counts[] = {{"rise", &health->rise},
-                                                              {"fall", &health->fall}};
-    for (const auto &[key, count] : counts) {
-      const auto value = FieldReader::find(field, key);
-      if (!value) continue;
-      if (const auto number = reader_.number(*value, 1, 100)) *count = static_cast<uint16_t>(*number);
-    }
-  }
-
   FieldReader reader_;
 };
 
@@ -288,7 +211,8 @@ std::vector<std::string> configuration_keys() {
   add("services[].timeouts.", kTimeoutKeys);
   add("pools[].", kPoolKeys);
   add("pools[].backends[].", kBackendKeys);
-  add("pools[].health.", kHealthKeys);
+  add("pools[].health.", health_keys());
+  add("pools[].health.tls.", health_tls_keys());
   return paths;
 }
 

@@ -12,6 +12,8 @@ using std::chrono::milliseconds;
 
 constexpr size_t kShownValueLength = 60;
 constexpr size_t kMaxNameLength = 63;
+constexpr std::string_view kHexPrefix = "hex:";
+constexpr std::string_view kTokenMarks = "!#$%&'*+-.^_`|~";  // RFC 9110 section 5.6.2
 
 bool is_letter_or_digit(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
@@ -92,6 +94,19 @@ std::optional<uint8_t> hex_digit(char c) {
   if (c >= 'a' && c <= 'f') return static_cast<uint8_t>(c - 'a' + 10);
   if (c >= 'A' && c <= 'F') return static_cast<uint8_t>(c - 'A' + 10);
   return std::nullopt;
+}
+
+// Pairs of hexadecimal digits as bytes.
+std::optional<std::string> parse_hex(std::string_view digits) {
+  if (digits.size() % 2 != 0) return std::nullopt;
+  std::string bytes;
+  for (size_t i = 0; i < digits.size(); i += 2) {
+    const auto high = hex_digit(digits[i]);
+    const auto low = hex_digit(digits[i + 1]);
+    if (!high || !low) return std::nullopt;
+    bytes += static_cast<char>(*high << 4 | *low);
+  }
+  return bytes;
 }
 
 std::string shown_value(const YamlNode &node) {
@@ -214,6 +229,38 @@ std::optional<std::string> FieldReader::word(const Field &field, size_t max_leng
   return std::nullopt;
 }
 
+std::optional<std::string> FieldReader::bytes(const Field &field, size_t max_length) {
+  const auto text = scalar(field);
+  if (!text) return std::nullopt;
+  const std::optional<std::string> bytes =
+      text->starts_with(kHexPrefix) ? parse_hex(text->substr(kHexPrefix.size())) : std::string(*text);
+  if (bytes && !bytes->empty() && bytes->size() <= max_length) return bytes;
+  error(field, in_quotes(*text) + " cannot be sent; allowed: a text of 1 to " + std::to_string(max_length) +
+                   " bytes, or " + in_quotes(kHexPrefix) + " and pairs of hexadecimal digits");
+  return std::nullopt;
+}
+
+std::optional<std::pair<std::string, std::string>> FieldReader::header(const Field &field,
+                                                                       size_t max_length) {
+  const auto text = scalar(field);
+  if (!text) return std::nullopt;
+  const size_t colon = std::min(text->find(':'), text->size());
+  const std::string_view name = text->substr(0, colon);
+  std::string_view value = text->substr(std::min(colon + 1, text->size()));
+  value.remove_prefix(std::min(value.find_first_not_of(' '), value.size()));
+  const auto is_token = [](char c) {
+    return is_letter_or_digit(c) || kTokenMarks.find(c) != std::string_view::npos;
+  };
+  const auto is_printable = [](char c) { return c >= ' ' && c < 0x7f; };
+  if (colon < text->size() && !name.empty() && text->size() <= max_length &&
+      std::ranges::all_of(name, is_token) && std::ranges::all_of(value, is_printable)) {
+    return std::pair(std::string(name), std::string(value));
+  }
+  error(field, in_quotes(*text) + " is no header; allowed: \"Name: value\" in printable ASCII, up to " +
+                   std::to_string(max_length) + " characters");
+  return std::nullopt;
+}
+
 std::optional<uint32_t> FieldReader::number(const Field &field, uint32_t min, uint32_t max) {
   const auto text = scalar(field);
   if (!text) return std::nullopt;
@@ -290,25 +337,17 @@ std::optional<model::PortSpan> FieldReader::port_span(const Field &field) {
 std::optional<FlowHashKey> FieldReader::flow_hash_key(const Field &field) {
   const auto text = scalar(field);
   if (!text) return std::nullopt;
-  uint8_t bytes[sizeof(FlowHashKey)] = {};
-  bool is_hex = text->size() == 2 * sizeof(FlowHashKey);
-  bool is_zero = true;
-  for (size_t i = 0; is_hex && i < sizeof(FlowHashKey); ++i) {
-    const auto high = hex_digit((*text)[2 * i]);
-    const auto low = hex_digit((*text)[2 * i + 1]);
-    is_hex = high && low;
-    if (is_hex) bytes[i] = static_cast<uint8_t>(*high << 4 | *low);
-    is_zero = is_zero && bytes[i] == 0;
-  }
+  const auto bytes = text->size() == 2 * sizeof(FlowHashKey) ? parse_hex(*text) : std::nullopt;
+  const bool is_zero = bytes && bytes->find_first_not_of('\0') == std::string::npos;
   // The key is a secret: messages tell its length only.
-  if (!is_hex || is_zero) {
+  if (!bytes || is_zero) {
     errors_.add(field.node->place, field.path(), "",
-                std::string(is_hex ? "is all zeros" : "is not 96 hexadecimal digits") + " (it has " +
+                std::string(bytes ? "is all zeros" : "is not 96 hexadecimal digits") + " (it has " +
                     std::to_string(text->size()) + " characters); make one with: openssl rand -hex 48");
     return std::nullopt;
   }
   FlowHashKey key{};
-  std::memcpy(&key, bytes, sizeof(key));
+  std::memcpy(&key, bytes->data(), sizeof(key));
   return key;
 }
 

@@ -74,6 +74,10 @@ class FieldReader {
   std::optional<std::string> name(const Field &field);
   /// Printable ASCII without spaces, 1 to `max_length` characters.
   std::optional<std::string> word(const Field &field, size_t max_length);
+  /// Any text of 1 to `max_length` bytes, or "hex:" and hexadecimal digits.
+  std::optional<std::string> bytes(const Field &field, size_t max_length);
+  /// "Name: value" of an HTTP header (RFC 9110 section 5).
+  std::optional<std::pair<std::string, std::string>> header(const Field &field, size_t max_length);
   std::optional<uint32_t> number(const Field &field, uint32_t min, uint32_t max);
   std::optional<bool> boolean(const Field &field);
   std::optional<std::chrono::milliseconds> duration(const Field &field, std::chrono::milliseconds min,

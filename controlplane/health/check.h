@@ -1,32 +1,22 @@
-// What one health check asks, and what came of it.
+// What one health check asks of one backend, and what came of it.
 #ifndef SLUICE_CONTROLPLANE_HEALTH_CHECK_H
 #define SLUICE_CONTROLPLANE_HEALTH_CHECK_H
 
-#include <chrono>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "controlplane/model/address_text.h"
+#include "controlplane/model/health_check.h"
 #include "dataplane/abi/address.h"
 
 namespace sluice {
 
-enum class CheckType { kTcp, kHttp };
-
-/// One check of one backend: a TCP handshake, or one HTTP/1.1 GET whose status is in a range.
-/// The address is used as it is: no name is ever looked up.
+/// One check of one backend. The address is used as it is: no name is ever looked up.
 struct CheckSpec {
-  CheckType type = CheckType::kTcp;
   Address address{};
-  uint16_t l4_port = 0;
-  std::string path = "/";       // HTTP: the request target, starting with '/'
-  std::string host;             // HTTP: the Host header; empty: the address
-  unsigned first_status = 200;  // HTTP: inclusive
-  unsigned last_status = 399;   // HTTP: inclusive
-  std::chrono::milliseconds interval{1000};
-  std::chrono::milliseconds timeout{500};
-  unsigned rise = 2;  // successes in a row that bring a backend back
-  unsigned fall = 3;  // failures in a row that take it out
+  uint16_t l4_port = 0;  // 0: the kind of check has none
+  model::HealthSpec health;
 
   bool operator==(const CheckSpec &) const = default;
 };
@@ -40,6 +30,13 @@ struct CheckResult {
   CheckOutcome outcome = CheckOutcome::kNotCarriedOut;
   std::string text;
 };
+
+inline CheckResult healthy(std::string text) { return {CheckOutcome::kSuccess, std::move(text)}; }
+inline CheckResult unhealthy(std::string text) { return {CheckOutcome::kFailure, std::move(text)}; }
+/// `why` is this host's: "out of memory on this host".
+inline CheckResult not_carried_out(const std::string &why) {
+  return {CheckOutcome::kNotCarriedOut, "not checked: " + why};
+}
 
 }  // namespace sluice
 

@@ -85,7 +85,7 @@ void HealthMonitor::Impl::watch_anew(const CheckTarget &target, HealthState stat
   entry.target = target;
   entry.state = state;
   serials[target.key] = serial;
-  schedule.push({now + random_part(std::min(target.spec.interval, kLongestFirstDelay)), serial});
+  schedule.push({now + random_part(std::min(target.spec.health.interval, kLongestFirstDelay)), serial});
 }
 
 void HealthMonitor::Impl::watch(const CheckTarget &target, Clock::time_point now) {
@@ -130,14 +130,14 @@ void HealthMonitor::Impl::on_done(uint64_t serial, const CheckResult &result) {
   Watched &entry = found->second;
   const CheckSpec &spec = entry.target.spec;
   const model::Health before = entry.state.health;
-  entry.state = observe_check(entry.state, result.outcome, spec.rise, spec.fall);
+  entry.state = observe_check(entry.state, result.outcome, spec.health.rise, spec.health.fall);
   entry.last_outcome = result.outcome;
   entry.last_text = result.text;
   entry.ended = Clock::now();
   // The second check comes early by a random part of the interval: the first ones were close together.
-  const auto early = entry.checks == 0 ? random_part(spec.interval / 2) : std::chrono::milliseconds(0);
+  const auto early = entry.checks == 0 ? random_part(spec.health.interval / 2) : std::chrono::milliseconds(0);
   entry.checks++;
-  schedule.push({std::max(entry.started + spec.interval - early, entry.ended), serial});
+  schedule.push({std::max(entry.started + spec.health.interval - early, entry.ended), serial});
   if (entry.state.health != before) {
     changes.push_back({entry.target.key, spec.address, entry.state.health, result.text});
   }

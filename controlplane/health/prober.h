@@ -13,8 +13,8 @@
 
 namespace sluice {
 
-/// libcurl's multi interface over one epoll. Each check is a connection of its own: nothing is kept,
-/// looked up, proxied or redirected, and of a body at most kMaxCheckBodyBytes are read, then dropped.
+/// A coroutine for each check (probes/) on one Asio loop. Each check is a connection of its own: nothing is
+/// kept, looked up, proxied or redirected, and at most kMaxAnswerBytes of an answer are read.
 /// All deadlines are on CLOCK_MONOTONIC. Not thread-safe, except for wake().
 class Prober {
  public:
@@ -31,7 +31,7 @@ class Prober {
   /// Starts a check; its end is reported with `token`.
   void start(uint64_t token, const CheckSpec &spec);
 
-  /// Waits once, until a check needs serving, `deadline` or a wake(), serves it, and reports the checks
+  /// Waits until a check needs serving, `deadline` or a wake(), serves what needs it, and reports the checks
   /// that have ended. Call it in a loop.
   void serve_until(Clock::time_point deadline);
 
@@ -46,8 +46,6 @@ class Prober {
   explicit Prober(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
-
-inline constexpr size_t kMaxCheckBodyBytes = 64 * 1024;
 
 /// How many checks may run at once, out of a limit of `descriptors` open files (RLIMIT_NOFILE): all but
 /// a reserve for the daemon's own files, at least 16 and at most 16384.

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "controlplane/model/address_text.h"
+#include "controlplane/model/health_check.h"
 #include "dataplane/abi/address.h"
 #include "dataplane/abi/snapshot.h"
 
@@ -27,7 +28,6 @@ namespace model {
 enum class Protocol : uint8_t { kTcp, kUdp };
 enum class Scheduler : uint8_t { kMaglev, kLeastConnection };
 enum class Forwarding : uint8_t { kIpip };
-enum class HealthType : uint8_t { kNone, kTcp, kHttp };
 
 /// Layer 4 ports `first` to `last`, both included. "all" is 0 to 65535; a port or a range that the
 /// operator writes starts at 1, so it is always smaller than "all".
@@ -72,22 +72,6 @@ struct BackendSpec {
   bool drain = false;     // the operator asked for it: "drain: true" or "weight: 0"
 
   bool operator==(const BackendSpec &) const = default;
-};
-
-/// How a pool's backends are checked. With kNone nothing else counts.
-struct HealthSpec {
-  HealthType type = HealthType::kNone;
-  uint16_t port = 0;            // on the backend's address
-  std::string path = "/";       // HTTP
-  std::string host;             // HTTP: the Host header; empty: the backend's address
-  uint16_t status_first = 200;  // HTTP: first status that counts as healthy
-  uint16_t status_last = 399;   // HTTP: last status that counts as healthy
-  std::chrono::milliseconds interval{1000};
-  std::chrono::milliseconds timeout{500};  // at most `interval`
-  uint16_t rise = 2;                       // successes in a row that bring a backend up
-  uint16_t fall = 3;                       // failures in a row that take a backend down
-
-  bool operator==(const HealthSpec &) const = default;
 };
 
 struct Pool {

@@ -11,22 +11,6 @@ namespace {
 
 using Addresses = std::unordered_map<model::BackendKey, Address>;
 
-CheckSpec check_spec(const model::HealthSpec &health, const Address &address) {
-  CheckSpec spec;
-  spec.type = health.type == model::HealthType::kHttp ? CheckType::kHttp : CheckType::kTcp;
-  spec.address = address;
-  spec.l4_port = health.port;
-  spec.path = health.path;
-  spec.host = health.host;
-  spec.first_status = health.status_first;
-  spec.last_status = health.status_last;
-  spec.interval = health.interval;
-  spec.timeout = health.timeout;
-  spec.rise = health.rise;
-  spec.fall = health.fall;
-  return spec;
-}
-
 // Every backend of a configuration, by key.
 Addresses addresses_of(const model::DesiredState &desired) {
   Addresses addresses;
@@ -68,7 +52,7 @@ model::ObservedState carry_over(const model::DesiredState &before, const model::
     for (const model::BackendSpec &backend : pool.backends) {
       const model::BackendKey key{pool.name, backend.name};
       if (observed.drained.contains(key)) carried.drained.insert(key);
-      if (pool.health.type == model::HealthType::kNone) continue;
+      if (!pool.health.checks()) continue;
       model::Health health = model::Health::kUnknown;
       if (has(known, key, backend.address)) health = observed.health_of(key);
       if (health == model::Health::kUnknown && has(forwarded, key, backend.address)) {
@@ -84,11 +68,11 @@ std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
                                        const model::ObservedState &observed) {
   std::vector<CheckTarget> targets;
   for (const model::Pool &pool : desired.pools) {
-    if (pool.health.type == model::HealthType::kNone) continue;
+    if (!pool.health.checks()) continue;
     for (const model::BackendSpec &backend : pool.backends) {
       CheckTarget target;
       target.key = {pool.name, backend.name};
-      target.spec = check_spec(pool.health, backend.address);
+      target.spec = {.address = backend.address, .l4_port = pool.health.port, .health = pool.health};
       target.initial = observed.health_of(target.key);
       targets.push_back(std::move(target));
     }

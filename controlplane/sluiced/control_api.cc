@@ -95,9 +95,7 @@ api::BackendView BackendSources::configured(const model::Pool &pool, const model
   view.state = state_text(effective.state);
   view.weight = backend.weight;
   view.scheduled_weight = effective.weight;
-  view.health = pool.health.type == model::HealthType::kNone
-                    ? "unchecked"
-                    : health_name(reconciler.observed().health_of(key));
+  view.health = !pool.health.checks() ? "unchecked" : health_name(reconciler.observed().health_of(key));
   if (const auto report = reports.find(key); report != reports.end()) {
     view.last_check = report->second.last_text;
     view.check_age_ms = report->second.age.count();

@@ -203,7 +203,7 @@ TEST(Compiler, backend_of_a_pool_without_checks_is_up) {
 
 TEST(Compiler, checked_backend_takes_connections_only_when_it_is_known_to_be_up) {
   auto desired = small_state();
-  desired.pools[0].health.type = model::HealthType::kTcp;
+  desired.pools[0].health.kind = model::TcpCheck{};
   desired.pools[0].backends.push_back(backend("c", "10.0.0.3"));
   model::ObservedState observed;
   observed.health = {{{"p", "a"}, Health::kUp}, {{"p", "b"}, Health::kDown}};
@@ -232,7 +232,7 @@ TEST(Compiler, drained_backend_keeps_what_it_has) {
 
 TEST(Compiler, pool_that_is_down_whole_has_no_slots_unless_it_fails_open) {
   auto desired = small_state();
-  desired.pools[0].health.type = model::HealthType::kTcp;
+  desired.pools[0].health.kind = model::TcpCheck{};
   desired.pools[0].backends.push_back(backend("d", "10.0.0.4"));
   desired.pools[0].backends.back().drain = true;
   model::ObservedState observed;

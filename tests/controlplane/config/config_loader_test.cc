@@ -115,16 +115,15 @@ pools:
       .backends = {{.name = "b1", .address = *parse_address("10.1.0.11"), .weight = 7, .drain = false},
                    {.name = "b2", .address = *parse_address("fd00:1::12"), .weight = 100, .drain = true},
                    {.name = "b3", .address = *parse_address("10.1.0.13"), .weight = 0, .drain = true}},
-      .health = {.type = model::HealthType::kHttp,
-                 .port = 8080,
-                 .path = "/healthz?full=1",
-                 .host = "web.example",
-                 .status_first = 200,
-                 .status_last = 204,
-                 .interval = 2000ms,
-                 .timeout = 1500ms,
-                 .rise = 4,
-                 .fall = 5}};
+      .health = {
+          .kind =
+              model::HttpCheck{.path = "/healthz?full=1", .host = "web.example", .statuses = {{200, 204}}},
+          .port = 8080,
+          .interval = 2000ms,
+          .fast_interval = 2000ms,
+          .timeout = 1500ms,
+          .rise = 4,
+          .fall = 5}};
   EXPECT_EQ(state.pools[0], pool);
 }
 
@@ -337,8 +336,9 @@ TEST(ConfigLoader, bad_choices_are_refused) {
               ElementsAre("6:15: pools[0].forwarding: \"gue\" is not known; allowed: ipip"));
   EXPECT_THAT(errors_of(with_pool("  backends: []\n  fail_open: yes\n")),
               ElementsAre("6:14: pools[0].fail_open: \"yes\" is not known; allowed: true, false"));
-  EXPECT_THAT(errors_of(with_health("{type: icmp}")),
-              ElementsAre("6:18: pools[0].health.type: \"icmp\" is not known; allowed: tcp, http, none"));
+  EXPECT_THAT(errors_of(with_health("{type: ntp}")),
+              ElementsAre("6:18: pools[0].health.type: \"ntp\" is not known; allowed: none, icmp, tcp, tls, "
+                          "http, https, grpc, websocket, dns, udp, quic, mqtt"));
 }
 
 TEST(ConfigLoader, bad_durations_are_refused) {

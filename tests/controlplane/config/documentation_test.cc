@@ -70,8 +70,8 @@ TEST(ConfigurationDocumentation, defaults_are_the_models) {
   says("pools[].slots", std::to_string(pool.slots));
   says("pools[].fail_open", pool.fail_open ? "true" : "false");
   says("pools[].backends[].weight", std::to_string(model::BackendSpec{}.weight));
-  says("pools[].health.status",
-       std::to_string(pool.health.status_first) + "-" + std::to_string(pool.health.status_last));
+  says("pools[].health.status", std::to_string(model::HttpCheck{}.statuses[0].first) + "-" +
+                                    std::to_string(model::HttpCheck{}.statuses[0].last));
   says("pools[].health.interval", std::to_string(pool.health.interval.count() / 1000) + "s");
   says("pools[].health.timeout", std::to_string(pool.health.timeout.count()) + "ms");
   says("pools[].health.rise", std::to_string(pool.health.rise));

@@ -60,10 +60,11 @@ CheckTarget target(const std::string &name, uint16_t l4_port,
   target.key = {"web", name};
   target.spec.address = loopback_address(Family::kIpv4);
   target.spec.l4_port = l4_port;
-  target.spec.interval = 20ms;
-  target.spec.timeout = 10'000ms;
-  target.spec.rise = 2;
-  target.spec.fall = 2;
+  target.spec.health.kind = model::TcpCheck{};
+  target.spec.health.interval = 20ms;
+  target.spec.health.timeout = 10'000ms;
+  target.spec.health.rise = 2;
+  target.spec.health.fall = 2;
   target.initial = initial;
   return target;
 }
@@ -94,7 +95,7 @@ TEST(HealthMonitor, tells_when_a_backend_goes_up_down_and_comes_back) {
     send_text(connection, "HTTP/1.1 " + std::to_string(status) + " Some\r\nContent-Length: 0\r\n\r\n");
   });
   CheckTarget b1 = target("b1", server.l4_port());
-  b1.spec.type = CheckType::kHttp;
+  b1.spec.health.kind = model::HttpCheck{};
   b1.spec.address = loopback_address(Family::kIpv6);
   News news;
   auto monitor = start_monitor(news);
@@ -131,7 +132,7 @@ TEST(HealthMonitor, a_changed_check_keeps_the_health_and_an_unchanged_one_keeps_
   monitor->set_targets({changed, same});
   wait_for_checks(*monitor, "changed", 2);
   const uint64_t before = wait_for_checks(*monitor, "same", 2).checks;
-  changed.spec.timeout = 11'000ms;
+  changed.spec.health.timeout = 11'000ms;
   monitor->set_targets({changed, same});
   for (const CheckReport &report : monitor->reports()) {
     EXPECT_EQ(report.health, model::Health::kUp) << report.key.name;
@@ -159,7 +160,7 @@ TEST(HealthMonitor, before_its_first_check_a_target_says_so) {
   News news;
   auto monitor = start_monitor(news);
   CheckTarget late = target("late", 1);
-  late.spec.interval = 3'600'000ms;
+  late.spec.health.interval = 3'600'000ms;
   monitor->set_targets({late});
   const CheckReport report = monitor->reports().at(0);
   if (report.checks == 0) {
@@ -190,7 +191,7 @@ TEST(HealthMonitor, no_more_checks_run_at_once_than_the_limit_and_all_get_their_
   std::vector<CheckTarget> targets;
   for (int i = 0; i < 40; i++) {
     targets.push_back(target(fmt::format("b{}", i), server.l4_port()));
-    targets.back().spec.type = CheckType::kHttp;
+    targets.back().spec.health.kind = model::HttpCheck{};
   }
   monitor->set_targets(targets);
   for (const CheckTarget &each : targets) wait_for_checks(*monitor, each.key.name, 2);
@@ -214,7 +215,7 @@ TEST(HealthMonitor, checks_that_begin_together_spread) {
   std::vector<CheckTarget> targets;
   for (int i = 0; i < 50; i++) {
     targets.push_back(target(fmt::format("b{}", i), server.l4_port()));
-    targets.back().spec.interval = 1000ms;
+    targets.back().spec.health.interval = 1000ms;
   }
   monitor->set_targets(targets);
   for (const CheckTarget &each : targets) wait_for_checks(*monitor, each.key.name, 1);

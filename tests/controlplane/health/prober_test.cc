@@ -17,16 +17,16 @@ using namespace std::chrono_literals;
 constexpr auto kLongTimeout = 20'000ms;  // for checks that must end by themselves
 constexpr auto kShortTimeout = 200ms;    // for checks that must run out of time
 constexpr auto kGiveUp = 30s;
+const model::HttpCheck kHttp = {.path = "/healthz"};
 
 class ProberTest : public testing::TestWithParam<Family> {
  protected:
-  CheckSpec spec(CheckType type, uint16_t l4_port, std::chrono::milliseconds timeout) const {
+  static CheckSpec spec(model::HealthKind kind, uint16_t l4_port, std::chrono::milliseconds timeout) {
     CheckSpec spec;
-    spec.type = type;
     spec.address = loopback_address(GetParam());
     spec.l4_port = l4_port;
-    spec.path = "/healthz";
-    spec.timeout = timeout;
+    spec.health.kind = std::move(kind);
+    spec.health.timeout = timeout;
     return spec;
   }
 
@@ -43,7 +43,7 @@ class ProberTest : public testing::TestWithParam<Family> {
   }
 
   CheckResult http(const LoopbackServer &server, std::chrono::milliseconds timeout = kLongTimeout) const {
-    return run(spec(CheckType::kHttp, server.l4_port(), timeout));
+    return run(spec(kHttp, server.l4_port(), timeout));
   }
 
   CheckResult http_answer(const std::string &answer) const {
@@ -64,27 +64,27 @@ class ProberTest : public testing::TestWithParam<Family> {
 
 TEST_P(ProberTest, tcp_succeeds_when_a_handshake_does) {
   LoopbackServer server(GetParam(), [](LoopbackServer &, int) {});
-  EXPECT_RESULT(run(spec(CheckType::kTcp, server.l4_port(), kLongTimeout)), kSuccess, "connected");
+  EXPECT_RESULT(run(spec(model::TcpCheck{}, server.l4_port(), kLongTimeout)), kSuccess, "connected");
 }
 
 TEST_P(ProberTest, tcp_succeeds_when_the_server_says_nothing) {
   LoopbackServer server(GetParam(), [](LoopbackServer &self, int) { self.hold(); });
-  EXPECT_RESULT(run(spec(CheckType::kTcp, server.l4_port(), kLongTimeout)), kSuccess, "connected");
+  EXPECT_RESULT(run(spec(model::TcpCheck{}, server.l4_port(), kLongTimeout)), kSuccess, "connected");
 }
 
 TEST_P(ProberTest, tcp_refused) {
   const ClosedPort port(GetParam());
-  EXPECT_RESULT(run(spec(CheckType::kTcp, port.l4_port(), kLongTimeout)), kFailure, "connection refused");
+  EXPECT_RESULT(run(spec(model::TcpCheck{}, port.l4_port(), kLongTimeout)), kFailure, "connection refused");
 }
 
 TEST_P(ProberTest, http_refused) {
   const ClosedPort port(GetParam());
-  EXPECT_RESULT(run(spec(CheckType::kHttp, port.l4_port(), kLongTimeout)), kFailure, "connection refused");
+  EXPECT_RESULT(run(spec(kHttp, port.l4_port(), kLongTimeout)), kFailure, "connection refused");
 }
 
 TEST_P(ProberTest, tcp_handshake_unanswered) {
   const SilentPort port(GetParam());
-  EXPECT_RESULT(run(spec(CheckType::kTcp, port.l4_port(), kShortTimeout)), kFailure,
+  EXPECT_RESULT(run(spec(model::TcpCheck{}, port.l4_port(), kShortTimeout)), kFailure,
                 "no connection within 200ms");
 }
 
@@ -109,14 +109,14 @@ TEST_P(ProberTest, http_sends_path_and_host_and_asks_to_close) {
       request = read_request(connection);
       send_text(connection, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     });
-    CheckSpec check = spec(CheckType::kHttp, server.l4_port(), kLongTimeout);
-    check.path = "/a/../b?c=d";
-    check.host = "web.example";
-    EXPECT_RESULT(run(check), kSuccess, "HTTP status 200");
+    const model::HttpCheck check = {
+        .path = "/a/../b?c=d", .host = "web.example", .headers = {{"X-Why", "health"}}};
+    EXPECT_RESULT(run(spec(check, server.l4_port(), kLongTimeout)), kSuccess, "HTTP status 200");
   }
   EXPECT_NE(request.find("GET /a/../b?c=d HTTP/1.1\r\n"), std::string::npos) << request;
   EXPECT_NE(request.find("Host: web.example\r\n"), std::string::npos) << request;
   EXPECT_NE(request.find("Connection: close\r\n"), std::string::npos) << request;
+  EXPECT_NE(request.find("X-Why: health\r\n"), std::string::npos) << request;
 }
 
 TEST_P(ProberTest, http_no_answer) {
@@ -207,7 +207,7 @@ TEST_P(ProberTest, a_thousand_checks_run_at_once_on_one_thread) {
   });
   ASSERT_TRUE(prober.ok());
   for (uint64_t i = 0; i < kChecks; i++) {
-    prober.value()->start(i, spec(CheckType::kHttp, silent.l4_port(), 3s));
+    prober.value()->start(i, spec(kHttp, silent.l4_port(), 3s));
   }
   EXPECT_EQ(prober.value()->running(), kChecks);
   const auto give_up = Prober::Clock::now() + kGiveUp;

@@ -319,7 +319,7 @@ TEST(Identifiers, recovered_remember_the_number_of_a_vip_that_is_gone) {
 TEST(ObservedState, recovered_from_a_snapshot_is_the_health_that_was_published) {
   DesiredState desired =
       with_backends({backend("up", "10.0.0.1"), backend("down", "10.0.0.2"), backend("drained", "10.0.0.3")});
-  desired.pools[0].health.type = HealthType::kTcp;
+  desired.pools[0].health.kind = TcpCheck{};
   desired.pools[0].backends[2].drain = true;
   ObservedState observed;
   observed.health = {
@@ -336,7 +336,7 @@ TEST(ObservedState, recovered_from_a_snapshot_is_the_health_that_was_published) 
 
 TEST(ObservedState, backend_that_is_up_only_by_fail_open_is_recovered_as_down) {
   DesiredState desired = with_backends({backend("a", "10.0.0.1")});
-  desired.pools[0].health.type = HealthType::kTcp;
+  desired.pools[0].health.kind = TcpCheck{};
   desired.pools[0].fail_open = true;
   ObservedState observed;
   observed.health = {{{"p", "a"}, Health::kDown}};

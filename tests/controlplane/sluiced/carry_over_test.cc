@@ -8,16 +8,16 @@ namespace sluice {
 namespace {
 
 using model::Health;
-using model::HealthType;
+using model::HealthKind;
 
 const model::BackendKey kB1{"web", "b1"};
 
 // Pool "web" with backend b1 at `address`.
-model::DesiredState one_backend(const std::string &address, HealthType type = HealthType::kTcp) {
+model::DesiredState one_backend(const std::string &address, HealthKind kind = model::TcpCheck{}) {
   model::DesiredState desired;
   model::Pool &pool = desired.pools.emplace_back();
   pool.name = "web";
-  pool.health.type = type;
+  pool.health.kind = kind;
   pool.backends.push_back({.name = "b1", .address = parse_address(address), .weight = 100, .drain = false});
   return desired;
 }
@@ -63,7 +63,7 @@ TEST_F(CarryOver, another_address_is_another_backend) {
 
 TEST_F(CarryOver, health_is_forgotten_while_nobody_checks_it) {
   const auto checked = one_backend("10.0.0.1");
-  const auto unchecked = one_backend("10.0.0.1", HealthType::kNone);
+  const auto unchecked = one_backend("10.0.0.1", model::NoCheck{});
   const SnapshotView view = snapshot();
   const auto meanwhile = carry_over(checked, with_health(Health::kDown), &view, unchecked);
   EXPECT_EQ(meanwhile.health_of(kB1), Health::kUnknown);

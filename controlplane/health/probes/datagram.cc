@@ -1,0 +1,80 @@
+#include "controlplane/health/probes/datagram.h"
+
+#include <utility>
+
+#include <boost/asio/ip/udp.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <netinet/in.h>
+#include <spdlog/fmt/fmt.h>
+
+#include "controlplane/health/check_text.h"
+#include "controlplane/health/probes/endpoint.h"
+#include "controlplane/health/probes/expected_bytes.h"
+#include "controlplane/health/probes/system_error.h"
+
+namespace sluice {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+
+namespace {
+
+// ICMP's sockets have no port.
+asio::generic::datagram_protocol::endpoint endpoint(const Address &address, uint16_t l4_port) {
+  return endpoint_of<asio::ip::udp>(address, l4_port);
+}
+
+}  // namespace
+
+ProbeDatagram::ProbeDatagram(ProbeContext &context, const CheckSpec &spec, int ip_protocol)
+    : spec_(spec),
+      ip_protocol_(ip_protocol),
+      socket_(context.io),
+      deadline_(context.io, spec.health.timeout, [this] {
+        error_code ignored;
+        socket_.close(ignored);
+      }) {}
+
+Ended ProbeDatagram::judge(const error_code &error) {
+  if (deadline_.expired()) return unhealthy("no answer within " + duration_text(spec_.health.timeout));
+  if (!error) return std::nullopt;
+  if (error.value() == ECONNREFUSED) return unhealthy("port unreachable");
+  return judge_system_error(error.value(), spec_.address);
+}
+
+Ended ProbeDatagram::open() {
+  error_code error;
+  const int family = address_is_ipv4(&spec_.address) ? AF_INET : AF_INET6;
+  socket_.open({family, ip_protocol_}, error);
+  if (error.value() == EACCES && ip_protocol_ != IPPROTO_UDP) {
+    return not_carried_out(
+        "this host lets sluiced send no echo requests; its group must be in net.ipv4.ping_group_range");
+  }
+  if (error) return judge_system_error(error.value(), spec_.address);
+  if (const auto &source = source_of(spec_)) {
+    socket_.bind(endpoint(*source, 0), error);
+    if (error) return source_failure(*source, error.value());
+  }
+  socket_.connect(endpoint(spec_.address, spec_.l4_port), error);
+  if (error) return judge_system_error(error.value(), spec_.address);
+  return std::nullopt;
+}
+
+ProbeStep ProbeDatagram::send(std::string_view bytes) {
+  error_code error;
+  co_await socket_.async_send(asio::buffer(bytes.data(), bytes.size()),
+                              asio::redirect_error(asio::use_awaitable, error));
+  co_return judge(error);
+}
+
+ProbeStep ProbeDatagram::receive(std::string *bytes) {
+  bytes->resize(kMaxAnswerBytes);
+  error_code error;
+  const size_t count = co_await socket_.async_receive(asio::buffer(bytes->data(), bytes->size()),
+                                                      asio::redirect_error(asio::use_awaitable, error));
+  bytes->resize(error ? 0 : count);
+  co_return judge(error);
+}
+
+}  // namespace sluice

@@ -1,0 +1,117 @@
+#include "controlplane/health/probes/stream.h"
+
+#include <cstring>
+
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/ssl/error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <openssl/err.h>
+#include <spdlog/fmt/fmt.h>
+
+#include "controlplane/health/check_text.h"
+#include "controlplane/health/probes/endpoint.h"
+#include "controlplane/health/probes/system_error.h"
+
+namespace sluice {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+
+namespace {
+
+constexpr size_t kReadBytes = 4096;
+
+auto awaiting(error_code &error) { return asio::redirect_error(asio::use_awaitable, error); }
+
+}  // namespace
+
+ProbeStream::ProbeStream(ProbeContext &context, const CheckSpec &spec)
+    : context_(context), spec_(spec), socket_(context.io), deadline_(context.io, spec.health.timeout, [this] {
+        error_code ignored;
+        socket_.close(ignored);
+      }) {}
+
+Ended ProbeStream::judge(const error_code &error) {
+  if (deadline_.expired())
+    return unhealthy(fmt::format("{} within {}", waits_for_, duration_text(spec_.health.timeout)));
+  if (!error) return std::nullopt;
+  if (error == asio::error::eof || error == asio::ssl::error::stream_truncated) {
+    return unhealthy("connection closed without the expected answer");
+  }
+  if (error.category() == asio::error::get_ssl_category()) {
+    return unhealthy(
+        tls_failure_text(tls_->native_handle(), expectation_, static_cast<unsigned long>(error.value())));
+  }
+  if (error.category() == boost::system::system_category()) {
+    return judge_system_error(error.value(), spec_.address);
+  }
+  return unhealthy(error.message());
+}
+
+ProbeStep ProbeStream::connect() {
+  error_code error;
+  const auto endpoint = endpoint_of<asio::ip::tcp>(spec_.address, spec_.l4_port);
+  socket_.open(endpoint.protocol(), error);
+  if (error) co_return judge(error);
+  if (const auto &source = source_of(spec_)) {
+    socket_.bind(endpoint_of<asio::ip::tcp>(*source, 0), error);
+    if (error) co_return source_failure(*source, error.value());
+  }
+  co_await socket_.async_connect(endpoint, awaiting(error));
+  if (const Ended ended = judge(error)) co_return ended;
+  waits_for_ = "no answer";
+  const model::TlsOptions *options = model::tls_of(spec_.health.kind);
+  if (options == nullptr) co_return std::nullopt;
+  co_return co_await handshake(*options);
+}
+
+ProbeStep ProbeStream::handshake(const model::TlsOptions &options) {
+  auto context = context_.tls.get(options);
+  if (!context.ok()) co_return not_carried_out(context.error().message);
+  tls_context_ = std::move(context).value();
+  tls_ = std::make_unique<TlsStream>(socket_, *tls_context_);
+  expectation_.options = &options;
+  expect_certificate(tls_->native_handle(), &expectation_, spec_.address);
+  waits_for_ = "TLS handshake not complete";
+  error_code error;
+  co_await tls_->async_handshake(asio::ssl::stream_base::client, awaiting(error));
+  const bool closed = error == asio::error::eof || error == asio::ssl::error::stream_truncated;
+  if (closed && !deadline_.expired())
+    co_return unhealthy(tls_failure_text(tls_->native_handle(), expectation_, 0));
+  if (const Ended ended = judge(error)) co_return ended;
+  waits_for_ = "no answer";
+  co_return std::nullopt;
+}
+
+ProbeStep ProbeStream::write(std::string_view bytes) {
+  error_code error;
+  const asio::const_buffer buffer(bytes.data(), bytes.size());
+  if (tls_ != nullptr) {
+    co_await asio::async_write(*tls_, buffer, awaiting(error));
+  } else {
+    co_await asio::async_write(socket_, buffer, awaiting(error));
+  }
+  co_return judge(error);
+}
+
+ProbeStep ProbeStream::read_some(std::string *bytes, size_t most) {
+  const size_t before = bytes->size();
+  bytes->resize(std::min(most, before + kReadBytes));
+  const asio::mutable_buffer buffer(bytes->data() + before, bytes->size() - before);
+  error_code error;
+  size_t count = 0;
+  if (tls_ != nullptr) {
+    count = co_await tls_->async_read_some(buffer, awaiting(error));
+  } else {
+    count = co_await socket_.async_read_some(buffer, awaiting(error));
+  }
+  bytes->resize(before + count);
+  co_return judge(error);
+}
+
+std::string ProbeStream::tls_version() const {
+  return tls_ == nullptr ? "" : SSL_get_version(tls_->native_handle());
+}
+
+}  // namespace sluice

@@ -1,0 +1,172 @@
+#include "controlplane/health/probes/tls_contexts.h"
+
+#include <cerrno>
+#include <ctime>
+#include <system_error>
+
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <spdlog/fmt/fmt.h>
+#include <sys/stat.h>
+
+namespace sluice {
+
+namespace {
+
+constexpr int64_t kSecondsPerDay = 86400;
+
+std::string options_text(const model::TlsOptions &options) {
+  return fmt::format("{}\n{}\n{}\n{}\n{}", options.verify ? 1 : 0, options.ca_file, options.certificate_file,
+                     options.key_file, static_cast<int>(options.min_version));
+}
+
+// When each file was written: another text when one of them was.
+std::string file_times(const model::TlsOptions &options) {
+  std::string times;
+  for (const std::string *file : {&options.ca_file, &options.certificate_file, &options.key_file}) {
+    if (file->empty()) continue;
+    struct stat status {};
+    const int found = ::stat(file->c_str(), &status);
+    times += found == 0
+                 ? fmt::format("{}.{}.{} ", status.st_ino, status.st_mtim.tv_sec, status.st_mtim.tv_nsec)
+                 : "none ";
+  }
+  return times;
+}
+
+std::string last_error_text() {
+  const unsigned long error = ERR_get_error();
+  ERR_clear_error();
+  const char *reason = ERR_reason_error_string(error);
+  return reason == nullptr ? "unknown error" : reason;
+}
+
+Error file_error(const char *what, const std::string &file) {
+  return Error{fmt::format("{} {}: {}", what, file, last_error_text())};
+}
+
+Status load_files(SSL_CTX *context, const model::TlsOptions &options) {
+  ERR_clear_error();
+  if (!options.ca_file.empty()) {
+    if (SSL_CTX_load_verify_locations(context, options.ca_file.c_str(), nullptr) != 1) {
+      return file_error("ca_file", options.ca_file);
+    }
+  } else if (options.verify) {
+    SSL_CTX_set_default_verify_paths(context);
+  }
+  if (options.certificate_file.empty()) return Done{};
+  if (SSL_CTX_use_certificate_chain_file(context, options.certificate_file.c_str()) != 1) {
+    return file_error("certificate_file", options.certificate_file);
+  }
+  if (SSL_CTX_use_PrivateKey_file(context, options.key_file.c_str(), SSL_FILETYPE_PEM) != 1) {
+    return file_error("key_file", options.key_file);
+  }
+  return Done{};
+}
+
+// Where a connection, or a context of one connection, keeps its TlsExpectation.
+int ssl_index() {
+  static const int index = SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
+  return index;
+}
+
+int context_index() {
+  static const int index = SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
+  return index;
+}
+
+TlsExpectation *expectation_of(const SSL *ssl) {
+  void *own = SSL_get_ex_data(ssl, ssl_index());
+  if (own == nullptr) own = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), context_index());
+  return static_cast<TlsExpectation *>(own);
+}
+
+int64_t seconds_left(const X509 *certificate) {
+  int days = 0;
+  int seconds = 0;
+  if (ASN1_TIME_diff(&days, &seconds, nullptr, X509_get0_notAfter(certificate)) != 1) return 0;
+  return days * kSecondsPerDay + seconds;
+}
+
+// After OpenSSL's own verdict on each certificate of the chain: the server's must be valid for long enough.
+int verify_validity(int verified, X509_STORE_CTX *store) {
+  if (verified != 1 || X509_STORE_CTX_get_error_depth(store) != 0) return verified;
+  const auto *ssl =
+      static_cast<const SSL *>(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
+  TlsExpectation *expectation = expectation_of(ssl);
+  if (expectation == nullptr) return verified;
+  const std::chrono::seconds left(seconds_left(X509_STORE_CTX_get_current_cert(store)));
+  const std::chrono::hours wanted = expectation->options->min_validity;
+  if (left >= wanted) return verified;
+  expectation->failure =
+      fmt::format("certificate ends in {}h, {}h wanted", left / std::chrono::hours(1), wanted.count());
+  X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
+  return 0;
+}
+
+void expect_name(X509_VERIFY_PARAM *param, const model::TlsOptions &options, const Address &address) {
+  if (!options.server_name.empty()) {
+    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    X509_VERIFY_PARAM_set1_host(param, options.server_name.c_str(), 0);
+    return;
+  }
+  const bool ipv4 = address_is_ipv4(&address);
+  const auto *bytes = reinterpret_cast<const unsigned char *>(ipv4 ? &address.word[3] : &address.word[0]);
+  X509_VERIFY_PARAM_set1_ip(param, bytes, ipv4 ? 4 : 16);
+}
+
+int min_protocol(const model::TlsOptions &options) {
+  return options.min_version == model::TlsVersion::kTls13 ? TLS1_3_VERSION : TLS1_2_VERSION;
+}
+
+void set_policy(SSL_CTX *context, const model::TlsOptions &options) {
+  SSL_CTX_set_min_proto_version(context, min_protocol(options));
+  SSL_CTX_set_verify(context, options.verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, verify_validity);
+}
+
+}  // namespace
+
+Result<std::shared_ptr<boost::asio::ssl::context>> TlsContexts::get(const model::TlsOptions &options) {
+  const std::string times = file_times(options);
+  Kept &kept = kept_[options_text(options)];
+  if (kept.context != nullptr && kept.file_times == times) return kept.context;
+  SSL_CTX *made = SSL_CTX_new(TLS_client_method());
+  if (made == nullptr) return Error{"TLS: " + last_error_text()};
+  auto context = std::make_shared<boost::asio::ssl::context>(made);  // owns it
+  set_policy(made, options);
+  const Status loaded = load_files(made, options);
+  if (!loaded.ok()) return loaded.error();
+  kept = {times, std::move(context)};
+  return kept.context;
+}
+
+void expect_certificate(SSL *ssl, TlsExpectation *expectation, const Address &address) {
+  SSL_set_ex_data(ssl, ssl_index(), expectation);
+  const model::TlsOptions &options = *expectation->options;
+  if (!options.server_name.empty()) SSL_set_tlsext_host_name(ssl, options.server_name.c_str());
+  expect_name(SSL_get0_param(ssl), options, address);
+}
+
+void expect_certificate(SSL_CTX *theirs, SSL_CTX *ours, TlsExpectation *expectation, const Address &address) {
+  SSL_CTX_set_ex_data(theirs, context_index(), expectation);
+  SSL_CTX_set1_cert_store(theirs, SSL_CTX_get_cert_store(ours));
+  if (X509 *certificate = SSL_CTX_get0_certificate(ours)) {
+    STACK_OF(X509) *chain = nullptr;
+    SSL_CTX_get0_chain_certs(ours, &chain);
+    SSL_CTX_use_cert_and_key(theirs, certificate, SSL_CTX_get0_privatekey(ours), chain, 1);
+  }
+  set_policy(theirs, *expectation->options);
+  expect_name(SSL_CTX_get0_param(theirs), *expectation->options, address);
+}
+
+std::string tls_failure_text(const SSL *ssl, const TlsExpectation &expectation, unsigned long error) {
+  if (!expectation.failure.empty()) return expectation.failure;
+  const long verdict = SSL_get_verify_result(ssl);
+  if (verdict != X509_V_OK && ERR_GET_REASON(error) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
+    return X509_verify_cert_error_string(verdict);
+  }
+  const char *reason = ERR_reason_error_string(error);
+  return fmt::format("TLS handshake failed: {}", reason == nullptr ? "connection closed" : reason);
+}
+
+}  // namespace sluice

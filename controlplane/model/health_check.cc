@@ -1,0 +1,39 @@
+#include "controlplane/model/health_check.h"
+
+namespace sluice::model {
+
+namespace {
+
+struct KindName {
+  std::string_view operator()(const NoCheck &) const { return "none"; }
+  std::string_view operator()(const IcmpCheck &) const { return "icmp"; }
+  std::string_view operator()(const TcpCheck &) const { return "tcp"; }
+  std::string_view operator()(const TlsCheck &) const { return "tls"; }
+  std::string_view operator()(const HttpCheck &check) const { return check.tls ? "https" : "http"; }
+  std::string_view operator()(const GrpcCheck &) const { return "grpc"; }
+  std::string_view operator()(const WebsocketCheck &) const { return "websocket"; }
+  std::string_view operator()(const DnsCheck &) const { return "dns"; }
+  std::string_view operator()(const UdpCheck &) const { return "udp"; }
+  std::string_view operator()(const QuicCheck &) const { return "quic"; }
+  std::string_view operator()(const MqttCheck &) const { return "mqtt"; }
+};
+
+}  // namespace
+
+std::string_view health_kind_name(const HealthKind &kind) { return std::visit(KindName(), kind); }
+
+const TlsOptions *tls_of(const HealthKind &kind) {
+  return std::visit(
+      [](const auto &check) -> const TlsOptions * {
+        if constexpr (std::is_same_v<std::decay_t<decltype(check)>, TlsCheck>) {
+          return &check.tls;
+        } else if constexpr (requires { check.tls; }) {
+          return check.tls ? &*check.tls : nullptr;
+        } else {
+          return nullptr;
+        }
+      },
+      kind);
+}
+
+}  // namespace sluice::model
