@@ -210,14 +210,26 @@ class HealthReader {
       put(reader_.choice<uint16_t>(*record, {kRecordTypes.begin(), kRecordTypes.end()}), &check.record_type);
     if (const auto code = find("code"))
       put(reader_.choice<uint16_t>(*code, {kDnsCodes.begin(), kDnsCodes.end()}), &check.code);
-    if (const auto answer = find("answer")) {
-      if (const auto address = reader_.address(*answer)) check.answer = format_address(*address);
-    }
+    if (const auto answer = find("answer")) check.answer = read_answer(*answer, check.record_type);
     if (const auto transport = find("transport")) {
       using enum model::DnsTransport;
       put(reader_.choice<model::DnsTransport>(*transport, {{"udp", kUdp}, {"tcp", kTcp}}), &check.transport);
     }
     return check;
+  }
+
+  std::string read_answer(const Field &field, uint16_t record_type) {
+    const auto address = reader_.address(field);
+    if (!address) return "";
+    constexpr uint16_t kRecordA = 1;
+    constexpr uint16_t kRecordAaaa = 28;
+    const uint16_t fitting = address_is_ipv4(&*address) ? kRecordA : kRecordAaaa;
+    if (record_type != fitting) {
+      reader_.error(field, in_quotes(field.node->text) +
+                               " is in no answer of this record type; set record: " +
+                               (fitting == kRecordA ? "a" : "aaaa"));
+    }
+    return format_address(*address);
   }
 
   model::HealthKind read_mqtt() {

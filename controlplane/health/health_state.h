@@ -22,6 +22,11 @@ struct HealthState {
 /// A check that was not carried out changes nothing. A rise or fall of 0 counts as 1.
 HealthState observe_check(HealthState before, CheckOutcome outcome, unsigned rise, unsigned fall);
 
+/// Whether the next results may change it: then they are asked for sooner (HealthSpec::fast_interval).
+inline bool is_changing(const HealthState &state) {
+  return state.health == model::Health::kUnknown || state.streak > 0;
+}
+
 /// "unknown", "up" or "down".
 const char *health_name(model::Health health);
 

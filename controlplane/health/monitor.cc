@@ -27,6 +27,7 @@ struct Watched {
   HealthState state;
   CheckOutcome last_outcome = CheckOutcome::kNotCarriedOut;
   std::string last_text = "not checked yet";
+  Clock::time_point due;
   Clock::time_point started;
   Clock::time_point ended;
   uint64_t checks = 0;
@@ -63,6 +64,7 @@ struct HealthMonitor::Impl {
   std::deque<uint64_t> waiting;
   std::vector<Change> changes;
   size_t running = 0;
+  Clock::duration worst_lateness{0};
 
   void run();
   void start_due(Clock::time_point now);
@@ -71,6 +73,8 @@ struct HealthMonitor::Impl {
   void watch(const CheckTarget &target, Clock::time_point now);
   void watch_anew(const CheckTarget &target, HealthState state, Clock::time_point now);
   std::chrono::milliseconds random_part(std::chrono::milliseconds span);
+  void plan(uint64_t serial, Watched *entry, Clock::time_point due);
+  std::chrono::milliseconds wait_after(const Watched &entry);
 };
 
 // A random time from 0 up to `span`. Called with the lock held.
@@ -85,7 +89,23 @@ void HealthMonitor::Impl::watch_anew(const CheckTarget &target, HealthState stat
   entry.target = target;
   entry.state = state;
   serials[target.key] = serial;
-  schedule.push({now + random_part(std::min(target.spec.health.interval, kLongestFirstDelay)), serial});
+  plan(serial, &entry, now + random_part(std::min(target.spec.health.interval, kLongestFirstDelay)));
+}
+
+void HealthMonitor::Impl::plan(uint64_t serial, Watched *entry, Clock::time_point due) {
+  entry->due = due;
+  schedule.push({due, serial});
+}
+
+// From the start of the check that has just ended to the start of the next. Called with the lock held.
+std::chrono::milliseconds HealthMonitor::Impl::wait_after(const Watched &entry) {
+  const model::HealthSpec &health = entry.target.spec.health;
+  const std::chrono::milliseconds interval =
+      is_changing(entry.state) ? health.fast_interval : health.interval;
+  // The second check comes early by a random part of the interval: the first ones were close together.
+  if (entry.checks == 1) return interval - random_part(interval / 2);
+  const std::chrono::milliseconds jitter = interval * health.jitter_percent / 100;
+  return interval - jitter + random_part(2 * jitter);
 }
 
 void HealthMonitor::Impl::watch(const CheckTarget &target, Clock::time_point now) {
@@ -118,6 +138,7 @@ void HealthMonitor::Impl::start_waiting(Clock::time_point now) {
     waiting.pop_front();
     if (found == watched.end()) continue;
     found->second.started = now;
+    worst_lateness = std::max(worst_lateness, now - found->second.due);
     prober->start(found->first, found->second.target.spec);
   }
 }
@@ -134,10 +155,8 @@ void HealthMonitor::Impl::on_done(uint64_t serial, const CheckResult &result) {
   entry.last_outcome = result.outcome;
   entry.last_text = result.text;
   entry.ended = Clock::now();
-  // The second check comes early by a random part of the interval: the first ones were close together.
-  const auto early = entry.checks == 0 ? random_part(spec.health.interval / 2) : std::chrono::milliseconds(0);
   entry.checks++;
-  schedule.push({std::max(entry.started + spec.health.interval - early, entry.ended), serial});
+  plan(serial, &entry, std::max(entry.started + wait_after(entry), entry.ended));
   if (entry.state.health != before) {
     changes.push_back({entry.target.key, spec.address, entry.state.health, result.text});
   }
@@ -224,7 +243,8 @@ MonitorStats HealthMonitor::stats() const {
   return {.targets = impl_->watched.size(),
           .running = impl_->running,
           .waiting = impl_->waiting.size(),
-          .max_concurrent = impl_->options.max_concurrent};
+          .max_concurrent = impl_->options.max_concurrent,
+          .worst_lateness = std::chrono::duration_cast<std::chrono::microseconds>(impl_->worst_lateness)};
 }
 
 }  // namespace sluice

@@ -41,6 +41,8 @@ struct MonitorStats {
   size_t running = 0;
   size_t waiting = 0;  // due, but held back by max_concurrent
   size_t max_concurrent = 0;
+  std::chrono::microseconds worst_lateness{
+      0};  // of any check's start, behind its schedule, since the monitor's
 };
 
 struct MonitorOptions {
@@ -50,7 +52,8 @@ struct MonitorOptions {
 
 /// Runs on a thread of its own. The first check of a target starts at a random time within its interval
 /// (at most a second), the second another random part of the interval later, and the rest at the
-/// interval exactly: so that checks that began together do not stay together.
+/// interval (the fast one while a state is changing), give or take the jitter: so that checks that began
+/// together do not stay together.
 class HealthMonitor {
  public:
   /// Called on the monitor's thread, outside of its lock, when a backend's health has changed. `address`

@@ -44,6 +44,16 @@ def configure(build: pathlib.Path, prefix: str) -> None:
     _settings.prefix = prefix
 
 
+def build() -> pathlib.Path:
+    """The build directory whose programs are tested."""
+    return _settings.build
+
+
+def prefix() -> str:
+    """Begins the name of every namespace that a test makes."""
+    return _settings.prefix
+
+
 @dataclasses.dataclass(frozen=True)
 class WireOffset:
     """How many frames more the wire has counted than the port."""

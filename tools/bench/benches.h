@@ -34,6 +34,9 @@ void bench_xdp(const BenchOptions &options, Report *report);
 void bench_maglev(const BenchOptions &options, Report *report);
 void bench_balance(const BenchOptions &options, Report *report);
 
+/// Health checks of 10,000 backends. Needs root.
+void bench_health(const BenchOptions &options, Report *report);
+
 }  // namespace sluice::bench
 
 #endif

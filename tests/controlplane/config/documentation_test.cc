@@ -19,14 +19,15 @@ std::string documentation() {
   return text.str();
 }
 
-// The first block of YAML: the full example.
-std::string example() {
+// The blocks of YAML: each a configuration.
+std::vector<std::string> examples() {
   const std::string text = documentation();
-  const std::string fence = "```yaml\n";
-  const size_t begin = text.find(fence);
-  const size_t end = text.find("```", begin + fence.size());
-  if (begin == std::string::npos || end == std::string::npos) return "";
-  return text.substr(begin + fence.size(), end - begin - fence.size());
+  const std::regex block("```yaml\n([^`]*)```");
+  std::vector<std::string> examples;
+  for (std::sregex_iterator found(text.begin(), text.end(), block), end; found != end; ++found) {
+    examples.push_back((*found)[1]);
+  }
+  return examples;
 }
 
 // The keys that the tables explain: `key` at the start of a row.
@@ -45,10 +46,13 @@ TEST(ConfigurationDocumentation, explains_every_key_and_no_other) {
   EXPECT_EQ(explained_keys(), std::set<std::string>(keys.begin(), keys.end()));
 }
 
-TEST(ConfigurationDocumentation, example_is_valid_and_has_every_key) {
-  const std::string text = example();
-  const LoadedConfig loaded = load_config(text, "docs/configuration.md");
-  EXPECT_TRUE(loaded.ok()) << loaded.errors_to_string();
+TEST(ConfigurationDocumentation, examples_are_valid_and_have_every_key) {
+  std::string text;
+  for (const std::string &example : examples()) {
+    const LoadedConfig loaded = load_config(example, "docs/configuration.md");
+    EXPECT_TRUE(loaded.ok()) << loaded.errors_to_string();
+    text += example;
+  }
   for (const std::string &path : configuration_keys()) {
     const std::string key = path.substr(path.rfind('.') + 1);
     EXPECT_TRUE(std::regex_search(text, std::regex("\\b" + key + ":"))) << path;
@@ -72,6 +76,7 @@ TEST(ConfigurationDocumentation, defaults_are_the_models) {
   says("pools[].backends[].weight", std::to_string(model::BackendSpec{}.weight));
   says("pools[].health.status", std::to_string(model::HttpCheck{}.statuses[0].first) + "-" +
                                     std::to_string(model::HttpCheck{}.statuses[0].last));
+  says("pools[].health.jitter", std::to_string(pool.health.jitter_percent));
   says("pools[].health.interval", std::to_string(pool.health.interval.count() / 1000) + "s");
   says("pools[].health.timeout", std::to_string(pool.health.timeout.count()) + "ms");
   says("pools[].health.rise", std::to_string(pool.health.rise));
