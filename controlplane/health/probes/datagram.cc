@@ -52,6 +52,12 @@ Ended ProbeDatagram::open() {
         "this host lets sluiced send no echo requests; its group must be in net.ipv4.ping_group_range");
   }
   if (error) return judge_system_error(error.value(), spec_.address);
+  // Without it the kernel tells only that the port refuses, not that the host cannot be reached.
+  const int on = 1;
+  const int told = family == AF_INET
+                       ? ::setsockopt(socket_.native_handle(), IPPROTO_IP, IP_RECVERR, &on, sizeof(on))
+                       : ::setsockopt(socket_.native_handle(), IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof(on));
+  if (told != 0) return judge_system_error(errno, spec_.address);
   if (const auto &source = source_of(spec_)) {
     socket_.bind(endpoint(*source, 0), error);
     if (error) return source_failure(*source, error.value());

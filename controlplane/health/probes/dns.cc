@@ -1,118 +1,65 @@
-// One DNS query to one server, by c-ares.
+// One DNS query to one server. c-ares writes the query and reads the answer; asking is ours, for c-ares tells
+// of every failure on the way that the server refused the connection.
 #include <algorithm>
 #include <array>
-#include <cstring>
-#include <utility>
+#include <string>
+#include <vector>
 
 #include <ares.h>
 #include <arpa/inet.h>
 #include <arpa/nameser.h>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <spdlog/fmt/fmt.h>
-#include <unistd.h>
+#include <sys/random.h>
 
-#include "controlplane/health/check_text.h"
-#include "controlplane/health/probes/deadline.h"
-#include "controlplane/health/probes/probe.h"
+#include "controlplane/health/probes/datagram.h"
+#include "controlplane/health/probes/expected_bytes.h"
+#include "controlplane/health/probes/stream.h"
 
 namespace sluice {
 
-namespace asio = boost::asio;
-using boost::system::error_code;
-
 namespace {
 
-constexpr int kHeaderBytes = 12;  // RFC 1035 section 4.1.1
+constexpr size_t kHeaderBytes = 12;  // RFC 1035 section 4.1.1
 constexpr int kMaxUdpPayload = 1232;
 
-// A channel of c-ares to one server, for one query.
-class Query {
- public:
-  Query() = default;
-  ~Query() {
-    if (channel_ != nullptr) ares_destroy(channel_);
-  }
-  Query(const Query &) = delete;
-  Query &operator=(const Query &) = delete;
+// Unlike the connection IDs of QUIC, it has to be guessed by who forges an answer.
+uint16_t random_id() {
+  uint16_t id = 0;
+  (void)getrandom(&id, sizeof(id), 0);  // for so few bytes it neither waits nor fails
+  return id;
+}
 
-  int open(const CheckSpec &spec, const model::DnsCheck &check) {
-    ares_options options{};
-    // NOCHECKRESP: SERVFAIL and its like are answers. IGNTC: a truncated one is, too.
-    options.flags = ARES_FLAG_NOCHECKRESP | ARES_FLAG_NOSEARCH | ARES_FLAG_IGNTC |
-                    (check.transport == model::DnsTransport::kTcp ? ARES_FLAG_USEVC : 0);
-    options.tries = 1;
-    options.timeout = 2 * static_cast<int>(spec.health.timeout.count());  // the check's deadline comes first
-    constexpr int kMask = ARES_OPT_FLAGS | ARES_OPT_TRIES | ARES_OPT_TIMEOUTMS;
-    const int made = ares_init_options(&channel_, &options, kMask);
-    if (made != ARES_SUCCESS) return made;
-    if (const auto &source = source_of(spec)) set_source(*source);
-    ares_addr_port_node server{};
-    const bool ipv4 = address_is_ipv4(&spec.address);
-    server.family = ipv4 ? AF_INET : AF_INET6;
-    server.udp_port = spec.l4_port;
-    server.tcp_port = spec.l4_port;
-    if (ipv4) std::memcpy(&server.addr.addr4, &spec.address.word[3], sizeof(server.addr.addr4));
-    if (!ipv4) std::memcpy(&server.addr.addr6, spec.address.word, sizeof(server.addr.addr6));
-    return ares_set_servers_ports(channel_, &server);
-  }
-
-  int send(const model::DnsCheck &check) {
-    unsigned char *message = nullptr;
-    int length = 0;
-    const int made = ares_create_query(check.name.c_str(), ns_c_in, check.record_type, 0, 1, &message,
-                                       &length, kMaxUdpPayload);
-    if (made != ARES_SUCCESS) return made;
-    ares_send(channel_, message, length, on_answer, this);
-    ares_free_string(message);
-    return ARES_SUCCESS;
-  }
-
-  // The socket that it waits for, and whether to be written to; nothing: it waits no more.
-  struct Wait {
-    int fd = -1;
-    bool to_write = false;
-  };
-  std::optional<Wait> waits_for() const {
-    std::array<ares_socket_t, ARES_GETSOCK_MAXNUM> sockets{};
-    const auto mask =
-        static_cast<unsigned>(ares_getsock(channel_, sockets.data(), static_cast<int>(sockets.size())));
-    if (ended_ || mask == 0) return std::nullopt;
-    return Wait{sockets[0], ARES_GETSOCK_WRITABLE(mask, 0) != 0};
-  }
-
-  void serve(const Wait &ready) {
-    ares_process_fd(channel_, ready.to_write ? ARES_SOCKET_BAD : ready.fd,
-                    ready.to_write ? ready.fd : ARES_SOCKET_BAD);
-  }
-
-  int status() const { return status_; }  // ARES_SUCCESS: there is an answer
-  const std::string &answer() const { return answer_; }
-
- private:
-  static void on_answer(void *user, int status, int /*timeouts*/, unsigned char *answer, int length) {
-    auto *query = static_cast<Query *>(user);
-    query->ended_ = true;
-    query->status_ = status;
-    if (answer != nullptr)
-      query->answer_.assign(reinterpret_cast<const char *>(answer), static_cast<size_t>(length));
-  }
-
-  void set_source(const Address &source) {
-    if (address_is_ipv4(&source)) {
-      ares_set_local_ip4(channel_, ntohl(source.word[3]));
-    } else {
-      ares_set_local_ip6(channel_, reinterpret_cast<const unsigned char *>(source.word));
-    }
-  }
-
-  ares_channel channel_ = nullptr;
-  bool ended_ = false;
-  int status_ = ARES_ETIMEOUT;
-  std::string answer_;
+// The query as bytes; otherwise the error of c-ares.
+struct Query {
+  uint16_t id = random_id();
+  int error = ARES_SUCCESS;
+  std::string bytes;
 };
+
+Query make_query(const model::DnsCheck &check) {
+  Query query;
+  unsigned char *message = nullptr;
+  int length = 0;
+  constexpr int kRecursionDesired = 1;
+  query.error = ares_create_query(check.name.c_str(), ns_c_in, check.record_type, query.id, kRecursionDesired,
+                                  &message, &length, kMaxUdpPayload);
+  if (query.error != ARES_SUCCESS) return query;
+  query.bytes.assign(reinterpret_cast<const char *>(message), static_cast<size_t>(length));
+  ares_free_string(message);
+  return query;
+}
+
+unsigned number_at(const std::string &bytes, size_t offset) {
+  return static_cast<uint8_t>(bytes[offset]) << 8u | static_cast<uint8_t>(bytes[offset + 1]);
+}
+
+bool answers(const std::string &message, const Query &query) {
+  constexpr uint8_t kResponse = 0x80;
+  return message.size() >= kHeaderBytes && number_at(message, 0) == query.id &&
+         (static_cast<uint8_t>(message[2]) & kResponse) != 0;
+}
 
 std::string code_text(unsigned code) {
   constexpr std::array<const char *, 6> kNames = {"NOERROR",  "FORMERR", "SERVFAIL",
@@ -145,62 +92,66 @@ std::vector<std::string> addresses_in(const std::string &answer, uint16_t record
 }
 
 CheckResult judge_answer(const std::string &answer, const model::DnsCheck &check) {
-  if (answer.size() < kHeaderBytes) return unhealthy("the answer is not DNS");
   const unsigned code = static_cast<uint8_t>(answer[3]) & 0x0fu;
-  const unsigned answers = static_cast<uint8_t>(answer[6]) << 8u | static_cast<uint8_t>(answer[7]);
-  const std::string text = fmt::format("{}, {} answer{}", code_text(code), answers, answers == 1 ? "" : "s");
-  if (code != check.code) return unhealthy(fmt::format("{}, expected {}", text, code_text(check.code)));
+  const unsigned count = number_at(answer, 6);
+  const std::string text = fmt::format("{}, {} answer{}", code_text(code), count, count == 1 ? "" : "s");
+  if (code != check.code) return unhealthy(fmt::format("{}; expected {}", text, code_text(check.code)));
   if (check.answer.empty()) return healthy(text);
   const std::vector<std::string> addresses = addresses_in(answer, check.record_type);
   if (std::ranges::find(addresses, check.answer) != addresses.end()) return healthy(text);
-  return unhealthy(fmt::format("{}: {}; expected {}", text, fmt::join(addresses, ", "), check.answer));
+  return unhealthy(fmt::format("{}{}{}; expected {}", text, addresses.empty() ? "" : ": ",
+                               fmt::join(addresses, ", "), check.answer));
 }
 
-CheckResult judge_failure(int status) {
-  switch (status) {
-    case ARES_ECONNREFUSED:
-      return unhealthy("connection refused");
-    case ARES_EBADRESP:
-      return unhealthy("the answer is not DNS");
-    case ARES_ENOMEM:
-      return not_carried_out("out of memory on this host");
-    default:
-      return unhealthy(ares_strerror(status));
+// What answers another query may be forged: it is passed over, and told if nothing better comes.
+ProbeRun ask_by_udp(ProbeContext &context, const CheckSpec &spec, const model::DnsCheck &check,
+                    const Query &query) {
+  ProbeDatagram socket(context, spec, IPPROTO_UDP);
+  if (const Ended ended = socket.open()) co_return *ended;
+  if (const Ended ended = co_await socket.send(query.bytes)) co_return *ended;
+  std::string other;
+  while (true) {
+    std::string answer;
+    if (Ended ended = co_await socket.receive(&answer)) {
+      if (!other.empty()) ended->text += fmt::format(", only {}, which answers no such query", other);
+      co_return *ended;
+    }
+    if (answers(answer, query)) co_return judge_answer(answer, check);
+    other = shown(answer);
   }
+}
+
+// RFC 1035 section 4.2.2: two bytes of length before each message.
+ProbeRun ask_by_tcp(ProbeContext &context, const CheckSpec &spec, const model::DnsCheck &check,
+                    const Query &query) {
+  ProbeStream stream(context, spec);
+  if (const Ended ended = co_await stream.connect()) co_return *ended;
+  std::string request;
+  request.push_back(static_cast<char>(query.bytes.size() >> 8));
+  request.push_back(static_cast<char>(query.bytes.size() & 0xff));
+  request += query.bytes;
+  if (const Ended ended = co_await stream.write(request)) co_return *ended;
+  constexpr size_t kLengthBytes = 2;
+  std::string answer;
+  for (size_t wanted = kLengthBytes; answer.size() < wanted;) {
+    if (const Ended ended = co_await stream.read_some(&answer, wanted)) co_return *ended;
+    if (answer.size() >= kLengthBytes) wanted = kLengthBytes + number_at(answer, 0);
+  }
+  answer.erase(0, kLengthBytes);
+  if (answers(answer, query)) co_return judge_answer(answer, check);
+  co_return unhealthy(fmt::format("answered {}, which answers no such query", shown(answer)));
 }
 
 }  // namespace
 
 ProbeRun run_probe(ProbeContext &context, const CheckSpec &spec, const model::DnsCheck &check) {
-  asio::posix::stream_descriptor watched(context.io);
-  Deadline deadline(context.io, spec.health.timeout, [&watched] {
-    error_code ignored;
-    watched.close(ignored);
-  });
-  Query query;
-  int failed = query.open(spec, check);
-  if (failed == ARES_SUCCESS) failed = query.send(check);
-  if (failed != ARES_SUCCESS) co_return not_carried_out(ares_strerror(failed));
-  int watched_fd = -1;
-  while (const auto wait = query.waits_for()) {
-    if (wait->fd != watched_fd) {
-      // c-ares closes its descriptor when it likes; Asio's is another one of the same socket.
-      const int copy = dup(wait->fd);
-      if (copy < 0) co_return not_carried_out(std::string(std::strerror(errno)) + " on this host");
-      watched.assign(copy);
-      watched_fd = wait->fd;
-    }
-    error_code error;
-    const auto what = wait->to_write ? asio::posix::stream_descriptor::wait_write
-                                     : asio::posix::stream_descriptor::wait_read;
-    co_await watched.async_wait(what, asio::redirect_error(asio::use_awaitable, error));
-    if (deadline.expired()) co_return unhealthy("no answer within " + duration_text(spec.health.timeout));
-    if (error) co_return unhealthy(error.message());
-    query.serve(*wait);
+  const Query query = make_query(check);
+  if (query.error != ARES_SUCCESS) {
+    co_return not_carried_out(fmt::format("cannot ask for {}: {}", check.name, ares_strerror(query.error)));
   }
-  if (query.status() == ARES_SUCCESS || !query.answer().empty())
-    co_return judge_answer(query.answer(), check);
-  co_return judge_failure(query.status());
+  if (check.transport == model::DnsTransport::kTcp)
+    co_return co_await ask_by_tcp(context, spec, check, query);
+  co_return co_await ask_by_udp(context, spec, check, query);
 }
 
 }  // namespace sluice

@@ -22,6 +22,28 @@ namespace {
 
 constexpr size_t kReadBytes = 4096;
 
+const char *not_yet_text(ProbeStream::Awaited awaited) {
+  switch (awaited) {
+    case ProbeStream::Awaited::kConnection:
+      return "no connection";
+    case ProbeStream::Awaited::kTlsHandshake:
+      return "TLS handshake not complete";
+    case ProbeStream::Awaited::kAnswer:
+      return "no answer";
+    case ProbeStream::Awaited::kRestOfAnswer:
+      return "answer not complete";
+    case ProbeStream::Awaited::kPong:
+      return "no pong";
+  }
+  return "";
+}
+
+const char *closed_text(ProbeStream::Awaited awaited) {
+  if (awaited == ProbeStream::Awaited::kRestOfAnswer) return "connection closed in the middle of the answer";
+  if (awaited == ProbeStream::Awaited::kPong) return "connection closed without a pong";
+  return "connection closed without an answer";
+}
+
 auto awaiting(error_code &error) { return asio::redirect_error(asio::use_awaitable, error); }
 
 }  // namespace
@@ -34,10 +56,11 @@ ProbeStream::ProbeStream(ProbeContext &context, const CheckSpec &spec)
 
 Ended ProbeStream::judge(const error_code &error) {
   if (deadline_.expired())
-    return unhealthy(fmt::format("{} within {}", waits_for_, duration_text(spec_.health.timeout)));
+    return unhealthy(
+        fmt::format("{} within {}", not_yet_text(awaited_), duration_text(spec_.health.timeout)));
   if (!error) return std::nullopt;
   if (error == asio::error::eof || error == asio::ssl::error::stream_truncated) {
-    return unhealthy("connection closed without the expected answer");
+    return unhealthy(closed_text(awaited_));
   }
   if (error.category() == asio::error::get_ssl_category()) {
     return unhealthy(
@@ -60,7 +83,7 @@ ProbeStep ProbeStream::connect() {
   }
   co_await socket_.async_connect(endpoint, awaiting(error));
   if (const Ended ended = judge(error)) co_return ended;
-  waits_for_ = "no answer";
+  await(Awaited::kAnswer);
   const model::TlsOptions *options = model::tls_of(spec_.health.kind);
   if (options == nullptr) co_return std::nullopt;
   co_return co_await handshake(*options);
@@ -73,14 +96,14 @@ ProbeStep ProbeStream::handshake(const model::TlsOptions &options) {
   tls_ = std::make_unique<TlsStream>(socket_, *tls_context_);
   expectation_.options = &options;
   expect_certificate(tls_->native_handle(), &expectation_, spec_.address);
-  waits_for_ = "TLS handshake not complete";
+  await(Awaited::kTlsHandshake);
   error_code error;
   co_await tls_->async_handshake(asio::ssl::stream_base::client, awaiting(error));
   const bool closed = error == asio::error::eof || error == asio::ssl::error::stream_truncated;
   if (closed && !deadline_.expired())
     co_return unhealthy(tls_failure_text(tls_->native_handle(), expectation_, 0));
   if (const Ended ended = judge(error)) co_return ended;
-  waits_for_ = "no answer";
+  await(Awaited::kAnswer);
   co_return std::nullopt;
 }
 
@@ -107,6 +130,7 @@ ProbeStep ProbeStream::read_some(std::string *bytes, size_t most) {
     count = co_await socket_.async_read_some(buffer, awaiting(error));
   }
   bytes->resize(before + count);
+  if (!bytes->empty()) await(Awaited::kRestOfAnswer);
   co_return judge(error);
 }
 

@@ -2,6 +2,7 @@
 #ifndef SLUICE_CONTROLPLANE_HEALTH_PROBES_STREAM_H
 #define SLUICE_CONTROLPLANE_HEALTH_PROBES_STREAM_H
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -31,6 +32,10 @@ class ProbeStream {
   /// Appends at least one byte, and at most so many that `bytes` has `most`.
   ProbeStep read_some(std::string *bytes, size_t most);
 
+  /// What the next steps wait for, as the text of a failure says it.
+  enum class Awaited : uint8_t { kConnection, kTlsHandshake, kAnswer, kRestOfAnswer, kPong };
+  void await(Awaited awaited) { awaited_ = awaited; }
+
   /// How a step on the sockets below ended that a library made.
   Ended judge(const boost::system::error_code &error);
 
@@ -50,7 +55,7 @@ class ProbeStream {
   std::unique_ptr<TlsStream> tls_;
   TlsExpectation expectation_;
   Deadline deadline_;
-  const char *waits_for_ = "no connection";
+  Awaited awaited_ = Awaited::kConnection;
 };
 
 }  // namespace sluice

@@ -50,6 +50,7 @@ ProbeRun ping(ProbeStream &stream, websocket::stream<Next> &peer) {
                         std::string_view(payload.data(), payload.size()) == kPing);
   });
   error_code error;
+  stream.await(ProbeStream::Awaited::kPong);
   co_await peer.async_ping({kPing.data(), kPing.size()}, asio::redirect_error(asio::use_awaitable, error));
   if (const Ended ended = stream.judge(error)) co_return *ended;
   boost::beast::flat_buffer message(kMaxAnswerBytes);
