@@ -7,6 +7,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/controlplane/config/documents.h"
+
 namespace sluice {
 namespace {
 
@@ -15,55 +17,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::StartsWith;
-
-// "line:column: field: message" of each error.
-std::vector<std::string> errors_of(const std::string &yaml) {
-  std::vector<std::string> errors;
-  const LoadedConfig loaded = load_config(yaml, "f");
-  EXPECT_EQ(loaded.ok(), loaded.errors.empty());
-  for (const ConfigError &error : loaded.errors) {
-    const std::string text = error.to_string();
-    EXPECT_THAT(text, StartsWith("f:"));
-    errors.push_back(text.substr(2));
-  }
-  return errors;
-}
-
-model::DesiredState state_of(const std::string &yaml) {
-  const LoadedConfig loaded = load_config(yaml, "f");
-  EXPECT_TRUE(loaded.ok()) << loaded.errors_to_string();
-  return loaded.state.value_or(model::DesiredState{});
-}
-
-const std::string kPoolWeb =
-    "pools:\n"
-    "- {name: web, backends: [{name: b1, address: 10.1.0.11}]}\n";
-
-// A document with one service on lines 3 to 7; `lines` replaces the line of the same key.
-std::string with_service(const std::string &key = "", const std::string &line = "") {
-  const auto pick = [&](const std::string &name, const std::string &usual) {
-    std::string picked = "  ";
-    picked += name == key ? line : usual;
-    picked += "\n";
-    return picked;
-  };
-  return "version: 1\nservices:\n- name: s\n" + pick("vips", "vips: [198.51.100.10]") +
-         pick("protocol", "protocol: tcp") + pick("ports", "ports: [80]") + pick("pool", "pool: web") +
-         (key == "more" ? "  " + line + "\n" : "") + kPoolWeb;
-}
-
-// A document with one pool, whose lines from the fifth on are `lines`.
-std::string with_pool(const std::string &lines) {
-  return "version: 1\nservices: []\npools:\n- name: web\n" + lines;
-}
-
-std::string with_backend(const std::string &backend) {
-  return with_pool("  backends:\n  - " + backend + "\n");
-}
-
-std::string with_health(const std::string &health) {
-  return with_pool("  backends: []\n  health: " + health + "\n");
-}
 
 TEST(ConfigLoader, reads_every_field) {
   const model::DesiredState state = state_of(R"(
@@ -142,11 +95,6 @@ TEST(ConfigLoader, fills_in_the_defaults) {
   EXPECT_EQ(state.pools[0].health, model::HealthSpec{});
   EXPECT_EQ(state.pools[0].backends[0].weight, 100);
   EXPECT_FALSE(state.pools[0].backends[0].drain);
-}
-
-TEST(ConfigLoader, a_short_interval_shortens_the_default_timeout) {
-  const auto state = state_of(with_health("{type: tcp, port: 80, interval: 100ms}"));
-  EXPECT_EQ(state.pools.at(0).health.timeout, 100ms);
 }
 
 TEST(ConfigLoader, tells_all_errors_at_once_in_the_order_of_the_file) {
@@ -336,9 +284,6 @@ TEST(ConfigLoader, bad_choices_are_refused) {
               ElementsAre("6:15: pools[0].forwarding: \"gue\" is not known; allowed: ipip"));
   EXPECT_THAT(errors_of(with_pool("  backends: []\n  fail_open: yes\n")),
               ElementsAre("6:14: pools[0].fail_open: \"yes\" is not known; allowed: true, false"));
-  EXPECT_THAT(errors_of(with_health("{type: ntp}")),
-              ElementsAre("6:18: pools[0].health.type: \"ntp\" is not known; allowed: none, icmp, tcp, tls, "
-                          "http, https, grpc, websocket, dns, udp, quic, mqtt"));
 }
 
 TEST(ConfigLoader, bad_durations_are_refused) {
@@ -384,35 +329,6 @@ TEST(ConfigLoader, bad_weights_are_refused) {
               ElementsAre("6:42: pools[0].backends[0].weight: \"1001\" is out of range; allowed: 0 to 1000"));
   EXPECT_THAT(errors_of(with_backend("{name: b, address: 10.0.0.1, weight: heavy}")),
               ElementsAre(HasSubstr("\"heavy\" is not a whole number; allowed: 0 to 1000")));
-}
-
-TEST(ConfigLoader, bad_health_checks_are_refused) {
-  EXPECT_THAT(errors_of(with_health("{type: tcp, port: 0}")),
-              ElementsAre("6:29: pools[0].health.port: \"0\" is out of range; allowed: 1 to 65535"));
-  EXPECT_THAT(errors_of(with_health("{type: http, port: 1, path: x}")),
-              ElementsAre("6:39: pools[0].health.path: \"x\" is no path; allowed: what begins with \"/\""));
-  EXPECT_THAT(errors_of(with_health("{type: http, port: 1, path: \"/a b\"}")),
-              ElementsAre(HasSubstr("cannot be sent; allowed: 1 to 2048 printable")));
-  EXPECT_THAT(errors_of(with_health("{type: http, port: 1, host: \"a\\r\\nX: y\"}")),
-              ElementsAre(StartsWith("6:39: pools[0].health.host: \"a??X: y\" cannot be sent")));
-  EXPECT_THAT(
-      errors_of(with_health("{type: http, port: 1, status: 99-700}")),
-      ElementsAre(HasSubstr("is not an HTTP status or a range of them; allowed: a number or a range")));
-  EXPECT_THAT(errors_of(with_health("{type: tcp, port: 1, interval: 1s, timeout: 2s}")),
-              ElementsAre("6:55: pools[0].health.timeout: \"2s\" is out of range; allowed: 1ms to 1s"));
-  EXPECT_THAT(errors_of(with_health("{type: tcp, port: 1, interval: 2h, rise: 0, fall: 101}")),
-              ElementsAre(HasSubstr("health.interval: \"2h\" is out of range"),
-                          HasSubstr("health.rise: \"0\""), HasSubstr("health.fall: \"101\"")));
-}
-
-TEST(ConfigLoader, keys_that_the_type_of_check_never_uses_are_refused) {
-  EXPECT_THAT(
-      errors_of(with_health("{type: tcp, port: 1, path: /x, status: 200}")),
-      ElementsAre(
-          "6:38: pools[0].health.path: has no meaning with type tcp; remove it or change the type",
-          "6:50: pools[0].health.status: has no meaning with type tcp; remove it or change the type"));
-  EXPECT_THAT(errors_of(with_health("{type: none, interval: 1s}")),
-              ElementsAre(StartsWith("6:34: pools[0].health.interval: has no meaning with type none")));
 }
 
 TEST(ConfigLoader, names_given_twice_are_refused) {

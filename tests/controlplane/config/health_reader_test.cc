@@ -1,0 +1,176 @@
+#include "controlplane/config/health_reader.h"
+
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/controlplane/config/documents.h"
+
+namespace sluice {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::StartsWith;
+
+model::HealthSpec health_of(const std::string &health) {
+  const model::DesiredState state = state_of(with_health(health));
+  return state.pools.empty() ? model::HealthSpec{} : state.pools[0].health;
+}
+
+template <typename Check>
+Check check_of(const std::string &health) {
+  const model::HealthSpec spec = health_of(health);
+  const Check *check = std::get_if<Check>(&spec.kind);
+  EXPECT_NE(check, nullptr) << health << ": " << model::health_kind_name(spec.kind);
+  return check == nullptr ? Check{} : *check;
+}
+
+TEST(HealthReader, reads_the_pace_of_every_kind) {
+  const model::HealthSpec health = health_of(
+      "{type: quic, port: 443, source: [10.0.0.1, \"fd00::1\"], interval: 5s, fast_interval: 200ms, timeout: "
+      "3s, jitter: 20, "
+      "rise: 7, fall: 8}");
+  EXPECT_EQ(health, (model::HealthSpec{.kind = model::QuicCheck{},
+                                       .port = 443,
+                                       .source_ipv4 = parse_address("10.0.0.1"),
+                                       .source_ipv6 = parse_address("fd00::1"),
+                                       .interval = 5000ms,
+                                       .fast_interval = 200ms,
+                                       .timeout = 3000ms,
+                                       .jitter_percent = 20,
+                                       .rise = 7,
+                                       .fall = 8}));
+}
+
+TEST(HealthReader, the_fast_interval_is_the_interval_unless_given) {
+  EXPECT_EQ(health_of("{type: icmp, interval: 3s}").fast_interval, 3000ms);
+  EXPECT_THAT(errors_of(with_health("{type: icmp, interval: 1s, fast_interval: 2s}")),
+              ElementsAre(HasSubstr("fast_interval: \"2s\" is out of range; allowed: 10ms to 1s")));
+}
+
+TEST(HealthReader, reads_tcp_and_udp_bytes) {
+  EXPECT_EQ(check_of<model::TcpCheck>("{type: tcp, port: 1, send: \"PING\\r\\n\", expect: \"hex:2bff\"}"),
+            (model::TcpCheck{.send = "PING\r\n", .expect = "+\xff"}));
+  EXPECT_EQ(check_of<model::UdpCheck>("{type: udp, port: 1, send: x}"),
+            (model::UdpCheck{.send = "x", .expect = ""}));
+  EXPECT_THAT(errors_of(with_health("{type: udp, port: 1}")),
+              ElementsAre(HasSubstr("key \"send\" is missing")));
+  for (const char *bytes : {"\"hex:0\"", "\"hex:0g\"", "\"hex:\"", "\"\""}) {
+    EXPECT_THAT(errors_of(with_health("{type: udp, port: 1, send: " + std::string(bytes) + "}")),
+                ElementsAre(HasSubstr("cannot be sent")))
+        << bytes;
+  }
+}
+
+TEST(HealthReader, reads_https) {
+  const auto check = check_of<model::HttpCheck>(
+      "{type: https, port: 443, method: HEAD, version: 2, path: /x, host: h, headers: [\"A: b c\", \"D:\"], "
+      "status: [200, 300-302], body: ok, tls: {verify: false, server_name: n, ca_file: /ca, "
+      "certificate_file: /c, "
+      "key_file: /k, min_version: 1.3, min_validity: 90m}}");
+  EXPECT_EQ(check, (model::HttpCheck{.tls = model::TlsOptions{.verify = false,
+                                                              .server_name = "n",
+                                                              .ca_file = "/ca",
+                                                              .certificate_file = "/c",
+                                                              .key_file = "/k",
+                                                              .min_version = model::TlsVersion::kTls13,
+                                                              .min_validity = std::chrono::hours(2)},
+                                     .version = model::HttpVersion::kHttp2,
+                                     .method = "HEAD",
+                                     .path = "/x",
+                                     .host = "h",
+                                     .headers = {{"A", "b c"}, {"D", ""}},
+                                     .statuses = {{200, 200}, {300, 302}},
+                                     .body = "ok"}));
+  EXPECT_TRUE(check_of<model::HttpCheck>("{type: https, port: 443}").tls.has_value());
+  EXPECT_FALSE(check_of<model::HttpCheck>("{type: http, port: 80}").tls.has_value());
+}
+
+TEST(HealthReader, reads_the_other_kinds) {
+  EXPECT_EQ(check_of<model::TlsCheck>("{type: tls, port: 1}").tls, model::TlsOptions{});
+  EXPECT_EQ(check_of<model::GrpcCheck>("{type: grpc, port: 1, service: a.B, tls: {}}"),
+            (model::GrpcCheck{.tls = model::TlsOptions{}, .service = "a.B"}));
+  EXPECT_EQ(check_of<model::WebsocketCheck>("{type: websocket, port: 1, path: /w, host: h}"),
+            (model::WebsocketCheck{.tls = std::nullopt, .path = "/w", .host = "h"}));
+  EXPECT_EQ(check_of<model::DnsCheck>(
+                "{type: dns, port: 53, name: x.org, record: aaaa, code: refused, answer: \"fd00::1\", "
+                "transport: tcp}"),
+            (model::DnsCheck{.transport = model::DnsTransport::kTcp,
+                             .name = "x.org",
+                             .record_type = 28,
+                             .code = 5,
+                             .answer = "fd00::1"}));
+  EXPECT_EQ(
+      check_of<model::MqttCheck>("{type: mqtt, port: 1, client_id: c, username: u, password_file: /p}"),
+      (model::MqttCheck{.tls = std::nullopt, .client_id = "c", .username = "u", .password_file = "/p"}));
+  EXPECT_EQ(health_of("{type: icmp}").port, 0);
+}
+
+TEST(HealthReader, bad_values_of_single_kinds_are_refused) {
+  EXPECT_THAT(errors_of(with_health("{type: ntp}")),
+              ElementsAre("6:18: pools[0].health.type: \"ntp\" is not known; allowed: none, icmp, tcp, tls, "
+                          "http, https, grpc, websocket, dns, udp, quic, mqtt"));
+  EXPECT_THAT(
+      errors_of(with_health("{type: http, port: 1, headers: [\"no colon\", \"a b: c\", \"a: \\n\"]}")),
+      ElementsAre(HasSubstr("headers[0]: \"no colon\" is no header"), HasSubstr("headers[1]"),
+                  HasSubstr("headers[2]")));
+  EXPECT_THAT(errors_of(with_health("{type: http, port: 1, status: []}")),
+              ElementsAre(HasSubstr("status: is empty")));
+  EXPECT_THAT(errors_of(with_health("{type: tls, port: 1, tls: {key_file: /k}}")),
+              ElementsAre(HasSubstr("tls: has one of certificate_file and key_file")));
+  EXPECT_THAT(errors_of(with_health("{type: tls, port: 1, tls: {colour: red}}")),
+              ElementsAre(HasSubstr("key \"colour\" is not known")));
+  EXPECT_THAT(errors_of(with_health("{type: dns, port: 1, name: n, answer: \"fd00::1\"}")),
+              ElementsAre(HasSubstr("is in no answer of this record type; set record: aaaa")));
+  EXPECT_THAT(errors_of(with_health("{type: icmp, source: [10.0.0.1, 10.0.0.2]}")),
+              ElementsAre(HasSubstr("source[1]: \"10.0.0.2\" is the second address of its family")));
+  EXPECT_THAT(errors_of(with_health("{type: icmp, jitter: 51}")), ElementsAre(HasSubstr("allowed: 0 to 50")));
+}
+
+TEST(HealthReader, a_port_is_needed_where_there_are_ports) {
+  EXPECT_THAT(errors_of(with_health("{type: tls}")), ElementsAre(HasSubstr("key \"port\" is missing")));
+  EXPECT_THAT(errors_of(with_health("{type: icmp, port: 1}")),
+              ElementsAre(HasSubstr("port: has no meaning with type icmp")));
+}
+
+TEST(HealthReader, a_short_interval_shortens_the_default_timeout) {
+  const auto state = state_of(with_health("{type: tcp, port: 80, interval: 100ms}"));
+  EXPECT_EQ(state.pools.at(0).health.timeout, 100ms);
+}
+
+TEST(HealthReader, bad_health_checks_are_refused) {
+  EXPECT_THAT(errors_of(with_health("{type: tcp, port: 0}")),
+              ElementsAre("6:29: pools[0].health.port: \"0\" is out of range; allowed: 1 to 65535"));
+  EXPECT_THAT(errors_of(with_health("{type: http, port: 1, path: x}")),
+              ElementsAre("6:39: pools[0].health.path: \"x\" is no path; allowed: what begins with \"/\""));
+  EXPECT_THAT(errors_of(with_health("{type: http, port: 1, path: \"/a b\"}")),
+              ElementsAre(HasSubstr("cannot be sent; allowed: 1 to 2048 printable")));
+  EXPECT_THAT(errors_of(with_health("{type: http, port: 1, host: \"a\\r\\nX: y\"}")),
+              ElementsAre(StartsWith("6:39: pools[0].health.host: \"a??X: y\" cannot be sent")));
+  EXPECT_THAT(
+      errors_of(with_health("{type: http, port: 1, status: 99-700}")),
+      ElementsAre(HasSubstr("is not an HTTP status or a range of them; allowed: a number or a range")));
+  EXPECT_THAT(errors_of(with_health("{type: tcp, port: 1, interval: 1s, timeout: 2s}")),
+              ElementsAre("6:55: pools[0].health.timeout: \"2s\" is out of range; allowed: 1ms to 1s"));
+  EXPECT_THAT(errors_of(with_health("{type: tcp, port: 1, interval: 2h, rise: 0, fall: 101}")),
+              ElementsAre(HasSubstr("health.interval: \"2h\" is out of range"),
+                          HasSubstr("health.rise: \"0\""), HasSubstr("health.fall: \"101\"")));
+}
+
+TEST(HealthReader, keys_that_the_type_of_check_never_uses_are_refused) {
+  EXPECT_THAT(
+      errors_of(with_health("{type: tcp, port: 1, path: /x, status: 200}")),
+      ElementsAre(
+          "6:38: pools[0].health.path: has no meaning with type tcp; remove it or change the type",
+          "6:50: pools[0].health.status: has no meaning with type tcp; remove it or change the type"));
+  EXPECT_THAT(errors_of(with_health("{type: none, interval: 1s}")),
+              ElementsAre(StartsWith("6:34: pools[0].health.interval: has no meaning with type none")));
+}
+
+}  // namespace
+}  // namespace sluice
