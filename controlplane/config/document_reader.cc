@@ -25,7 +25,8 @@ constexpr std::array<std::string_view, 7> kServiceKeys = {"name", "vips",      "
 constexpr std::array<std::string_view, 4> kTimeoutKeys = {"embryonic", "established", "closing", "udp"};
 constexpr std::array<std::string_view, 6> kPoolKeys = {"name",      "forwarding", "slots",
                                                        "fail_open", "backends",   "health"};
-constexpr std::array<std::string_view, 4> kBackendKeys = {"name", "address", "weight", "drain"};
+constexpr std::array<std::string_view, 5> kBackendKeys = {"name", "address", "weight", "drain", "check"};
+constexpr std::array<std::string_view, 2> kCheckKeys = {"address", "port"};
 
 template <typename Value>
 void put(const std::optional<Value> &value, Value *place) {
@@ -160,8 +161,10 @@ class DocumentReader {
     if (const auto fail_open = reader_.find(field, "fail_open")) {
       put(reader_.boolean(*fail_open), &placed.pool.fail_open);
     }
+    health_ = {};
+    if (const auto health = reader_.find(field, "health")) health_ = read_health(*health, reader_);
+    placed.pool.health = health_;
     read_each(field, "backends", &placed.backends, &DocumentReader::read_backend);
-    if (const auto health = reader_.find(field, "health")) placed.pool.health = read_health(*health, reader_);
     return placed;
   }
 
@@ -193,10 +196,30 @@ class DocumentReader {
     }
     if (const auto drain = reader_.find(field, "drain")) put(reader_.boolean(*drain), &placed.backend.drain);
     if (placed.backend.weight == 0) placed.backend.drain = true;
+    if (const auto check = reader_.find(field, "check")) read_check(*check, &placed.backend);
     return placed;
   }
 
+  void read_check(const Field &field, model::BackendSpec *backend) {
+    if (!reader_.is_map(field, kCheckKeys)) return;
+    if (!health_.checks()) {
+      return reader_.error(
+          field, "has no meaning in a pool without health checks; remove it or give the pool a health");
+    }
+    if (const auto address = reader_.find(field, "address"))
+      backend->check_address = reader_.address(*address);
+    const auto port = reader_.find(field, "port");
+    if (!port) return;
+    if (health_.port == 0) {
+      return reader_.error(*port,
+                           "has no meaning with type " + std::string(model::health_kind_name(health_.kind)));
+    }
+    if (const auto number = reader_.number(*port, 1, 65535))
+      backend->check_port = static_cast<uint16_t>(*number);
+  }
+
   FieldReader reader_;
+  model::HealthSpec health_;  // of the pool that is being read
 };
 
 }  // namespace
@@ -211,6 +234,7 @@ std::vector<std::string> configuration_keys() {
   add("services[].timeouts.", kTimeoutKeys);
   add("pools[].", kPoolKeys);
   add("pools[].backends[].", kBackendKeys);
+  add("pools[].backends[].check.", kCheckKeys);
   add("pools[].health.", health_keys());
   add("pools[].health.tls.", health_tls_keys());
   return paths;

@@ -70,6 +70,10 @@ struct BackendSpec {
   Address address{};
   uint16_t weight = 100;  // 1 to kMaxWeight; 0 only together with drain
   bool drain = false;     // the operator asked for it: "drain: true" or "weight: 0"
+  std::optional<Address> check_address = std::nullopt;  // what checks ask; absent: `address`
+  uint16_t check_port = 0;                              // layer 4; 0: the pool's
+
+  const Address &checked_address() const { return check_address ? *check_address : address; }
 
   bool operator==(const BackendSpec &) const = default;
 };

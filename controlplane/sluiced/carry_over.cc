@@ -72,7 +72,9 @@ std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
     for (const model::BackendSpec &backend : pool.backends) {
       CheckTarget target;
       target.key = {pool.name, backend.name};
-      target.spec = {.address = backend.address, .l4_port = pool.health.port, .health = pool.health};
+      target.spec = {.address = backend.checked_address(),
+                     .l4_port = backend.check_port == 0 ? pool.health.port : backend.check_port,
+                     .health = pool.health};
       target.initial = observed.health_of(target.key);
       targets.push_back(std::move(target));
     }

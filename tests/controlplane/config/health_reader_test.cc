@@ -132,6 +132,19 @@ TEST(HealthReader, bad_values_of_single_kinds_are_refused) {
   EXPECT_THAT(errors_of(with_health("{type: icmp, jitter: 51}")), ElementsAre(HasSubstr("allowed: 0 to 50")));
 }
 
+TEST(HealthReader, a_backend_may_be_checked_elsewhere) {
+  const std::string backend =
+      "  backends:\n  - {name: b, address: 10.0.0.1, check: {address: \"fd00::9\", port: 81}}\n";
+  const model::DesiredState state = state_of(with_pool(backend + "  health: {type: tcp, port: 80}\n"));
+  const model::BackendSpec &spec = state.pools.at(0).backends.at(0);
+  EXPECT_EQ(spec.checked_address(), *parse_address("fd00::9"));
+  EXPECT_EQ(spec.check_port, 81);
+  EXPECT_THAT(errors_of(with_pool(backend)),
+              ElementsAre(HasSubstr("check: has no meaning in a pool without health checks")));
+  EXPECT_THAT(errors_of(with_pool(backend + "  health: {type: icmp}\n")),
+              ElementsAre(HasSubstr("check.port: has no meaning with type icmp")));
+}
+
 TEST(HealthReader, a_port_is_needed_where_there_are_ports) {
   EXPECT_THAT(errors_of(with_health("{type: tls}")), ElementsAre(HasSubstr("key \"port\" is missing")));
   EXPECT_THAT(errors_of(with_health("{type: icmp, port: 1}")),

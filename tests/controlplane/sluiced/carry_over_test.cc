@@ -78,5 +78,17 @@ TEST_F(CarryOver, drains_go_with_their_backends) {
   EXPECT_EQ(carried.drained, std::set<model::BackendKey>{kB1});
 }
 
+TEST(CheckTargets, ask_the_backend_unless_it_says_where_else) {
+  model::DesiredState desired = one_backend("10.0.0.1");
+  desired.pools[0].health.port = 80;
+  ASSERT_EQ(check_targets(desired, {}).size(), 1u);
+  EXPECT_EQ(check_targets(desired, {})[0].spec.address, one_backend("10.0.0.1").pools[0].backends[0].address);
+  EXPECT_EQ(check_targets(desired, {})[0].spec.l4_port, 80);
+  desired.pools[0].backends[0].check_address = one_backend("10.9.0.1").pools[0].backends[0].address;
+  desired.pools[0].backends[0].check_port = 81;
+  EXPECT_EQ(check_targets(desired, {})[0].spec.address, one_backend("10.9.0.1").pools[0].backends[0].address);
+  EXPECT_EQ(check_targets(desired, {})[0].spec.l4_port, 81);
+}
+
 }  // namespace
 }  // namespace sluice
