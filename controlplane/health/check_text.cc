@@ -12,16 +12,40 @@ namespace {
 CheckResult judge_timeout(const CheckSpec &spec, const TransferEnd &end) {
   const std::string limit = duration_text(spec.health.timeout);
   if (!end.connected) return unhealthy("no connection within " + limit);
+  if (end.in_handshake) return unhealthy("TLS handshake not complete within " + limit);
   if (end.http_status == 0) return unhealthy("no answer within " + limit);
   return unhealthy(
       fmt::format("HTTP status {}, but the answer was not complete within {}", end.http_status, limit));
 }
 
-// libcurl's text of a failed TLS handshake, without its frame of words.
+// Without asking whether the server speaks it.
+bool begins_with_http2(const CheckSpec &spec) {
+  if (model::tls_of(spec.health.kind) != nullptr) return false;
+  if (std::holds_alternative<model::GrpcCheck>(spec.health.kind)) return true;
+  const auto *http = std::get_if<model::HttpCheck>(&spec.health.kind);
+  return http != nullptr && http->version == model::HttpVersion::kHttp2;
+}
+
+bool has(const TransferEnd &end, std::string_view text) {
+  return end.error_text.find(text) != std::string::npos;
+}
+
+// OpenSSL's reason in libcurl's text, "error:0A000418:SSL routines::tlsv1 alert unknown ca, errno 0"; empty:
+// it gives none.
+std::string openssl_reason(const TransferEnd &end) {
+  const std::string_view before = "SSL routines::";
+  const size_t found = end.error_text.find(before);
+  if (found == std::string::npos) return "";
+  const size_t begin = found + before.size();
+  return end.error_text.substr(begin, end.error_text.find(", errno", begin) - begin);
+}
+
+// A failed TLS handshake, or a failed connection before it.
 CheckResult judge_tls(const TransferEnd &end) {
-  const std::string_view certificate = "SSL certificate problem: ";
-  const size_t found = end.error_text.find(certificate);
-  if (found != std::string::npos) return unhealthy(end.error_text.substr(found + certificate.size()));
+  const std::string reason = openssl_reason(end);
+  if (!reason.empty()) return unhealthy("TLS handshake failed: " + reason);
+  if (has(end, "Connection reset")) return unhealthy("connection reset");
+  if (has(end, "SSL_ERROR_SYSCALL")) return unhealthy("TLS handshake failed: connection closed");
   return unhealthy("TLS handshake failed: " + end.error_text);
 }
 
@@ -44,11 +68,16 @@ std::optional<CheckResult> judge_transfer(const CheckSpec &spec, const TransferE
     case CURLE_OUT_OF_MEMORY:
       return not_carried_out("out of memory on this host");
     case CURLE_GOT_NOTHING:
+      // An HTTP/2 connection that only ends is CURLE_PARTIAL_FILE.
+      if (begins_with_http2(spec)) return unhealthy("the answer is not HTTP/2");
       return unhealthy("connection closed without an answer");
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
+      // Under TLS 1.3 a server refuses the client's certificate after the handshake.
+      if (!openssl_reason(end).empty()) return judge_tls(end);
       return unhealthy("connection reset");
     case CURLE_PARTIAL_FILE:
+      if (end.http_status == 0) return unhealthy("connection closed without an answer");
       return unhealthy("connection closed in the middle of the answer");
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_PEER_FAILED_VERIFICATION:

@@ -216,6 +216,7 @@ error_log {self._directory}/nginx.log warn;
 events {{ worker_connections 256; }}
 http {{
     access_log off;
+    ssl_protocols TLSv1.2 TLSv1.3;
 {temporary}
 {"".join(servers)}}}
 """

@@ -72,6 +72,7 @@ size_t HttpRequest::on_header(const char *data, size_t size, size_t count, void 
 
 CURLcode HttpRequest::on_tls_context(CURL * /*easy*/, void *context, void *user) {
   auto *request = static_cast<HttpRequest *>(user);
+  request->tls_begun_ = true;
   expect_certificate(static_cast<SSL_CTX *>(context), request->tls_settings_->native_handle(),
                      &request->expectation_, request->spec_.address);
   return CURLE_OK;
@@ -155,7 +156,11 @@ Ended HttpRequest::judge(CURLcode code) {
   end.http_status = status_;
   curl_off_t connect_time_us = 0;
   curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connect_time_us);
-  end.connected = connect_time_us > 0;
+  curl_off_t handshake_time_us = 0;
+  curl_easy_getinfo(easy, CURLINFO_APPCONNECT_TIME_T, &handshake_time_us);
+  // With TLS, libcurl takes the time of the connection only after the handshake.
+  end.connected = connect_time_us > 0 || tls_begun_;
+  end.in_handshake = tls_begun_ && handshake_time_us == 0;
   if (const Ended failed = judge_transfer(spec_, end)) return failed;
   long version = 0;
   curl_easy_getinfo(easy, CURLINFO_HTTP_VERSION, &version);

@@ -58,6 +58,7 @@ class HttpRequest {
   curl_slist *connect_to_ = nullptr;
   std::shared_ptr<boost::asio::ssl::context> tls_settings_;
   TlsExpectation expectation_;
+  bool tls_begun_ = false;
   std::string error_text_;
   std::string body_;
   std::vector<std::pair<std::string, std::string>> headers_;

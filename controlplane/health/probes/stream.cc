@@ -28,6 +28,8 @@ const char *not_yet_text(ProbeStream::Awaited awaited) {
       return "no connection";
     case ProbeStream::Awaited::kTlsHandshake:
       return "TLS handshake not complete";
+    case ProbeStream::Awaited::kVerdict:
+      return "no word on the client's certificate";
     case ProbeStream::Awaited::kAnswer:
       return "no answer";
     case ProbeStream::Awaited::kRestOfAnswer:
@@ -63,8 +65,7 @@ Ended ProbeStream::judge(const error_code &error) {
     return unhealthy(closed_text(awaited_));
   }
   if (error.category() == asio::error::get_ssl_category()) {
-    return unhealthy(
-        tls_failure_text(tls_->native_handle(), expectation_, static_cast<unsigned long>(error.value())));
+    return unhealthy(tls_failure_text(expectation_, static_cast<unsigned long>(error.value())));
   }
   if (error.category() == boost::system::system_category()) {
     return judge_system_error(error.value(), spec_.address);
@@ -100,11 +101,21 @@ ProbeStep ProbeStream::handshake(const model::TlsOptions &options) {
   error_code error;
   co_await tls_->async_handshake(asio::ssl::stream_base::client, awaiting(error));
   const bool closed = error == asio::error::eof || error == asio::ssl::error::stream_truncated;
-  if (closed && !deadline_.expired())
-    co_return unhealthy(tls_failure_text(tls_->native_handle(), expectation_, 0));
+  if (closed && !deadline_.expired()) co_return unhealthy(tls_failure_text(expectation_, 0));
   if (const Ended ended = judge(error)) co_return ended;
   await(Awaited::kAnswer);
   co_return std::nullopt;
+}
+
+ProbeStep ProbeStream::wait_for_verdict() {
+  if (!expectation_.asked_for_certificate || SSL_version(tls_->native_handle()) < TLS1_3_VERSION)
+    co_return std::nullopt;
+  await(Awaited::kVerdict);
+  error_code error;
+  co_await tls_->async_shutdown(awaiting(error));  // says nothing of an alert
+  if (expectation_.alert != 0) co_return unhealthy(tls_failure_text(expectation_, expectation_.alert));
+  const bool closed = error == asio::error::eof || error == asio::ssl::error::stream_truncated;
+  co_return judge(closed ? error_code() : error);
 }
 
 ProbeStep ProbeStream::write(std::string_view bytes) {

@@ -9,6 +9,8 @@
 #include <spdlog/fmt/fmt.h>
 #include <sys/stat.h>
 
+#include "controlplane/model/address_text.h"
+
 namespace sluice {
 
 namespace {
@@ -37,6 +39,7 @@ std::string file_times(const model::TlsOptions &options) {
 std::string last_error_text() {
   const unsigned long error = ERR_get_error();
   ERR_clear_error();
+  if (ERR_SYSTEM_ERROR(error)) return std::generic_category().message(ERR_GET_REASON(error));
   const char *reason = ERR_reason_error_string(error);
   return reason == nullptr ? "unknown error" : reason;
 }
@@ -88,13 +91,30 @@ int64_t seconds_left(const X509 *certificate) {
   return days * kSecondsPerDay + seconds;
 }
 
-// After OpenSSL's own verdict on each certificate of the chain: the server's must be valid for long enough.
-int verify_validity(int verified, X509_STORE_CTX *store) {
-  if (verified != 1 || X509_STORE_CTX_get_error_depth(store) != 0) return verified;
+std::string verdict_text(int verdict, const TlsExpectation &expectation) {
+  switch (verdict) {
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+    case X509_V_ERR_IP_ADDRESS_MISMATCH:
+      return "certificate is not for " + expectation.name;
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+      return "certificate is of an unknown authority";
+    default:
+      return X509_verify_cert_error_string(verdict);
+  }
+}
+
+// After OpenSSL's own verdict on each certificate of the chain, whose words are ours: the server's must be
+// valid for long enough.
+int verify_certificate(int verified, X509_STORE_CTX *store) {
   const auto *ssl =
       static_cast<const SSL *>(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
   TlsExpectation *expectation = expectation_of(ssl);
-  if (expectation == nullptr) return verified;
+  if (expectation == nullptr || !expectation->options->verify) return verified;  // OpenSSL asks even then
+  if (verified != 1) expectation->failure = verdict_text(X509_STORE_CTX_get_error(store), *expectation);
+  if (verified != 1 || X509_STORE_CTX_get_error_depth(store) != 0) return verified;
   const std::chrono::seconds left(seconds_left(X509_STORE_CTX_get_current_cert(store)));
   const std::chrono::hours wanted = expectation->options->min_validity;
   if (left >= wanted) return verified;
@@ -104,7 +124,9 @@ int verify_validity(int verified, X509_STORE_CTX *store) {
   return 0;
 }
 
-void expect_name(X509_VERIFY_PARAM *param, const model::TlsOptions &options, const Address &address) {
+void expect_name(X509_VERIFY_PARAM *param, TlsExpectation *expectation, const Address &address) {
+  const model::TlsOptions &options = *expectation->options;
+  expectation->name = options.server_name.empty() ? format_address(address) : options.server_name;
   if (!options.server_name.empty()) {
     X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     X509_VERIFY_PARAM_set1_host(param, options.server_name.c_str(), 0);
@@ -115,13 +137,25 @@ void expect_name(X509_VERIFY_PARAM *param, const model::TlsOptions &options, con
   X509_VERIFY_PARAM_set1_ip(param, bytes, ipv4 ? 4 : 16);
 }
 
+// OpenSSL asks for the client's certificate when the server does. The context's is it.
+int on_certificate_asked(SSL * /*ssl*/, void *user) {
+  static_cast<TlsExpectation *>(user)->asked_for_certificate = true;
+  return 1;
+}
+
+void on_event(const SSL *ssl, int event, int alert) {
+  TlsExpectation *expectation = expectation_of(ssl);
+  if (event != SSL_CB_READ_ALERT || alert >> 8 != SSL3_AL_FATAL || expectation == nullptr) return;
+  expectation->alert = ERR_PACK(ERR_LIB_SSL, 0, SSL_AD_REASON_OFFSET + (alert & 0xff));
+}
+
 int min_protocol(const model::TlsOptions &options) {
   return options.min_version == model::TlsVersion::kTls13 ? TLS1_3_VERSION : TLS1_2_VERSION;
 }
 
 void set_policy(SSL_CTX *context, const model::TlsOptions &options) {
   SSL_CTX_set_min_proto_version(context, min_protocol(options));
-  SSL_CTX_set_verify(context, options.verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, verify_validity);
+  SSL_CTX_set_verify(context, options.verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, verify_certificate);
 }
 
 }  // namespace
@@ -144,7 +178,9 @@ void expect_certificate(SSL *ssl, TlsExpectation *expectation, const Address &ad
   SSL_set_ex_data(ssl, ssl_index(), expectation);
   const model::TlsOptions &options = *expectation->options;
   if (!options.server_name.empty()) SSL_set_tlsext_host_name(ssl, options.server_name.c_str());
-  expect_name(SSL_get0_param(ssl), options, address);
+  SSL_set_info_callback(ssl, on_event);
+  SSL_set_cert_cb(ssl, on_certificate_asked, expectation);
+  expect_name(SSL_get0_param(ssl), expectation, address);
 }
 
 void expect_certificate(SSL_CTX *theirs, SSL_CTX *ours, TlsExpectation *expectation, const Address &address) {
@@ -156,15 +192,11 @@ void expect_certificate(SSL_CTX *theirs, SSL_CTX *ours, TlsExpectation *expectat
     SSL_CTX_use_cert_and_key(theirs, certificate, SSL_CTX_get0_privatekey(ours), chain, 1);
   }
   set_policy(theirs, *expectation->options);
-  expect_name(SSL_CTX_get0_param(theirs), *expectation->options, address);
+  expect_name(SSL_CTX_get0_param(theirs), expectation, address);
 }
 
-std::string tls_failure_text(const SSL *ssl, const TlsExpectation &expectation, unsigned long error) {
+std::string tls_failure_text(const TlsExpectation &expectation, unsigned long error) {
   if (!expectation.failure.empty()) return expectation.failure;
-  const long verdict = SSL_get_verify_result(ssl);
-  if (verdict != X509_V_OK && ERR_GET_REASON(error) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
-    return X509_verify_cert_error_string(verdict);
-  }
   const char *reason = ERR_reason_error_string(error);
   return fmt::format("TLS handshake failed: {}", reason == nullptr ? "connection closed" : reason);
 }

@@ -19,7 +19,10 @@ namespace sluice {
 /// What is asked of a server's certificate, and what was found wrong with it.
 struct TlsExpectation {
   const model::TlsOptions *options = nullptr;
-  std::string failure;  // empty: nothing beyond what OpenSSL tells
+  std::string name;                    // of the server, or its address
+  bool asked_for_certificate = false;  // by the server, of the client
+  unsigned long alert = 0;             // by which the server ended the connection, as an error of OpenSSL
+  std::string failure;                 // of the certificate; empty: none
 };
 
 /// Not thread-safe.
@@ -44,9 +47,9 @@ void expect_certificate(SSL *ssl, TlsExpectation *expectation, const Address &ad
 /// The same for a context that somebody else made for one connection: it gets the settings of `ours`, too.
 void expect_certificate(SSL_CTX *theirs, SSL_CTX *ours, TlsExpectation *expectation, const Address &address);
 
-/// Why the handshake of `ssl` failed, in words: "certificate has expired", "certificate ends in 3h, 168h
+/// Why a handshake failed, in words: "certificate has expired", "certificate ends in 3h, 168h
 /// wanted". `error` is OpenSSL's, of ERR_get_error(); 0: the connection was closed.
-std::string tls_failure_text(const SSL *ssl, const TlsExpectation &expectation, unsigned long error);
+std::string tls_failure_text(const TlsExpectation &expectation, unsigned long error);
 
 }  // namespace sluice
 

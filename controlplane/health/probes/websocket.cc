@@ -5,6 +5,7 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/error.hpp>
 #include <boost/beast/http/field.hpp>
 #include <boost/beast/websocket.hpp>
 #include <boost/beast/websocket/ssl.hpp>
@@ -16,6 +17,7 @@
 namespace sluice {
 
 namespace asio = boost::asio;
+namespace http = boost::beast::http;
 namespace websocket = boost::beast::websocket;
 using boost::system::error_code;
 
@@ -58,7 +60,9 @@ ProbeRun ping(ProbeStream &stream, websocket::stream<Next> &peer) {
     message.clear();
     co_await peer.async_read_some(message, kMaxAnswerBytes, asio::redirect_error(asio::use_awaitable, error));
     if (ponged) break;
-    if (error == websocket::error::closed) co_return unhealthy("closed without a pong");
+    if (error == websocket::error::closed) co_return unhealthy("connection closed without a pong");
+    if (error.category() == make_error_code(websocket::error::closed).category())
+      co_return unhealthy("answered what is no WebSocket frame: " + error.message());
     if (const Ended ended = stream.judge(error)) co_return *ended;
   }
   co_return healthy("upgraded, pong");
@@ -76,6 +80,13 @@ ProbeRun check_websocket(ProbeStream &stream, Next &next, const CheckSpec &spec,
   if (error) {
     const bool answered = error.category() == make_error_code(websocket::error::bad_sec_accept).category();
     if (answered) co_return judge_upgrade(error, response);
+    if (error == http::error::end_of_stream) error = asio::error::eof;
+    if (error == http::error::partial_message) {
+      stream.await(ProbeStream::Awaited::kRestOfAnswer);
+      error = asio::error::eof;
+    }
+    const bool parsed = error.category() == make_error_code(http::error::bad_version).category();
+    if (parsed) co_return unhealthy("the answer is not HTTP/1");
     const Ended ended = stream.judge(error);
     co_return ended ? *ended : unhealthy(error.message());
   }
