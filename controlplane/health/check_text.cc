@@ -75,6 +75,9 @@ std::optional<CheckResult> judge_transfer(const CheckSpec &spec, const TransferE
     case CURLE_SEND_ERROR:
       // Under TLS 1.3 a server refuses the client's certificate after the handshake.
       if (!openssl_reason(end).empty()) return judge_tls(end);
+      // libcurl does not read what it says of that if it cannot write any more.
+      if (end.certificate_asked && end.http_status == 0)
+        return unhealthy("connection reset after the server asked for the client's certificate");
       return unhealthy("connection reset");
     case CURLE_PARTIAL_FILE:
       if (end.http_status == 0) return unhealthy("connection closed without an answer");

@@ -4,6 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "controlplane/health/probes/expected_bytes.h"
+#include "controlplane/health/probes/http1_exchange.h"
 #include "controlplane/health/probes/http_request.h"
 
 namespace sluice {
@@ -20,9 +21,26 @@ std::string statuses_text(const std::vector<model::NumberRange> &statuses) {
   return text;
 }
 
+CheckResult judge_answer(long status, const std::string &body, const model::HttpCheck &check) {
+  const bool expected = std::ranges::any_of(
+      check.statuses, [status](const model::NumberRange &range) { return range.contains(status); });
+  if (!expected) {
+    return unhealthy(fmt::format("HTTP status {}, expected {}", status, statuses_text(check.statuses)));
+  }
+  if (body.find(check.body) == std::string::npos) {
+    return unhealthy(fmt::format("HTTP status {}, {}", status, missing_text(check.body, body)));
+  }
+  return healthy(fmt::format("HTTP status {}", status));
+}
+
 }  // namespace
 
 ProbeRun run_probe(ProbeContext &context, const CheckSpec &spec, const model::HttpCheck &check) {
+  if (check.version == model::HttpVersion::kHttp1) {
+    Http1Exchange exchange(context, spec, check);
+    if (const Ended ended = co_await exchange.perform()) co_return *ended;
+    co_return judge_answer(exchange.status(), exchange.body(), check);
+  }
   HttpRequest request(context, spec,
                       {.tls = check.tls ? &*check.tls : nullptr,
                        .version = check.version,
@@ -31,16 +49,7 @@ ProbeRun run_probe(ProbeContext &context, const CheckSpec &spec, const model::Ht
                        .host = check.host,
                        .headers = check.headers});
   if (const Ended ended = co_await request.perform()) co_return *ended;
-  const long status = request.status();
-  const bool expected = std::ranges::any_of(
-      check.statuses, [status](const model::NumberRange &range) { return range.contains(status); });
-  if (!expected) {
-    co_return unhealthy(fmt::format("HTTP status {}, expected {}", status, statuses_text(check.statuses)));
-  }
-  if (request.body().find(check.body) == std::string::npos) {
-    co_return unhealthy(fmt::format("HTTP status {}, {}", status, missing_text(check.body, request.body())));
-  }
-  co_return healthy(fmt::format("HTTP status {}", status));
+  co_return judge_answer(request.status(), request.body(), check);
 }
 
 }  // namespace sluice

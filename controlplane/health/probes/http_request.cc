@@ -160,6 +160,7 @@ Ended HttpRequest::judge(CURLcode code) {
   curl_easy_getinfo(easy, CURLINFO_APPCONNECT_TIME_T, &handshake_time_us);
   // With TLS, libcurl takes the time of the connection only after the handshake.
   end.connected = connect_time_us > 0 || tls_begun_;
+  end.certificate_asked = expectation_.asked_for_certificate;
   end.in_handshake = tls_begun_ && handshake_time_us == 0;
   if (const Ended failed = judge_transfer(spec_, end)) return failed;
   long version = 0;

@@ -123,6 +123,13 @@ ProbeStep ProbeStream::write(std::string_view bytes) {
   const asio::const_buffer buffer(bytes.data(), bytes.size());
   if (tls_ != nullptr) {
     co_await asio::async_write(*tls_, buffer, awaiting(error));
+    if (error == asio::error::connection_reset || error == asio::error::broken_pipe) {
+      // Under TLS 1.3 it may have refused the client's certificate before, which is still to be read.
+      char byte = 0;
+      error_code ignored;
+      co_await tls_->async_read_some(asio::buffer(&byte, 1), awaiting(ignored));
+      if (expectation_.alert != 0) co_return unhealthy(tls_failure_text(expectation_, expectation_.alert));
+    }
   } else {
     co_await asio::async_write(socket_, buffer, awaiting(error));
   }

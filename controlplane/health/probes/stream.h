@@ -43,6 +43,9 @@ class ProbeStream {
   /// How a step on the sockets below ended that a library made.
   Ended judge(const boost::system::error_code &error);
 
+  /// Whether the check's time is up.
+  bool expired() const { return deadline_.expired(); }
+
   /// "TLSv1.3"; empty without TLS.
   std::string tls_version() const;
 

@@ -191,6 +191,7 @@ void expect_certificate(SSL_CTX *theirs, SSL_CTX *ours, TlsExpectation *expectat
     SSL_CTX_get0_chain_certs(ours, &chain);
     SSL_CTX_use_cert_and_key(theirs, certificate, SSL_CTX_get0_privatekey(ours), chain, 1);
   }
+  SSL_CTX_set_cert_cb(theirs, on_certificate_asked, expectation);
   set_policy(theirs, *expectation->options);
   expect_name(SSL_CTX_get0_param(theirs), expectation, address);
 }

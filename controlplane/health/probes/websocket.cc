@@ -12,6 +12,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "controlplane/health/probes/expected_bytes.h"
+#include "controlplane/health/probes/http1_exchange.h"
 #include "controlplane/health/probes/stream.h"
 
 namespace sluice {
@@ -24,13 +25,6 @@ using boost::system::error_code;
 namespace {
 
 constexpr std::string_view kPing = "sluice-health";
-
-std::string host_of(const CheckSpec &spec, const model::WebsocketCheck &check) {
-  if (!check.host.empty()) return check.host;
-  if (check.tls && !check.tls->server_name.empty()) return check.tls->server_name;
-  const std::string literal = format_address(spec.address);
-  return fmt::format("{}:{}", address_is_ipv4(&spec.address) ? literal : "[" + literal + "]", spec.l4_port);
-}
 
 // The handshake's end, when the server did not upgrade.
 CheckResult judge_upgrade(const error_code &error, const websocket::response_type &response) {
@@ -75,7 +69,7 @@ ProbeRun check_websocket(ProbeStream &stream, Next &next, const CheckSpec &spec,
   peer.read_message_max(kMaxAnswerBytes);
   websocket::response_type response;
   error_code error;
-  const std::string host = host_of(spec, check);
+  const std::string host = check.host.empty() ? default_host(spec, check.tls) : check.host;
   co_await peer.async_handshake(response, host, check.path, asio::redirect_error(asio::use_awaitable, error));
   if (error) {
     const bool answered = error.category() == make_error_code(websocket::error::bad_sec_accept).category();

@@ -1,0 +1,107 @@
+#include "controlplane/health/probes/http1_exchange.h"
+
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/ssl/error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/empty_body.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/message.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/read.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <boost/beast/http/write.hpp>
+#include <spdlog/fmt/fmt.h>
+
+#include "controlplane/health/check_text.h"
+#include "controlplane/health/probes/expected_bytes.h"
+
+namespace sluice {
+
+namespace asio = boost::asio;
+namespace http = boost::beast::http;
+using boost::system::error_code;
+
+namespace {
+
+using Request = http::request<http::empty_body>;
+
+Request request_of(const CheckSpec &spec, const model::HttpCheck &check) {
+  constexpr unsigned kHttp11 = 11;
+  Request request(http::string_to_verb(check.method), check.path, kHttp11);
+  request.set(http::field::host, check.host.empty() ? default_host(spec, check.tls) : check.host);
+  request.set(http::field::user_agent, "sluice-health");
+  request.set(http::field::accept, "*/*");
+  request.set(http::field::connection, "close");
+  for (const auto &[name, value] : check.headers) request.insert(name, value);
+  return request;
+}
+
+}  // namespace
+
+std::string default_host(const CheckSpec &spec, const std::optional<model::TlsOptions> &tls) {
+  const bool named = tls && !tls->server_name.empty();
+  const std::string literal = format_address(spec.address);
+  const std::string host = named                            ? tls->server_name
+                           : address_is_ipv4(&spec.address) ? literal
+                                                            : "[" + literal + "]";
+  return spec.l4_port == (tls ? 443 : 80) ? host : fmt::format("{}:{}", host, spec.l4_port);
+}
+
+Http1Exchange::Http1Exchange(ProbeContext &context, const CheckSpec &spec, const model::HttpCheck &check)
+    : spec_(spec), check_(check), stream_(context, spec) {}
+
+// How reading went.
+Ended Http1Exchange::judge(error_code error) {
+  if (error == http::error::partial_message) stream_.await(ProbeStream::Awaited::kRestOfAnswer);
+  if (error == http::error::partial_message || error == http::error::end_of_stream) error = asio::error::eof;
+  const bool is_no_http = error.category() == make_error_code(http::error::bad_version).category();
+  if (is_no_http && !stream_.expired()) return unhealthy("the answer is not HTTP/1");
+  const Ended ended = stream_.judge(error);
+  if (!ended || !stream_.expired() || status_ == 0) return ended;
+  return unhealthy(fmt::format("HTTP status {}, but the answer was not complete within {}", status_,
+                               duration_text(spec_.health.timeout)));
+}
+
+template <typename Next>
+ProbeStep Http1Exchange::read_answer(Next &next, http::verb method) {
+  error_code error;
+  boost::beast::flat_buffer buffer;
+  std::optional<http::response_parser<http::string_body>> parser;
+  do {  // over what comes before the answer (RFC 9110 section 15.2)
+    parser.emplace();
+    parser->body_limit(UINT64_MAX);  // Boost 1.74 takes none for 0; what is read ends below
+    parser->skip(method == http::verb::head);
+    co_await http::async_read_header(next, buffer, *parser, asio::redirect_error(asio::use_awaitable, error));
+    if (const Ended ended = judge(error)) co_return ended;
+  } while (to_status_class(parser->get().result()) == http::status_class::informational &&
+           parser->get().result() != http::status::switching_protocols);
+  status_ = parser->get().result_int();
+  stream_.await(ProbeStream::Awaited::kRestOfAnswer);
+  while (!parser->is_done() && parser->get().body().size() < kMaxAnswerBytes) {
+    co_await http::async_read_some(next, buffer, *parser, asio::redirect_error(asio::use_awaitable, error));
+    // Of a body that ends with its connection nobody knows whether it is whole.
+    if (error == asio::ssl::error::stream_truncated && parser->need_eof()) break;
+    if (const Ended ended = judge(error)) co_return ended;
+  }
+  body_ = std::move(parser->get().body());
+  if (body_.size() > kMaxAnswerBytes) body_.resize(kMaxAnswerBytes);
+  co_return std::nullopt;
+}
+
+template <typename Next>
+ProbeStep Http1Exchange::exchange(Next &next) {
+  error_code error;
+  const Request request = request_of(spec_, check_);
+  co_await http::async_write(next, request, asio::redirect_error(asio::use_awaitable, error));
+  if (const Ended ended = stream_.judge(error)) co_return ended;
+  co_return co_await read_answer(next, request.method());
+}
+
+ProbeStep Http1Exchange::perform() {
+  if (const Ended ended = co_await stream_.connect()) co_return ended;
+  if (stream_.tls() != nullptr) co_return co_await exchange(*stream_.tls());
+  co_return co_await exchange(stream_.socket());
+}
+
+}  // namespace sluice
