@@ -49,6 +49,12 @@ CheckResult judge_tls(const TransferEnd &end) {
   return unhealthy("TLS handshake failed: " + end.error_text);
 }
 
+// libcurl does not read a server's word on the client's certificate if it cannot write any more.
+CheckResult judge_closed(const TransferEnd &end, const std::string &how) {
+  if (!end.certificate_asked || end.http_status != 0) return unhealthy(how);
+  return unhealthy(how + "; the server had asked for the client's certificate");
+}
+
 }  // namespace
 
 std::optional<CheckResult> judge_transfer(const CheckSpec &spec, const TransferEnd &end) {
@@ -70,17 +76,14 @@ std::optional<CheckResult> judge_transfer(const CheckSpec &spec, const TransferE
     case CURLE_GOT_NOTHING:
       // An HTTP/2 connection that only ends is CURLE_PARTIAL_FILE.
       if (begins_with_http2(spec)) return unhealthy("the answer is not HTTP/2");
-      return unhealthy("connection closed without an answer");
+      return judge_closed(end, "connection closed without an answer");
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
       // Under TLS 1.3 a server refuses the client's certificate after the handshake.
       if (!openssl_reason(end).empty()) return judge_tls(end);
-      // libcurl does not read what it says of that if it cannot write any more.
-      if (end.certificate_asked && end.http_status == 0)
-        return unhealthy("connection reset after the server asked for the client's certificate");
-      return unhealthy("connection reset");
+      return judge_closed(end, "connection reset");
     case CURLE_PARTIAL_FILE:
-      if (end.http_status == 0) return unhealthy("connection closed without an answer");
+      if (end.http_status == 0) return judge_closed(end, "connection closed without an answer");
       return unhealthy("connection closed in the middle of the answer");
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_PEER_FAILED_VERIFICATION:

@@ -189,7 +189,8 @@ remote-control:
         for line in run(enter(self._netns, ["ss", "-Hltun"])).splitlines():
             protocol, _, _, _, local = line.split()[:5]
             address, _, port = local.rpartition(":")
-            found.setdefault(f"{protocol} {port}", set()).add(address.strip("[]"))
+            plain = address.strip("[]").removeprefix("::ffff:")
+            found.setdefault(f"{protocol} {port}", set()).add(plain)
         return {key for key, addresses in found.items() if "*" in addresses or addresses >= set(LOOPBACKS)}
 
     def _nginx_configuration(self) -> str:

@@ -1,6 +1,7 @@
 """What the tests of the kinds of health checks share: a network namespace of their own, a check carried out in it
 by check_once, and servers that misbehave. The real ones are health_servers.py's."""
 
+import concurrent.futures
 import contextlib
 import json
 import pathlib
@@ -113,14 +114,25 @@ class HealthChecks(unittest.TestCase):
         """A check of each address fails with this text."""
         self._assert_checks(("failure", text), addresses, health)
 
+    def assert_says(self, outcome: str, pattern: str, addresses: Sequence[str] = LOOPBACKS, **health: object) -> None:
+        """A check of each address ends with the outcome, and a text that the pattern fits as a whole."""
+        for address, (got, text) in self._check_all(addresses, health):
+            with self.subTest(address=address):
+                self.assertEqual(got, outcome, text)
+                self.assertRegex(text, f"^(?:{pattern})$")
+
     def assert_not_carried_out(self, text: str, addresses: Sequence[str] = LOOPBACKS, **health: object) -> None:
         """This host cannot check any of the addresses."""
         self._assert_checks(("not carried out", text), addresses, health)
 
     def _assert_checks(self, expected: tuple[str, str], addresses: Sequence[str], health: dict) -> None:
-        for address in addresses:
+        for address, got in self._check_all(addresses, health):
             with self.subTest(address=address):
-                self.assertEqual(self.check(address, health), expected)
+                self.assertEqual(got, expected)
+
+    def _check_all(self, addresses: Sequence[str], health: dict) -> Iterator[tuple[str, tuple[str, str]]]:
+        with concurrent.futures.ThreadPoolExecutor() as pool:  # one waits for its timeout while the other does
+            yield from zip(addresses, pool.map(lambda address: self.check(address, health), addresses), strict=True)
 
     @contextlib.contextmanager
     def stream_server(self, serve: Serve, tls: ssl.SSLContext | None = None) -> Iterator[int]:
@@ -232,11 +244,12 @@ def half_closes_after(answer: bytes = b"") -> Serve:
     return serve
 
 
-def drips(answer: bytes) -> Serve:
-    """Says it once and again, byte by byte and slowly, until the client has enough."""
+def drips(answer: bytes, begin: bytes = b"") -> Serve:
+    """Says `begin`, and then the answer once and again, byte by byte and slowly, until the client has enough."""
 
     def serve(connection: socket.socket) -> None:
         connection.recv(65536)
+        connection.sendall(begin)
         while True:
             for byte in answer:
                 connection.sendall(bytes([byte]))

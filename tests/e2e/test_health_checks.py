@@ -100,15 +100,10 @@ class Tcp(HealthChecks):
         self.assert_healthy("connected", type="tcp", port=HTTP)
 
     def test_answer_of_nginx(self) -> None:
-        for address in LOOPBACKS:
-            outcome, text = self.check(address, {"type": "tcp", "port": HTTP, "send": "HEAD / HTTP/1.0\r\n\r\n",
-                                                 "expect": "200 OK"})
-            self.assertEqual(outcome, "success", text)
-            self.assertRegex(text, r'^answered "HTTP/1\.1 200 OK\\r\\nServer: nginx.*\.\.\."$')
-            outcome, text = self.check(address, {"type": "tcp", "port": HTTP, "send": "GET /busy HTTP/1.0\r\n\r\n",
-                                                 "expect": "200 OK"})
-            self.assertEqual(outcome, "failure")
-            self.assertRegex(text, r'^answered "HTTP/1\.1 503 .*\.\.\.", which does not contain "200 OK"$')
+        self.assert_says("success", r'answered "HTTP/1\.1 200 OK\\r\\nServer: nginx.*\.\.\."', type="tcp", port=HTTP,
+                         send="HEAD / HTTP/1.0\r\n\r\n", expect="200 OK")
+        self.assert_says("failure", r'answered "HTTP/1\.1 503 .*\.\.\.", which does not contain "200 OK"', type="tcp",
+                         port=HTTP, send="GET /busy HTTP/1.0\r\n\r\n", expect="200 OK")
 
     def test_expected_bytes_that_arrive_one_by_one(self) -> None:
         with self.stream_server(drips(b"+PONG\r\n")) as port:
@@ -172,11 +167,8 @@ class Udp(HealthChecks):
         Servers(cls).start_unbound()
 
     def test_expected_answer_of_unbound(self) -> None:
-        for address in LOOPBACKS:
-            status, text = self.check(address, {"type": "udp", "port": DNS, "send": in_hex(_DNS_QUERY),
-                                                "expect": in_hex(socket.inet_aton("192.0.2.7"))})
-            self.assertEqual(status, "success", text)
-            self.assertRegex(text, r'^answered "\\x00\\x07\\x85\\x80\\x00\\x01\\x00\\x02')
+        self.assert_says("success", r'answered "\\x00\\x07\\x85\\x80\\x00\\x01\\x00\\x02.*\.\.\."', type="udp", port=DNS,
+                         send=in_hex(_DNS_QUERY), expect=in_hex(socket.inet_aton("192.0.2.7")))
 
     def test_any_answer(self) -> None:
         with self.datagram_server(lambda _: [b"pong"]) as port:
@@ -216,10 +208,7 @@ class Quic(HealthChecks):
         servers.start_unbound()
 
     def test_caddy_is_healthy(self) -> None:
-        for address in LOOPBACKS:
-            status, text = self.check(address, {"type": "quic", "port": QUIC})
-            self.assertEqual(status, "success", text)
-            self.assertRegex(text, r"^QUIC versions .*\b1\b")
+        self.assert_says("success", r"QUIC versions .*\b1\b.*", type="quic", port=QUIC)
 
     def test_refused(self) -> None:
         self.assert_unhealthy("port unreachable", type="quic", port=REFUSING_PORT)

@@ -63,9 +63,8 @@ class Handshake(TlsServers):
 
     def test_certificate_that_ends_too_soon(self) -> None:
         for kind in ("tls", "https"):
-            for address in LOOPBACKS:
-                said = self.check(address, {"type": kind, "port": HTTPS, "tls": self.options(min_validity="1000h")})
-                self.assertIn(said, [("failure", f"certificate ends in {left}h, 1000h wanted") for left in (719, 720)])
+            self.assert_says("failure", "certificate ends in (719|720)h, 1000h wanted", type=kind, port=HTTPS,
+                             tls=self.options(min_validity="1000h"))
 
     def test_expired_certificate(self) -> None:
         self.assert_both("certificate has expired", EXPIRED, self.options())

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <CLI/CLI.hpp>
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
@@ -44,7 +45,9 @@ int serve(const Options &options) {
   sigaddset(&ending, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &ending, nullptr);  // before gRPC's threads are made
   grpc::EnableDefaultHealthCheckService(!options.without_health);
+  grpc::CallbackGenericService nothing;  // answers every other call with UNIMPLEMENTED
   grpc::ServerBuilder builder;
+  builder.RegisterCallbackGenericService(&nothing);
   for (const std::string &address : options.plain) {
     builder.AddListeningPort(address, grpc::InsecureServerCredentials());
   }
