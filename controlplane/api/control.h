@@ -40,6 +40,7 @@ struct HealthView {
   uint64_t running = 0;
   uint64_t waiting = 0;
   uint64_t max_concurrent = 0;
+  double worst_lateness_ms = 0;  // of a check's start, behind its schedule, since sluiced started
 };
 
 struct StatusView {

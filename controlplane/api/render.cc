@@ -134,7 +134,8 @@ json to_json(const StatusView &status) {
            {{"targets", status.health.targets},
             {"running", status.health.running},
             {"waiting", status.health.waiting},
-            {"max_concurrent", status.health.max_concurrent}}},
+            {"max_concurrent", status.health.max_concurrent},
+            {"worst_lateness_ms", status.health.worst_lateness_ms}}},
           {"dataplane", to_json(status.dataplane)}};
 }
 

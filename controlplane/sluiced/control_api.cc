@@ -169,7 +169,8 @@ api::StatusView ControlApi::status() {
   view.health = {.targets = stats.targets,
                  .running = stats.running,
                  .waiting = stats.waiting,
-                 .max_concurrent = stats.max_concurrent};
+                 .max_concurrent = stats.max_concurrent,
+                 .worst_lateness_ms = static_cast<double>(stats.worst_lateness.count()) / 1000};
   const Result<nlohmann::json> details = link.status();
   view.dataplane.connected = link.connected();
   view.dataplane.state = dataplane_state(reconciler_, link);

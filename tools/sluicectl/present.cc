@@ -172,9 +172,12 @@ std::string present_status(const json &body, int64_t now_unix_s) {
                                body.at("pending").get<bool>() ? ", waits for the dataplane" : ""));
   line("services", fmt::format("{} with {} pools", number_of(body, "services"), number_of(body, "pools")));
   line("backends", backend_counts(body.at("backends")));
-  line("health", fmt::format("{} backends checked; {} checks run, {} wait, at most {} at once",
-                             number_of(health, "targets"), number_of(health, "running"),
-                             number_of(health, "waiting"), number_of(health, "max_concurrent")));
+  line("health",
+       fmt::format(
+           "{} backends checked; {} checks run, {} wait, at most {} at once; the latest began {:.0f} ms "
+           "late",
+           number_of(health, "targets"), number_of(health, "running"), number_of(health, "waiting"),
+           number_of(health, "max_concurrent"), health.at("worst_lateness_ms").get<double>()));
   const json &details = body.at("dataplane").at("details");
   if (details.is_structured() && !details.empty()) {
     text += "\nThe dataplane says:\n";
