@@ -105,8 +105,9 @@ https://{NAME}:{QUIC} {{
     respond "ok"
 }}
 """)
-        self._start("caddy", ["env", f"XDG_CONFIG_HOME={self._directory}/caddy", f"XDG_DATA_HOME={self._directory}/caddy",
-                              "caddy", "run", "--adapter", "caddyfile", "--config", configuration], {f"udp {QUIC}"})
+        home = self._directory / "caddy"
+        self._start("caddy", ["env", f"XDG_CONFIG_HOME={home}", f"XDG_DATA_HOME={home}", "caddy",
+                              "run", "--adapter", "caddyfile", "--config", configuration], {f"udp {QUIC}"})
 
     def start_unbound(self) -> None:
         interfaces = "\n".join(f"  interface: {address}" for address in LOOPBACKS)

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from health_servers import DNS, HTTP, NAME, QUIC, Certificates, Servers
-from health_testbed import (ANOTHER_SOURCE, LOOPBACKS, NO_ROUTE, REFUSING_PORT, REJECTING, SHORT_TIMEOUT, SILENT, UNREACHABLE,
-                            HealthChecks, answers_with, drips, half_closes_after, resets, silent)
+from health_testbed import (ANOTHER_SOURCE, LOOPBACKS, NO_ROUTE, REFUSING_PORT, REJECTING, SHORT_TIMEOUT, SILENT,
+                            UNREACHABLE, HealthChecks, answers_with, drips, half_closes_after, resets, silent)
 from testbed.commands import socket_in
 
 _DNS_QUERY = bytes.fromhex("0007 0100 0001 0000 0000 0000 07") + b"backend\7example\0" + bytes.fromhex("0001 0001")
@@ -167,8 +167,8 @@ class Udp(HealthChecks):
         Servers(cls).start_unbound()
 
     def test_expected_answer_of_unbound(self) -> None:
-        self.assert_says("success", r'answered "\\x00\\x07\\x85\\x80\\x00\\x01\\x00\\x02.*\.\.\."', type="udp", port=DNS,
-                         send=in_hex(_DNS_QUERY), expect=in_hex(socket.inet_aton("192.0.2.7")))
+        self.assert_says("success", r'answered "\\x00\\x07\\x85\\x80\\x00\\x01\\x00\\x02.*\.\.\."', type="udp",
+                         port=DNS, send=in_hex(_DNS_QUERY), expect=in_hex(socket.inet_aton("192.0.2.7")))
 
     def test_any_answer(self) -> None:
         with self.datagram_server(lambda _: [b"pong"]) as port:
