@@ -18,14 +18,6 @@ CheckResult judge_timeout(const CheckSpec &spec, const TransferEnd &end) {
       fmt::format("HTTP status {}, but the answer was not complete within {}", end.http_status, limit));
 }
 
-// Without asking whether the server speaks it.
-bool begins_with_http2(const CheckSpec &spec) {
-  if (model::tls_of(spec.health.kind) != nullptr) return false;
-  if (std::holds_alternative<model::GrpcCheck>(spec.health.kind)) return true;
-  const auto *http = std::get_if<model::HttpCheck>(&spec.health.kind);
-  return http != nullptr && http->version == model::HttpVersion::kHttp2;
-}
-
 bool has(const TransferEnd &end, std::string_view text) {
   return end.error_text.find(text) != std::string::npos;
 }
@@ -75,7 +67,7 @@ std::optional<CheckResult> judge_transfer(const CheckSpec &spec, const TransferE
       return not_carried_out("out of memory on this host");
     case CURLE_GOT_NOTHING:
       // An HTTP/2 connection that only ends is CURLE_PARTIAL_FILE.
-      if (begins_with_http2(spec)) return unhealthy("the answer is not HTTP/2");
+      if (model::tls_of(spec.health.kind) == nullptr) return unhealthy("the answer is not HTTP/2");
       return judge_closed(end, "connection closed without an answer");
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
@@ -90,7 +82,7 @@ std::optional<CheckResult> judge_transfer(const CheckSpec &spec, const TransferE
       return judge_tls(end);
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_WEIRD_SERVER_REPLY:
-      return unhealthy("the answer is not HTTP/1");
+      return unhealthy("the answer is not HTTP/2");
     default:
       break;
   }

@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <cstring>
+#include <string>
 
 #include <boost/asio/ip/address.hpp>
 
+#include "controlplane/model/address_text.h"
 #include "dataplane/abi/address.h"
 
 namespace sluice {
@@ -20,6 +22,12 @@ inline boost::asio::ip::address asio_address(const Address &address) {
   boost::asio::ip::address_v6::bytes_type bytes;
   std::memcpy(bytes.data(), address.word, bytes.size());
   return boost::asio::ip::address_v6(bytes);
+}
+
+/// As it stands in a URL: "192.0.2.1", "[2001:db8::1]".
+inline std::string address_literal(const Address &address) {
+  const std::string text = format_address(address);
+  return address_is_ipv4(&address) ? text : "[" + text + "]";
 }
 
 /// Of TCP or UDP.

@@ -2,13 +2,13 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "controlplane/health/probes/grpc_health.h"
-#include "controlplane/health/probes/http_request.h"
+#include "controlplane/health/probes/http2_request.h"
 
 namespace sluice {
 
 namespace {
 
-CheckResult judge_answer(const HttpRequest &request, const model::GrpcCheck &check) {
+CheckResult judge_answer(const Http2Request &request, const model::GrpcCheck &check) {
   if (request.status() != 200)
     return unhealthy(fmt::format("HTTP status {}, expected 200", request.status()));
   const std::string *status = request.header("grpc-status");
@@ -28,13 +28,12 @@ CheckResult judge_answer(const HttpRequest &request, const model::GrpcCheck &che
 }  // namespace
 
 ProbeRun run_probe(ProbeContext &context, const CheckSpec &spec, const model::GrpcCheck &check) {
-  HttpRequest request(context, spec,
-                      {.tls = check.tls ? &*check.tls : nullptr,
-                       .version = model::HttpVersion::kHttp2,
-                       .method = "POST",
-                       .path = "/grpc.health.v1.Health/Check",
-                       .host = "",
-                       .headers = {{"Content-Type", "application/grpc"}, {"TE", "trailers"}}});
+  Http2Request request(context, spec,
+                       {.tls = check.tls ? &*check.tls : nullptr,
+                        .method = "POST",
+                        .path = "/grpc.health.v1.Health/Check",
+                        .host = "",
+                        .headers = {{"Content-Type", "application/grpc"}, {"TE", "trailers"}}});
   request.set_body(grpc_health_request(check.service));
   if (const Ended ended = co_await request.perform()) co_return *ended;
   co_return judge_answer(request, check);

@@ -5,7 +5,7 @@
 
 #include "controlplane/health/probes/expected_bytes.h"
 #include "controlplane/health/probes/http1_exchange.h"
-#include "controlplane/health/probes/http_request.h"
+#include "controlplane/health/probes/http2_request.h"
 
 namespace sluice {
 
@@ -41,13 +41,12 @@ ProbeRun run_probe(ProbeContext &context, const CheckSpec &spec, const model::Ht
     if (const Ended ended = co_await exchange.perform()) co_return *ended;
     co_return judge_answer(exchange.status(), exchange.body(), check);
   }
-  HttpRequest request(context, spec,
-                      {.tls = check.tls ? &*check.tls : nullptr,
-                       .version = check.version,
-                       .method = check.method,
-                       .path = check.path,
-                       .host = check.host,
-                       .headers = check.headers});
+  Http2Request request(context, spec,
+                       {.tls = check.tls ? &*check.tls : nullptr,
+                        .method = check.method,
+                        .path = check.path,
+                        .host = check.host,
+                        .headers = check.headers});
   if (const Ended ended = co_await request.perform()) co_return *ended;
   co_return judge_answer(request.status(), request.body(), check);
 }

@@ -1,5 +1,7 @@
 #include "controlplane/health/probes/http1_exchange.h"
 
+#include <sstream>
+
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/ssl/error.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -14,6 +16,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "controlplane/health/check_text.h"
+#include "controlplane/health/probes/endpoint.h"
 #include "controlplane/health/probes/expected_bytes.h"
 
 namespace sluice {
@@ -41,10 +44,7 @@ Request request_of(const CheckSpec &spec, const model::HttpCheck &check) {
 
 std::string default_host(const CheckSpec &spec, const std::optional<model::TlsOptions> &tls) {
   const bool named = tls && !tls->server_name.empty();
-  const std::string literal = format_address(spec.address);
-  const std::string host = named                            ? tls->server_name
-                           : address_is_ipv4(&spec.address) ? literal
-                                                            : "[" + literal + "]";
+  const std::string host = named ? tls->server_name : address_literal(spec.address);
   return spec.l4_port == (tls ? 443 : 80) ? host : fmt::format("{}:{}", host, spec.l4_port);
 }
 
@@ -89,19 +89,15 @@ ProbeStep Http1Exchange::read_answer(Next &next, http::verb method) {
   co_return std::nullopt;
 }
 
-template <typename Next>
-ProbeStep Http1Exchange::exchange(Next &next) {
-  error_code error;
-  const Request request = request_of(spec_, check_);
-  co_await http::async_write(next, request, asio::redirect_error(asio::use_awaitable, error));
-  if (const Ended ended = stream_.judge(error)) co_return ended;
-  co_return co_await read_answer(next, request.method());
-}
-
 ProbeStep Http1Exchange::perform() {
   if (const Ended ended = co_await stream_.connect()) co_return ended;
-  if (stream_.tls() != nullptr) co_return co_await exchange(*stream_.tls());
-  co_return co_await exchange(stream_.socket());
+  const Request request = request_of(spec_, check_);
+  std::ostringstream text;
+  text << request;
+  const std::string bytes = text.str();
+  if (const Ended ended = co_await stream_.write(bytes)) co_return ended;
+  if (stream_.tls() != nullptr) co_return co_await read_answer(*stream_.tls(), request.method());
+  co_return co_await read_answer(stream_.socket(), request.method());
 }
 
 }  // namespace sluice

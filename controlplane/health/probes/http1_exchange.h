@@ -25,8 +25,6 @@ class Http1Exchange {
 
  private:
   template <typename Next>
-  ProbeStep exchange(Next &next);
-  template <typename Next>
   ProbeStep read_answer(Next &next, boost::beast::http::verb method);
   Ended judge(boost::system::error_code error);
 

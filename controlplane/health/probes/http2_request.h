@@ -1,6 +1,6 @@
-// What HTTP checks and gRPC checks share: a request to a backend by libcurl.
-#ifndef SLUICE_CONTROLPLANE_HEALTH_PROBES_HTTP_REQUEST_H
-#define SLUICE_CONTROLPLANE_HEALTH_PROBES_HTTP_REQUEST_H
+// One request over HTTP/2 by libcurl: of HTTP checks that want it, and of gRPC checks.
+#ifndef SLUICE_CONTROLPLANE_HEALTH_PROBES_HTTP2_REQUEST_H
+#define SLUICE_CONTROLPLANE_HEALTH_PROBES_HTTP2_REQUEST_H
 
 #include <string>
 #include <utility>
@@ -12,21 +12,20 @@ namespace sluice {
 
 /// One request, without proxy, redirects, name lookups, and on a connection of its own. `spec` must outlive
 /// it.
-class HttpRequest {
+class Http2Request {
  public:
   struct Target {
     const model::TlsOptions *tls = nullptr;  // nullptr: without
-    model::HttpVersion version = model::HttpVersion::kHttp1;
     std::string method;
     std::string path;
     std::string host;  // empty: the server name, or the address
     std::vector<std::pair<std::string, std::string>> headers;
   };
 
-  HttpRequest(ProbeContext &context, const CheckSpec &spec, Target target);
-  ~HttpRequest();
-  HttpRequest(const HttpRequest &) = delete;
-  HttpRequest &operator=(const HttpRequest &) = delete;
+  Http2Request(ProbeContext &context, const CheckSpec &spec, Target target);
+  ~Http2Request();
+  Http2Request(const Http2Request &) = delete;
+  Http2Request &operator=(const Http2Request &) = delete;
 
   /// Sent with the request.
   void set_body(std::string body);

@@ -1,10 +1,11 @@
-#include "controlplane/health/probes/http_request.h"
+#include "controlplane/health/probes/http2_request.h"
 
 #include <algorithm>
 
 #include <spdlog/fmt/fmt.h>
 
 #include "controlplane/health/check_text.h"
+#include "controlplane/health/probes/endpoint.h"
 #include "controlplane/health/probes/expected_bytes.h"
 
 namespace sluice {
@@ -12,11 +13,6 @@ namespace sluice {
 namespace {
 
 constexpr long kReceiveBufferBytes = 16L * 1024;
-
-std::string address_literal(const Address &address) {
-  const std::string text = format_address(address);
-  return address_is_ipv4(&address) ? text : "[" + text + "]";
-}
 
 // The name in the URL is what SNI and the Host header say; CURLOPT_CONNECT_TO says where it really goes.
 std::string url_host(const CheckSpec &spec, const model::TlsOptions *tls) {
@@ -37,21 +33,21 @@ std::string lower_case(std::string text) {
 
 }  // namespace
 
-HttpRequest::HttpRequest(ProbeContext &context, const CheckSpec &spec, Target target)
+Http2Request::Http2Request(ProbeContext &context, const CheckSpec &spec, Target target)
     : context_(context), spec_(spec), target_(std::move(target)), error_text_(CURL_ERROR_SIZE, '\0') {}
 
-HttpRequest::~HttpRequest() {
+Http2Request::~Http2Request() {
   curl_slist_free_all(header_list_);
   curl_slist_free_all(connect_to_);
 }
 
-void HttpRequest::set_body(std::string body) {
+void Http2Request::set_body(std::string body) {
   request_body_ = std::move(body);
   has_body_ = true;
 }
 
-size_t HttpRequest::on_body(const char *data, size_t size, size_t count, void *user) {
-  auto *request = static_cast<HttpRequest *>(user);
+size_t Http2Request::on_body(const char *data, size_t size, size_t count, void *user) {
+  auto *request = static_cast<Http2Request *>(user);
   const size_t room = kMaxAnswerBytes - request->body_.size();
   request->body_.append(data, std::min(room, size * count));
   if (size * count <= room) return size * count;
@@ -59,8 +55,8 @@ size_t HttpRequest::on_body(const char *data, size_t size, size_t count, void *u
   return 0;  // ends the transfer
 }
 
-size_t HttpRequest::on_header(const char *data, size_t size, size_t count, void *user) {
-  auto *request = static_cast<HttpRequest *>(user);
+size_t Http2Request::on_header(const char *data, size_t size, size_t count, void *user) {
+  auto *request = static_cast<Http2Request *>(user);
   const std::string_view line(data, size * count);
   const size_t colon = line.find(':');
   if (colon != std::string_view::npos) {
@@ -70,8 +66,8 @@ size_t HttpRequest::on_header(const char *data, size_t size, size_t count, void 
   return size * count;
 }
 
-CURLcode HttpRequest::on_tls_context(CURL * /*easy*/, void *context, void *user) {
-  auto *request = static_cast<HttpRequest *>(user);
+CURLcode Http2Request::on_tls_context(CURL * /*easy*/, void *context, void *user) {
+  auto *request = static_cast<Http2Request *>(user);
   request->tls_begun_ = true;
   expect_certificate(static_cast<SSL_CTX *>(context), request->tls_settings_->native_handle(),
                      &request->expectation_, request->spec_.address);
@@ -79,7 +75,7 @@ CURLcode HttpRequest::on_tls_context(CURL * /*easy*/, void *context, void *user)
 }
 
 // Every option that a check depends on.
-void HttpRequest::set_options() {
+void Http2Request::set_options() {
   CURL *easy = handle_.get();
   const std::string host = url_host(spec_, target_.tls);
   const std::string url = fmt::format("{}://{}:{}{}", target_.tls == nullptr ? "http" : "https", host,
@@ -102,11 +98,10 @@ void HttpRequest::set_options() {
                    static_cast<long>(std::max<int64_t>(1, spec_.health.timeout.count())));
 }
 
-void HttpRequest::set_http_options() {
+void Http2Request::set_http_options() {
   CURL *easy = handle_.get();
-  const bool http1 = target_.version == model::HttpVersion::kHttp1;
   const long http2 = target_.tls == nullptr ? CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE : CURL_HTTP_VERSION_2TLS;
-  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, http1 ? static_cast<long>(CURL_HTTP_VERSION_1_1) : http2);
+  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, http2);
   curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
   curl_easy_setopt(easy, CURLOPT_USERAGENT, "sluice-health");
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kReceiveBufferBytes);
@@ -120,7 +115,6 @@ void HttpRequest::set_http_options() {
   }
   if (target_.method == "HEAD") curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
   curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, target_.method.c_str());
-  if (http1) header_list_ = curl_slist_append(header_list_, "Connection: close");
   if (!target_.host.empty())
     header_list_ = curl_slist_append(header_list_, ("Host: " + target_.host).c_str());
   for (const auto &[name, value] : target_.headers) {
@@ -133,7 +127,7 @@ void HttpRequest::set_http_options() {
 
 // The certificate is judged by on_tls_context's settings within the handshake, as in every check that speaks
 // TLS, and not by libcurl after it.
-void HttpRequest::set_tls_options() {
+void Http2Request::set_tls_options() {
   CURL *easy = handle_.get();
   curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
   curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
@@ -142,7 +136,7 @@ void HttpRequest::set_tls_options() {
   curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, this);
 }
 
-Ended HttpRequest::judge(CURLcode code) {
+Ended Http2Request::judge(CURLcode code) {
   CURL *easy = handle_.get();
   TransferEnd end;
   end.curl_code = code;
@@ -165,13 +159,13 @@ Ended HttpRequest::judge(CURLcode code) {
   if (const Ended failed = judge_transfer(spec_, end)) return failed;
   long version = 0;
   curl_easy_getinfo(easy, CURLINFO_HTTP_VERSION, &version);
-  if (target_.version == model::HttpVersion::kHttp2 && version != CURL_HTTP_VERSION_2_0) {
+  if (version != CURL_HTTP_VERSION_2_0) {
     return unhealthy("the server does not speak HTTP/2");
   }
   return std::nullopt;
 }
 
-ProbeStep HttpRequest::perform() {
+ProbeStep Http2Request::perform() {
   if (handle_.get() == nullptr) co_return not_carried_out("out of memory on this host");
   if (target_.tls != nullptr) {
     auto settings = context_.tls.get(*target_.tls);
@@ -185,7 +179,7 @@ ProbeStep HttpRequest::perform() {
   co_return judge(co_await context_.curl.perform(handle_.get()));
 }
 
-const std::string *HttpRequest::header(std::string_view name) const {
+const std::string *Http2Request::header(std::string_view name) const {
   const auto found =
       std::ranges::find(headers_, name, [](const auto &header) { return std::string_view(header.first); });
   return found == headers_.end() ? nullptr : &found->second;
