@@ -1,5 +1,6 @@
 #include "dataplane/xdp/attachment.h"
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -85,6 +86,22 @@ uint32_t program_id(int program_fd) {
   bpf_prog_info info = {};
   uint32_t size = sizeof(info);
   return bpf_obj_get_info_by_fd(program_fd, &info, &size) == 0 ? info.id : 0;
+}
+
+UniqueFd map_of_program(int program_fd, std::string_view name) {
+  std::array<uint32_t, 64> maps = {};
+  bpf_prog_info program = {};
+  program.nr_map_ids = maps.size();
+  program.map_ids = reinterpret_cast<uintptr_t>(maps.data());
+  uint32_t program_size = sizeof(program);
+  if (bpf_obj_get_info_by_fd(program_fd, &program, &program_size) != 0) return {};
+  for (uint32_t i = 0; i < program.nr_map_ids && i < maps.size(); i++) {
+    UniqueFd map(bpf_map_get_fd_by_id(maps[i]));
+    bpf_map_info info = {};
+    uint32_t size = sizeof(info);
+    if (map.valid() && bpf_obj_get_info_by_fd(map.get(), &info, &size) == 0 && name == info.name) return map;
+  }
+  return {};
 }
 
 Result<LinkFacts> look_at_link(int link_fd) {

@@ -40,6 +40,9 @@ std::string removal_command(const InterfaceProgram &program, const std::string &
 /// The program's identifier, 0 when the kernel cannot say.
 uint32_t program_id(int program_fd);
 
+/// The map of that name among those that a program uses; an invalid descriptor: none.
+UniqueFd map_of_program(int program_fd, std::string_view name);
+
 /// What a link holds.
 struct LinkFacts {
   uint32_t ifindex = 0;  // 0: its interface is gone, or it was detached

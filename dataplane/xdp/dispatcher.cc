@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
@@ -22,6 +23,7 @@ namespace {
 
 constexpr std::string_view kDispatcherName = "xdp_dispatcher";
 constexpr const char *kEntryName = "sluice_entry";
+constexpr std::string_view kJumpName = "sluice_jump";
 constexpr uint32_t kJumpElement = 0;
 constexpr uint32_t kTrialElement = 1;
 
@@ -91,19 +93,44 @@ int attach_entry(const shared_entry &object, const AttachmentPlace &place, XdpMo
   return program_fd->valid() ? 0 : errno;
 }
 
-/// Takes a program out of the dispatcher of an interface. Returns 0 or an errno.
-long detach_entry(uint32_t program_id, uint32_t ifindex) {
+/// Takes a program out of the dispatcher of an interface.
+Status take_out(uint32_t program_id, uint32_t ifindex) {
   const QuietLibxdp quiet;
   xdp_program *found = xdp_program__from_id(program_id);
-  const long error = libxdp_get_error(found);
-  if (error != 0) return error;
-  const Program program(found);
-  return xdp_program__detach(found, static_cast<int>(ifindex), XDP_MODE_UNSPEC, 0);
+  long error = libxdp_get_error(found);
+  if (error == 0) {
+    const Program program(found);
+    error = xdp_program__detach(found, static_cast<int>(ifindex), XDP_MODE_UNSPEC, 0);
+  }
+  if (error == 0) return Done{};
+  return Error{fmt::format("program {} cannot be taken out of libxdp's dispatcher on interface {}: {}",
+                           program_id, ifindex, error_text(error))};
 }
 
 bool calls(const Dispatcher &dispatcher, uint32_t program) {
   return std::any_of(dispatcher.programs.begin(), dispatcher.programs.end(),
                      [program](const DispatchedProgram &called) { return called.id == program; });
+}
+
+/// Those that libxdp can tell, by the interface of this network namespace.
+std::vector<std::pair<uint32_t, Dispatcher>> dispatchers() {
+  std::vector<std::pair<uint32_t, Dispatcher>> found;
+  struct if_nameindex *interfaces = ::if_nameindex();
+  for (struct if_nameindex *one = interfaces; one != nullptr && one->if_index != 0; one++) {
+    Result<std::optional<Dispatcher>> there = dispatcher_on(one->if_name, one->if_index);
+    if (there.ok() && there.value()) found.emplace_back(one->if_index, std::move(*there.value()));
+  }
+  if (interfaces != nullptr) ::if_freenameindex(interfaces);
+  return found;
+}
+
+/// Whether it is an entry of an engine, and jumps to nothing. What cannot be told is no.
+bool is_dead_entry(const DispatchedProgram &program) {
+  if (program.name != kEntryName) return false;
+  const UniqueFd fd(bpf_prog_get_fd_by_id(program.id));
+  const UniqueFd jump = map_of_program(fd.get(), kJumpName);
+  uint32_t id = 0;
+  return jump.valid() && bpf_map_lookup_elem(jump.get(), &kJumpElement, &id) != 0 && errno == ENOENT;
 }
 
 /// `cannot` becomes 0, or libxdp's errno.
@@ -268,15 +295,9 @@ uint32_t program_behind(int jump_fd) {
 
 uint32_t interface_of_entry(uint32_t program_id) {
   if (program_id == 0) return 0;
-  uint32_t found = 0;
-  struct if_nameindex *interfaces = ::if_nameindex();
-  for (struct if_nameindex *one = interfaces; one != nullptr && one->if_index != 0 && found == 0; one++) {
-    const Result<std::optional<Dispatcher>> dispatcher = dispatcher_on(one->if_name, one->if_index);
-    if (dispatcher.ok() && dispatcher.value() && calls(*dispatcher.value(), program_id))
-      found = one->if_index;
-  }
-  ::if_freenameindex(interfaces);
-  return found;
+  for (const auto &[ifindex, dispatcher] : dispatchers())
+    if (calls(dispatcher, program_id)) return ifindex;
+  return 0;
 }
 
 bool is_taken_out(uint32_t program_id, const std::string &interface, uint32_t ifindex) {
@@ -290,14 +311,24 @@ bool is_taken_out(uint32_t program_id, const std::string &interface, uint32_t if
 Status remove_entry(const DispatcherEntry &entry) {
   const uint32_t id = program_id(entry.program.get());
   const uint32_t ifindex = interface_of_entry(id);
-  const long error = ifindex != 0 ? detach_entry(id, ifindex) : 0;
-  if (error != 0)
-    return Error{fmt::format("program {} cannot be taken out of libxdp's dispatcher on interface {}: {}", id,
-                             ifindex, error_text(error))};
+  Status taken_out = ifindex != 0 ? take_out(id, ifindex) : Status(Done{});
+  if (!taken_out.ok()) return taken_out;
   // Only now: packets are forwarded until it is out. Where libxdp does not find it, this ends it.
   (void)bpf_map_delete_elem(entry.jump.get(), &kJumpElement);
   wait_for_packets();
   return Done{};
+}
+
+Status remove_dead_entries() {
+  Status done = Done{};
+  for (const auto &[ifindex, dispatcher] : dispatchers()) {
+    for (const DispatchedProgram &program : dispatcher.programs) {
+      if (!is_dead_entry(program)) continue;
+      const Status removed = take_out(program.id, ifindex);
+      if (!removed.ok()) done = removed;
+    }
+  }
+  return done;
 }
 
 }  // namespace sluice

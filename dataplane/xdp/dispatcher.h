@@ -70,6 +70,11 @@ bool is_taken_out(uint32_t program_id, const std::string &interface, uint32_t if
 /// Errors: what libxdp says; the entry is as before then.
 [[nodiscard]] Status remove_entry(const DispatcherEntry &entry);
 
+/// Takes out the engine's entries that jump to nothing, of this network namespace: those of a process that
+/// was killed before it had pinned what they jump to, or when that was another's already. They pass
+/// everything. Errors: of the last that cannot be taken out; the others are.
+[[nodiscard]] Status remove_dead_entries();
+
 }  // namespace sluice
 
 #endif

@@ -2,29 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <iterator>
-#include <string_view>
 #include <utility>
 
 #include <bpf/bpf.h>
 #include <net/if.h>
 
 namespace sluice {
-namespace {
-
-/// The map of that name among those that a program uses.
-UniqueFd map_of(const bpf_prog_info &program, const uint32_t *maps, std::string_view name) {
-  for (uint32_t i = 0; i < program.nr_map_ids; i++) {
-    UniqueFd map(bpf_map_get_fd_by_id(maps[i]));
-    bpf_map_info info = {};
-    uint32_t size = sizeof(info);
-    if (map.valid() && bpf_obj_get_info_by_fd(map.get(), &info, &size) == 0 && name == info.name) return map;
-  }
-  return {};
-}
-
-}  // namespace
-
 std::optional<EarlierPort> EarlierPort::find(const Pins &pins, const std::string &name) {
   std::optional<PortAttachment> pinned = PortAttachment::pinned(pins, name);
   if (!pinned) return std::nullopt;
@@ -69,14 +52,8 @@ LiveMaps live_maps(const std::vector<EarlierPort> &ports) {
   const auto newest = std::ranges::max_element(
       ports, {}, [](const EarlierPort &port) { return program_id(port.program_fd()); });
   if (newest == ports.end()) return {};
-  std::array<uint32_t, 64> maps = {};
-  bpf_prog_info info = {};
-  info.nr_map_ids = maps.size();
-  info.map_ids = reinterpret_cast<uintptr_t>(maps.data());
-  uint32_t size = sizeof(info);
-  if (bpf_obj_get_info_by_fd(newest->program_fd(), &info, &size) != 0) return {};
-  return {.connections = map_of(info, maps.data(), kConnectionsPin),
-          .counters = map_of(info, maps.data(), kCountersPin)};
+  return {.connections = map_of_program(newest->program_fd(), kConnectionsPin),
+          .counters = map_of_program(newest->program_fd(), kCountersPin)};
 }
 
 }  // namespace sluice

@@ -80,7 +80,15 @@ class XdpEngine : public Engine {
     std::string unpinned;  // why what is attached ends with this process; empty: it is pinned
   };
 
+  /// What is pinned, and is no port's any more.
+  struct Other {
+    std::string name;
+    PortAttachment attachment;
+  };
+
   void find_earlier();
+  Link *link_on(const EarlierPort &earlier);
+  bool is_attached_port(const std::string &name) const;
   void keep_wanted();
   Status take_over();
   Status attach_port(size_t port, const ForwardingProgram &program);
@@ -122,6 +130,7 @@ class XdpEngine : public Engine {
   std::unique_ptr<ForwardingProgram> program_;
   std::unique_ptr<ForwardingProgram> larger_;       // to be swapped in by the next install; null: not needed
   std::vector<Link> links_;                         // by port, once started
+  std::vector<Other> others_;                       // while start() takes over
   std::vector<EnginePort> told_ports_;              // as the server knows them
   std::shared_ptr<const ForwardingTables> tables_;  // in force; null: none yet
   std::vector<uint32_t> active_sum_;                // scratch of merge_active_connections

@@ -27,20 +27,35 @@ std::string warning_of_kept_generic(const XdpPortReport &port) {
 
 }  // namespace
 
-/// Looks for what packets of the ports run through now, by interface: a port may have got another name.
+/// The port's on whose interface it is; null: it is no port's.
+XdpEngine::Link *XdpEngine::link_on(const EarlierPort &earlier) {
+  const auto port = std::ranges::find(preflight_.ports, earlier.ifindex(),
+                                      [](const XdpPortReport &report) { return report.facts.ifindex; });
+  if (port == preflight_.ports.end()) return nullptr;
+  const Result<InterfaceProgram> there = program_on(port->interface, port->facts.ifindex);
+  // An interface of another network namespace may have the same index.
+  const bool same = there.ok() && (earlier.attachment().sharing() == PortSharing::kDispatcher ||
+                                   there.value().id == earlier.attachment().program());
+  return same ? &links_[static_cast<size_t>(port - preflight_.ports.begin())] : nullptr;
+}
+
+/// Looks for what packets of the ports run through now, by interface: a port may have got another name, or
+/// its name may be another port's now.
 void XdpEngine::find_earlier() {
   links_.clear();
   links_.resize(preflight_.ports.size());
-  for (EarlierPort &earlier : earlier_ports(*setup_.pins)) {
-    const auto port = std::ranges::find(preflight_.ports, earlier.ifindex(),
-                                        [](const XdpPortReport &report) { return report.facts.ifindex; });
-    if (port == preflight_.ports.end()) continue;
-    Link &link = links_[static_cast<size_t>(port - preflight_.ports.begin())];
-    const Result<InterfaceProgram> there = program_on(port->interface, port->facts.ifindex);
-    // An interface of another network namespace may have the same index.
-    const bool same = there.ok() && (earlier.attachment().sharing() == PortSharing::kDispatcher ||
-                                     there.value().id == earlier.attachment().program());
-    if (same && !link.earlier) link.earlier = std::move(earlier);
+  others_.clear();
+  for (const std::string &name : setup_.pins->ports()) {
+    std::optional<EarlierPort> earlier = EarlierPort::find(*setup_.pins, name);
+    Link *link = earlier ? link_on(*earlier) : nullptr;
+    if (link != nullptr && !link->earlier) {
+      link->earlier = std::move(earlier);
+      continue;
+    }
+    // A start that was interrupted may have left a port pinned by its old name and by its new one.
+    if (link != nullptr && link->earlier->attachment().program() == earlier->attachment().program()) continue;
+    std::optional<PortAttachment> other = PortAttachment::pinned(*setup_.pins, name);
+    if (other) others_.push_back({.name = name, .attachment = std::move(*other)});
   }
 }
 
@@ -139,32 +154,48 @@ void XdpEngine::go_back(const UniqueFd &connections, const UniqueFd &counters) {
     if (link.earlier) bring_back(*link.earlier);
   }
   links_.clear();
+  // A port that has its name may have been pinned in its place.
+  for (const Other &other : others_) (void)other.attachment.pin(*setup_.pins, other.name).ok();
+  others_.clear();
   for (const auto &[name, map] :
        {std::pair(kConnectionsPin, &connections), std::pair(kCountersPin, &counters)})
     (void)(map->valid() ? setup_.pins->put(name, map->get()) : setup_.pins->remove(name)).ok();
   (void)setup_.pins->remove(tail_calls_pin(program_->program_id())).ok();
 }
 
-/// Ends what is pinned and is no port's any more. This engine forwards already: what cannot be removed stays
-/// until the next start.
+bool XdpEngine::is_attached_port(const std::string &name) const {
+  for (size_t port = 0; port < links_.size(); port++)
+    if (preflight_.ports[port].name == name) return links_[port].is_attached();
+  return false;
+}
+
+/// Ends what was pinned and is no port's any more, whatever its name: that may be the name of a port which
+/// has another interface now. This engine forwards already: what cannot be removed stays until the next
+/// start.
 void XdpEngine::forget_others() {
-  bool is_complete = true;
-  for (const std::string &name : setup_.pins->ports()) {
-    const auto is_named = [&name](const XdpPortReport &report) { return report.name == name; };
-    if (std::ranges::any_of(preflight_.ports, is_named)) continue;
-    const auto has_name = [&name](const Link &link) { return link.earlier && link.earlier->name() == name; };
-    const std::optional<PortAttachment> pinned = PortAttachment::pinned(*setup_.pins, name);
-    Status done = Done{};
-    if (pinned && std::ranges::none_of(links_, has_name)) {
-      done = pinned->detach();
-      if (done.ok()) spdlog::info("detached what was pinned for port {}", name);
+  std::vector<std::string> staying;
+  for (const Other &other : others_) {
+    const bool is_on_interface = other.attachment.ifindex() != 0;
+    const Status done = other.attachment.detach();
+    if (!done.ok()) {
+      spdlog::warn("port {}: {}", other.name, done.error().message);
+      staying.push_back(other.name);
+    } else if (is_on_interface) {
+      spdlog::info("detached what was pinned for port {} and is no port's any more", other.name);
     }
-    if (done.ok()) done = unpin_port(*setup_.pins, name);
-    if (!done.ok()) spdlog::warn("port {}: {}", name, done.error().message);
-    is_complete = is_complete && done.ok();
   }
+  others_.clear();
+  bool is_complete = staying.empty();
+  for (const std::string &name : setup_.pins->ports()) {
+    if (is_attached_port(name) || std::ranges::find(staying, name) != staying.end()) continue;
+    const Status removed = unpin_port(*setup_.pins, name);
+    if (!removed.ok()) spdlog::warn("port {}: {}", name, removed.error().message);
+    is_complete = is_complete && removed.ok();
+  }
+  Status removed = remove_dead_entries();
+  if (!removed.ok()) spdlog::warn("{}", removed.error().message);
   if (!is_complete) return;  // programs of before may still run
-  const Status removed = setup_.pins->remove_tail_calls(program_->program_id());
+  removed = setup_.pins->remove_tail_calls(program_->program_id());
   if (!removed.ok()) spdlog::warn("{}", removed.error().message);
 }
 

@@ -81,6 +81,8 @@ Result<Release> Release::begin(const Pins &pins, const std::filesystem::path &co
     return done.error();
   }
   if (save) release.file_ = File::kSaved;
+  const Status removed = remove_dead_entries();  // which nothing pinned leads to
+  if (!removed.ok()) spdlog::warn("{}", removed.error().message);
   std::vector<std::string> names;
   for (const EarlierPort &port : release.ports_) names.push_back(port.name());
   release.text_ = fmt::format(

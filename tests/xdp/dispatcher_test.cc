@@ -147,13 +147,29 @@ class DispatcherTest : public XdpFixture {
     }
   }
 
-  /// With port1, and interfaces beside it that are alone.
+  /// What a process leaves that is killed before it has pinned its entry.
+  static void add_dead_entry() {
+    const UniqueFd program = load_program("ours");
+    uint32_t entry = 0;
+    {
+      const Result<PortAttachment> made = PortAttachment::make(program.get(), PortSharing::kDispatcher,
+                                                               {.interface = "port1", .ifindex = ifindex()});
+      ASSERT_TRUE(made.ok()) << made.error().message;
+      entry = made.value().program();
+    }
+    const UniqueFd fd(bpf_prog_get_fd_by_id(entry));
+    ASSERT_TRUE(map_of_program(fd.get(), "sluice_jump").valid());
+    // The kernel empties it a little later.
+    while (program_behind(map_of_program(fd.get(), "sluice_jump").get()) != 0) ::usleep(1000);
+  }
+
+  /// With front_, and interfaces beside it that are alone.
   Status start(PortSharing sharing = PortSharing::kDispatcher, XdpModeChoice mode = XdpModeChoice::kAuto,
                const std::vector<std::string> &others = {}) {
     open_memory(memory_options());
-    std::vector<std::string> ports = {"name=front,interface=port1"};
-    std::vector<std::string> names = {"port1"};
-    std::vector<InterfaceFacts> facts = {interface_facts("port1")};
+    std::vector<std::string> ports = {"name=front,interface=" + front_};
+    std::vector<std::string> names = {front_};
+    std::vector<InterfaceFacts> facts = {interface_facts(front_)};
     for (const std::string &other : others) {
       ports.push_back(fmt::format("name={},interface={}", other, other));
       names.push_back(other);
@@ -182,6 +198,8 @@ class DispatcherTest : public XdpFixture {
     for (uint32_t worker = 0; worker < 2; worker++) sum += memory_.counters->worker(worker).received_packets;
     return sum;
   }
+
+  std::string front_ = "port1";
 };
 
 TEST_F(DispatcherTest, this_kernel_has_dispatchers) { EXPECT_EQ(why_no_dispatcher(), ""); }
@@ -369,6 +387,65 @@ TEST_F(DispatcherTest, an_entry_that_is_no_ports_and_cannot_be_taken_out_runs_wh
   EXPECT_EQ(entries(), 0u);
   EXPECT_FALSE(std::filesystem::exists(pin_directory() / "entry-front"));
   EXPECT_FALSE(std::filesystem::exists(tail_calls));
+}
+
+TEST_F(DispatcherTest, a_shared_port_that_moves_to_another_interface_leaves_no_entry_on_the_one_before) {
+  CountingProgram other("port1");
+  for (const PortSharing sharing : {PortSharing::kAlone, PortSharing::kDispatcher}) {
+    ASSERT_NO_FATAL_FAILURE(start_well());
+    EXPECT_EQ(entries(), 1u);
+    EXPECT_EQ(program_id_on("port0"), 0u) << "where it was before";
+    forget_engine();
+    front_ = "port0";
+    const Status started = start(sharing);
+    ASSERT_TRUE(started.ok()) << started.error().message;
+    EXPECT_NE(program_id_on("port0"), 0u);
+    ASSERT_EQ(dispatched().size(), 1u);
+    EXPECT_EQ(dispatched()[0].id, other.id());
+    forget_engine();
+    front_ = "port1";
+  }
+  ASSERT_TRUE(release(pin_directory(), connections_path()).ok());
+}
+
+TEST_F(DispatcherTest, an_entry_that_was_never_pinned_goes_with_the_next_start) {
+  CountingProgram other("port1");
+  ASSERT_NO_FATAL_FAILURE(add_dead_entry());
+  ASSERT_NO_FATAL_FAILURE(add_dead_entry());
+  EXPECT_EQ(entries(), 2u);
+  ASSERT_NO_FATAL_FAILURE(start_well());
+  EXPECT_EQ(entries(), 1u);
+  const uint64_t before = received();
+  {
+    const Sender sender("peer1");
+    sender.wait_for(100);
+  }
+  EXPECT_GT(received(), before);
+}
+
+TEST_F(DispatcherTest, an_entry_that_was_never_pinned_goes_with_a_release) {
+  CountingProgram other("port1");
+  ASSERT_NO_FATAL_FAILURE(start_well());
+  forget_engine();
+  ASSERT_NO_FATAL_FAILURE(add_dead_entry());
+  EXPECT_EQ(entries(), 2u);
+  ASSERT_TRUE(release(pin_directory(), connections_path()).ok());
+  ASSERT_EQ(dispatched().size(), 1u);
+  EXPECT_EQ(dispatched()[0].id, other.id());
+}
+
+TEST_F(DispatcherTest, an_entry_that_jumps_to_another_engines_program_stays) {
+  const UniqueFd program = load_program("ours");
+  const Result<PortAttachment> others = PortAttachment::make(program.get(), PortSharing::kDispatcher,
+                                                             {.interface = "port1", .ifindex = ifindex()});
+  ASSERT_TRUE(others.ok()) << others.error().message;
+  ASSERT_NO_FATAL_FAILURE(start_well());
+  EXPECT_EQ(entries(), 2u);
+  forget_engine();
+  ASSERT_TRUE(release(pin_directory(), connections_path()).ok());
+  ASSERT_EQ(dispatched().size(), 1u);
+  EXPECT_EQ(dispatched()[0].id, others.value().program());
+  EXPECT_TRUE(others.value().detach().ok());
 }
 
 TEST_F(DispatcherTest, a_driver_that_refuses_makes_it_generic_and_that_is_said) {
