@@ -108,14 +108,16 @@ SLUICE_INLINE enum Verdict schedule_anew(const struct Tables *tables, const stru
                                          const struct Miss *miss, enum PeerAnswer peers, uint16_t *backend) {
   const struct Packet *packet = miss->packet;
   bool tcp = packet->protocol == kProtocolTcp;
-  // A connection that another worker may know is not entered as something else before it was asked.
-  bool unasked = tcp && peers == kPeerNotAsked;
-  if (unasked && miss->service->scheduler == kSchedulerLeastConnection) return kVerdictDropAdoptionLimit;
+  // A connection that another worker may know is not entered as something else before it was asked, nor is a
+  // flow of datagrams that has been here before.
+  bool unasked = peers == kPeerNotAsked && (tcp || miss->entry);
+  if (unasked && tcp && miss->service->scheduler == kSchedulerLeastConnection)
+    return kVerdictDropAdoptionLimit;
   uint16_t of_hash = backend_of_hash(tables, miss->service, packet->hash);
   *backend = of_hash;
   if (of_hash == 0) return kVerdictDropNoBackend;
   bool ends = (packet->tcp_flags & (kTcpFin | kTcpRst)) != 0;  // and needs no entry
-  if (!miss->entry && (ends || unasked)) return kVerdictForwardUntracked;
+  if (unasked || (!miss->entry && ends)) return kVerdictForwardUntracked;
 
   if (!tcp || opens_connection(packet)) *backend = schedule(tables, miss->service, packet->hash, of_hash);
   uint64_t state = make_state(key->word[(key->width - 1) & 3], kConnectionEmbryonic, miss->now_s, *backend);
@@ -129,15 +131,20 @@ SLUICE_INLINE enum Verdict schedule_anew(const struct Tables *tables, const stru
 }
 
 // The backend for a flow that this worker's table does not have, or has with an entry that no longer
-// holds: the one that another worker knows, else a scheduled one, entered as a new connection.
+// holds: the one that another worker knows, else a scheduled one, entered as a new connection. An entry of
+// datagrams that has timed out says only that they came to another worker since, or to none.
 SLUICE_RARE enum Verdict choose_backend_anew(const struct Tables *tables, const struct ConnectionKey *key,
                                              const struct Miss *miss, uint16_t *backend) {
   enum PeerAnswer peers = kPeerNothing;
   uint64_t state = 0;
-  if (!miss->entry) peers = ask_peers(tables, key, miss, &state);
+  if (!miss->entry || miss->packet->protocol == kProtocolUdp) peers = ask_peers(tables, key, miss, &state);
   if (peers != kPeerFound) return schedule_anew(tables, key, miss, peers, backend);
   *backend = backend_of(state);
-  if (!connection_insert(tables, key, state, miss->now_s)) return kVerdictForwardUntracked;
+  if (miss->entry) {
+    connection_replace(tables, miss->entry, state);
+  } else if (!connection_insert(tables, key, state, miss->now_s)) {
+    return kVerdictForwardUntracked;
+  }
   tables_return_adoption_lookup(tables, adoption_limit_of(miss->packet));
   return kVerdictForwardAdopted;
 }

@@ -175,6 +175,50 @@ TEST_P(Adoption, not_of_what_timed_out_in_a_table_that_nobody_sweeps) {
   EXPECT_NE(decided.decision.backend, backend);
 }
 
+// A flow that came to this worker for its first packet only, and comes to it again: another worker has kept
+// it.
+TEST_P(Adoption, datagram_whose_own_entry_timed_out_stays_where_another_worker_has_it) {
+  const uint32_t now = kNow + 31;  // past both timeouts
+  uint32_t client = 1;
+  for (const ConnectionState own : {kConnectionEmbryonic, kConnectionEstablished}) {
+    const TestFlow flow = {.family = GetParam(), .protocol = kProtocolUdp, .client = client++};
+    const uint16_t backend = another_backend(flow);
+    ASSERT_TRUE(enter(mine_.tables(), flow, own, backend, kNow));
+    ASSERT_TRUE(enter(owner_.tables(), flow, kConnectionEstablished, backend, now));
+    const uint32_t active = mine_.counters(backend).active_connections;
+    const Decided decided = send(mine_.tables(), flow, 0, now);
+    EXPECT_EQ(decided.verdict(), kVerdictForwardAdopted);
+    EXPECT_EQ(decided.decision.backend, backend);
+    EXPECT_EQ(state_of(entry_of(mine_.tables(), flow)), kConnectionEstablished);
+    EXPECT_EQ(age_of(entry_of(mine_.tables(), flow), now), 0u);
+    EXPECT_EQ(mine_.counters(backend).active_connections, active);
+    EXPECT_EQ(send(mine_.tables(), flow, 0, now).verdict(), kVerdictForwardEstablished);
+    EXPECT_EQ(inconsistency(mine_), "");
+  }
+}
+
+TEST_P(Adoption, datagram_whose_own_entry_timed_out_as_every_other_begins_anew) {
+  const uint16_t backend = another_backend(udp_flow());
+  ASSERT_TRUE(enter(mine_.tables(), udp_flow(), kConnectionEstablished, backend, kNow));
+  ASSERT_TRUE(enter(owner_.tables(), udp_flow(), kConnectionEstablished, backend, kNow));
+  const Decided decided = send(mine_.tables(), udp_flow(), 0, kNow + 31);
+  EXPECT_EQ(decided.verdict(), kVerdictForwardNew);
+  EXPECT_NE(decided.decision.backend, backend);
+}
+
+// What has been here before may go on elsewhere: it is not entered as something else before that was asked.
+TEST_P(Adoption, over_the_limit_a_datagrams_own_old_entry_is_left) {
+  const uint16_t backend = another_backend(udp_flow());
+  ASSERT_TRUE(enter(mine_.tables(), udp_flow(), kConnectionEstablished, backend, kNow));
+  ASSERT_TRUE(enter(owner_.tables(), udp_flow(), kConnectionEstablished, backend, kNow + 31));
+  mine_.adoption_budgets[kAdoptionOfOthers] = 0;
+  EXPECT_EQ(send(mine_.tables(), udp_flow(), 0, kNow + 31).verdict(), kVerdictForwardUntracked);
+  mine_.adoption_budgets[kAdoptionOfOthers] = 2;
+  const Decided decided = send(mine_.tables(), udp_flow(), 0, kNow + 31);
+  EXPECT_EQ(decided.verdict(), kVerdictForwardAdopted);
+  EXPECT_EQ(decided.decision.backend, backend);
+}
+
 TEST_P(Adoption, over_the_limit_datagrams_are_entered) {
   mine_.adoption_budgets[kAdoptionOfOthers] = 0;
   EXPECT_EQ(send(mine_.tables(), udp_flow(), 0, kNow).verdict(), kVerdictForwardNew);
