@@ -6,6 +6,7 @@
 #include <sstream>
 #include <utility>
 
+#include "controlplane/config/check_ports.h"
 #include "controlplane/config/cross_check.h"
 #include "controlplane/config/document_reader.h"
 #include "controlplane/config/field_reader.h"
@@ -65,6 +66,7 @@ LoadedConfig load_config(std::string_view text, const std::string &file) {
   for (YamlFault &fault : document.faults) errors.add(fault.place, "", "", std::move(fault.message));
   if (!document.root) return {std::nullopt, errors.take()};
   PlacedState placed = read_document(*document.root, errors);
+  fill_check_ports(&placed, errors);
   check_across(placed, errors);
   if (!errors.empty()) return {std::nullopt, errors.take()};
   return {without_places(std::move(placed)), {}};

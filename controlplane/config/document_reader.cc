@@ -162,8 +162,12 @@ class DocumentReader {
       put(reader_.boolean(*fail_open), &placed.pool.fail_open);
     }
     health_ = {};
-    if (const auto health = reader_.find(field, "health")) health_ = read_health(*health, reader_);
+    const auto health = reader_.find(field, "health");
+    if (health) health_ = read_health(*health, reader_);
     placed.pool.health = health_;
+    if (health && model::has_port(health_.kind) && !FieldReader::find(*health, "port")) {
+      placed.missing_check_port = health->node->place;
+    }
     read_each(field, "backends", &placed.backends, &DocumentReader::read_backend);
     return placed;
   }
@@ -210,7 +214,7 @@ class DocumentReader {
       backend->check_address = reader_.address(*address);
     const auto port = reader_.find(field, "port");
     if (!port) return;
-    if (health_.port == 0) {
+    if (!model::has_port(health_.kind)) {
       return reader_.error(*port,
                            "has no meaning with type " + std::string(model::health_kind_name(health_.kind)));
     }

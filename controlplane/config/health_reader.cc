@@ -310,8 +310,8 @@ class HealthReader {
   }
 
   void read_port(model::HealthSpec *health) {
-    const auto port = reader_.require(field_, "port");
-    if (!port) return;
+    const auto port = find("port");
+    if (!port) return;  // check_ports.h
     const auto number = reader_.number(*port, 1, 65535);
     if (number) health->port = static_cast<uint16_t>(*number);
   }

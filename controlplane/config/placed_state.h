@@ -45,7 +45,8 @@ struct PlacedPool {
   Placed<std::string> name;
   Placed<uint32_t> slots;
   std::vector<PlacedBackend> backends;
-  model::Pool pool;  // everything else
+  std::optional<TextPlace> missing_check_port;  // where "health" is, if it needs a port and names none
+  model::Pool pool;                             // everything else
 };
 
 struct PlacedState {

@@ -22,6 +22,10 @@ struct KindName {
 
 std::string_view health_kind_name(const HealthKind &kind) { return std::visit(KindName(), kind); }
 
+bool has_port(const HealthKind &kind) {
+  return !std::holds_alternative<NoCheck>(kind) && !std::holds_alternative<IcmpCheck>(kind);
+}
+
 const TlsOptions *tls_of(const HealthKind &kind) {
   return std::visit(
       [](const auto &check) -> const TlsOptions * {

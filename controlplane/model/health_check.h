@@ -158,6 +158,9 @@ struct HealthSpec {
 /// What a type is called in the configuration and in `sluicectl`'s answers: "http", "https".
 std::string_view health_kind_name(const HealthKind &kind);
 
+/// Whether a check of this kind goes to a layer 4 port.
+bool has_port(const HealthKind &kind);
+
 /// The TLS options of a kind that has them now; nullptr: it speaks without.
 const TlsOptions *tls_of(const HealthKind &kind);
 

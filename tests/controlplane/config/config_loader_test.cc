@@ -174,8 +174,9 @@ TEST(ConfigLoader, missing_key_is_told_at_its_map) {
   EXPECT_THAT(errors_of(with_backend("{weight: 1}")),
               ElementsAre(StartsWith("6:5: pools[0].backends[0]: key \"name\""),
                           StartsWith("6:5: pools[0].backends[0]: key \"address\"")));
-  EXPECT_THAT(errors_of(with_health("{type: tcp}")),
-              ElementsAre("6:11: pools[0].health: key \"port\" is missing; add it"));
+  EXPECT_THAT(
+      errors_of(with_health("{type: tcp}")),
+      ElementsAre("6:11: pools[0].health: key \"port\" is missing; add it: no service uses this pool"));
 }
 
 TEST(ConfigLoader, wrong_kind_of_value_is_an_error) {

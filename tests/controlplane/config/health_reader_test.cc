@@ -132,6 +132,21 @@ TEST(HealthReader, bad_values_of_single_kinds_are_refused) {
   EXPECT_THAT(errors_of(with_health("{type: icmp, jitter: 51}")), ElementsAre(HasSubstr("allowed: 0 to 50")));
 }
 
+TEST(HealthReader, checks_ask_on_the_one_port_of_the_services) {
+  const auto with_ports = [](const std::string &first, const std::string &second) {
+    const std::string end = ", pool: web}\n";
+    return "version: 1\nservices:\n- {name: a, vips: [198.51.100.1], protocol: tcp, ports: " + first + end +
+           "- {name: b, vips: [198.51.100.2], protocol: tcp, ports: " + second + end +
+           "pools:\n- {name: web, backends: [], health: {type: tcp}}\n";
+  };
+  EXPECT_EQ(state_of(with_ports("[80]", "[80]")).pools.at(0).health.port, 80);
+  EXPECT_THAT(errors_of(with_ports("[80]", "[443, 80]")),
+              ElementsAre(HasSubstr(
+                  "pools[0].health: key \"port\" is missing; add it: its services have the ports 80, 443")));
+  EXPECT_THAT(errors_of(with_ports("[80]", "all")),
+              ElementsAre(HasSubstr("a service of this pool has a range of ports")));
+}
+
 TEST(HealthReader, a_backend_may_be_checked_elsewhere) {
   const std::string backend =
       "  backends:\n  - {name: b, address: 10.0.0.1, check: {address: \"fd00::9\", port: 81}}\n";
@@ -146,7 +161,9 @@ TEST(HealthReader, a_backend_may_be_checked_elsewhere) {
 }
 
 TEST(HealthReader, a_port_is_needed_where_there_are_ports) {
-  EXPECT_THAT(errors_of(with_health("{type: tls}")), ElementsAre(HasSubstr("key \"port\" is missing")));
+  EXPECT_THAT(
+      errors_of(with_health("{type: tls}")),
+      ElementsAre("6:11: pools[0].health: key \"port\" is missing; add it: no service uses this pool"));
   EXPECT_THAT(errors_of(with_health("{type: icmp, port: 1}")),
               ElementsAre(HasSubstr("port: has no meaning with type icmp")));
 }
