@@ -115,8 +115,8 @@ void HealthMonitor::Impl::watch(const CheckTarget &target, Clock::time_point now
     return;
   }
   const auto old = watched.find(known->second);
-  if (old->second.target.spec == target.spec) return;
-  const bool same_backend = old->second.target.spec.address == target.spec.address;
+  const bool same_backend = old->second.target.address == target.address;
+  if (same_backend && old->second.target.spec == target.spec) return;
   const HealthState kept{.health = same_backend ? old->second.state.health : target.initial, .streak = 0};
   watched.erase(old);
   watch_anew(target, kept, now);
@@ -158,7 +158,7 @@ void HealthMonitor::Impl::on_done(uint64_t serial, const CheckResult &result) {
   entry.checks++;
   plan(serial, &entry, std::max(entry.started + wait_after(entry), entry.ended));
   if (entry.state.health != before) {
-    changes.push_back({entry.target.key, spec.address, entry.state.health, result.text});
+    changes.push_back({entry.target.key, entry.target.address, entry.state.health, result.text});
   }
 }
 

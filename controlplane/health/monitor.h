@@ -17,11 +17,12 @@
 
 namespace sluice {
 
-/// One backend to watch: the same address in two pools is checked for each. `initial` counts only when the
-/// key was not watched before,
-/// or at another address.
+/// One backend to watch: the same address in two pools is checked for each. At another `address` it is
+/// another backend, even when the check asks where it did before. `initial` counts only when the backend
+/// was not watched before.
 struct CheckTarget {
   model::BackendKey key;
+  Address address{};  // the backend's own; the check may ask elsewhere
   CheckSpec spec;
   model::Health initial = model::Health::kUnknown;
 };
@@ -42,7 +43,7 @@ struct MonitorStats {
   size_t waiting = 0;  // due, but held back by max_concurrent
   size_t max_concurrent = 0;
   std::chrono::microseconds worst_lateness{
-      0};  // of any check's start, behind its schedule, since the monitor's
+      0};
 };
 
 struct MonitorOptions {
@@ -57,7 +58,7 @@ struct MonitorOptions {
 class HealthMonitor {
  public:
   /// Called on the monitor's thread, outside of its lock, when a backend's health has changed. `address`
-  /// is the one that was checked: by the time the change is heard of, the key may have another.
+  /// is the backend's own: by the time the change is heard of, the key may have another.
   using OnChange = std::function<void(const model::BackendKey &key, const Address &address,
                                       model::Health health, const std::string &reason)>;
 

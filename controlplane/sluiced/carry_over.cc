@@ -72,6 +72,7 @@ std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
     for (const model::BackendSpec &backend : pool.backends) {
       CheckTarget target;
       target.key = {pool.name, backend.name};
+      target.address = backend.address;
       target.spec = {.address = backend.checked_address(),
                      .l4_port = backend.check_port == 0 ? pool.health.port : backend.check_port,
                      .health = pool.health};

@@ -152,8 +152,7 @@ void Reconciler::flush() {
 void Reconciler::note_health(const model::BackendKey &key, const Address &address, model::Health health,
                              const std::string &reason) {
   const model::BackendSpec *backend = find_backend(key);
-  if (backend == nullptr || backend->checked_address() != address)
-    return;  // reloaded while the change was on its way
+  if (backend == nullptr || backend->address != address) return;  // reloaded while the change was on its way
   model::Health &known = observed_.health[key];
   if (known == health) return;
   spdlog::log(health == model::Health::kUp ? spdlog::level::info : spdlog::level::warn,

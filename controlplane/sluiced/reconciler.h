@@ -46,7 +46,7 @@ class Reconciler {
   void tick();
 
   /// A backend's health has changed. The change waits for apply_pending(), so that many go out as one.
-  /// `address` is what was checked: the change says nothing of a backend that has another one by now.
+  /// `address` is the backend's own: the change says nothing of one that has another by now.
   void note_health(const model::BackendKey &key, const Address &address, model::Health health,
                    const std::string &reason);
 

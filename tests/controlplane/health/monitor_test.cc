@@ -1,5 +1,6 @@
 #include "controlplane/health/monitor.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -30,10 +31,10 @@ class News {
     };
   }
 
-  bool wait_for(const std::string &line) {
+  bool wait_for(const std::string &line, int times = 1) {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, kGiveUp,
-                             [&] { return std::find(heard_.begin(), heard_.end(), line) != heard_.end(); });
+                             [&] { return std::count(heard_.begin(), heard_.end(), line) >= times; });
   }
 
   // That the last news was of.
@@ -58,6 +59,7 @@ CheckTarget target(const std::string &name, uint16_t l4_port,
                    model::Health initial = model::Health::kUnknown) {
   CheckTarget target;
   target.key = {"web", name};
+  target.address = *parse_address("10.0.0.1");
   target.spec.address = loopback_address(Family::kIpv4);
   target.spec.l4_port = l4_port;
   target.spec.health.kind = model::TcpCheck{};
@@ -101,7 +103,7 @@ TEST(HealthMonitor, tells_when_a_backend_goes_up_down_and_comes_back) {
   auto monitor = start_monitor(news);
   monitor->set_targets({b1});
   EXPECT_TRUE(news.wait_for("web/b1 up: HTTP status 200"));
-  EXPECT_EQ(news.address(), loopback_address(Family::kIpv6));
+  EXPECT_EQ(news.address(), b1.address);
   status = 503;
   EXPECT_TRUE(news.wait_for("web/b1 down: HTTP status 503, expected 200-399"));
   status = 204;
@@ -142,6 +144,32 @@ TEST(HealthMonitor, a_changed_check_keeps_the_health_and_an_unchanged_one_keeps_
   }
   wait_for_checks(*monitor, "changed", 1);
   EXPECT_EQ(news.heard().size(), 2u);
+}
+
+TEST(HealthMonitor, a_backend_at_another_address_is_another_one_though_the_check_asks_where_it_did) {
+  LoopbackServer server(Family::kIpv4, [](LoopbackServer &, int) {});
+  News news;
+  auto monitor = start_monitor(news);
+  CheckTarget b1 = target("b1", server.l4_port());
+  monitor->set_targets({b1});
+  ASSERT_TRUE(news.wait_for("web/b1 up: connected"));
+  b1.address = *parse_address("10.0.0.2");
+  monitor->set_targets({b1});
+  ASSERT_TRUE(news.wait_for("web/b1 up: connected", 2));
+  EXPECT_EQ(news.address(), b1.address);
+}
+
+TEST(HealthMonitor, a_check_that_asks_elsewhere_keeps_the_health_of_the_same_backend) {
+  LoopbackServer server(Family::kIpv4, [](LoopbackServer &, int) {});
+  News news;
+  auto monitor = start_monitor(news);
+  CheckTarget b1 = target("b1", server.l4_port());
+  monitor->set_targets({b1});
+  ASSERT_TRUE(news.wait_for("web/b1 up: connected"));
+  b1.spec.address = loopback_address(Family::kIpv6);
+  b1.spec.health.interval = 3'600'000ms;
+  monitor->set_targets({b1});
+  EXPECT_EQ(monitor->reports().at(0).health, model::Health::kUp);
 }
 
 TEST(HealthMonitor, a_removed_target_is_forgotten) {

@@ -231,6 +231,15 @@ TEST_F(ReconcilerTest, health_of_another_address_says_nothing) {
   EXPECT_EQ(reconciler_->observed().health_of(kB1), model::Health::kUp);
 }
 
+TEST_F(ReconcilerTest, health_is_of_the_backend_at_its_own_address_wherever_it_is_checked) {
+  configure("[{name: b1, address: 127.0.0.7, check: {address: 127.0.0.8}}]", kNeverChecked);
+  ASSERT_NE(reconciler_->reload().outcome, kRefused);
+  reconciler_->note_health(kB1, *parse_address("127.0.0.8"), model::Health::kUp, "of another backend");
+  EXPECT_EQ(reconciler_->observed().health_of(kB1), model::Health::kUnknown);
+  reconciler_->note_health(kB1, *parse_address("127.0.0.7"), model::Health::kUp, "of this one");
+  EXPECT_EQ(reconciler_->observed().health_of(kB1), model::Health::kUp);
+}
+
 TEST_F(ReconcilerTest, a_request_that_loses_the_dataplane_tells_why) {
   dataplane_.hang_up();
   EXPECT_EQ(reconciler_->drain(kB1).outcome, kPending);
