@@ -68,7 +68,8 @@ struct HealthMonitor::Impl {
 
   void run();
   void start_due(Clock::time_point now);
-  void start_waiting(Clock::time_point now);
+  void start_waiting();
+  void on_begun(uint64_t serial);
   void on_done(uint64_t serial, const CheckResult &result);
   void watch(const CheckTarget &target, Clock::time_point now);
   void watch_anew(const CheckTarget &target, HealthState state, Clock::time_point now);
@@ -129,18 +130,24 @@ void HealthMonitor::Impl::start_due(Clock::time_point now) {
     schedule.pop();
     if (watched.contains(serial)) waiting.push_back(serial);
   }
-  start_waiting(now);
+  start_waiting();
 }
 
-void HealthMonitor::Impl::start_waiting(Clock::time_point now) {
+void HealthMonitor::Impl::start_waiting() {
   while (!waiting.empty() && prober->running() < options.max_concurrent) {
     const auto found = watched.find(waiting.front());
     waiting.pop_front();
-    if (found == watched.end()) continue;
-    found->second.started = now;
-    worst_lateness = std::max(worst_lateness, now - found->second.due);
-    prober->start(found->first, found->second.target.spec);
+    if (found != watched.end()) prober->start(found->first, found->second.target.spec);
   }
+}
+
+// A check begins: on the monitor's thread, within serve_until(), after all that was to be served before.
+void HealthMonitor::Impl::on_begun(uint64_t serial) {
+  const std::lock_guard lock(mutex);
+  const auto found = watched.find(serial);
+  if (found == watched.end()) return;
+  found->second.started = Clock::now();
+  worst_lateness = std::max(worst_lateness, found->second.started - found->second.due);
 }
 
 // A check has ended: on the monitor's thread, within serve_until().
@@ -188,7 +195,8 @@ Result<std::unique_ptr<HealthMonitor>> HealthMonitor::start(MonitorOptions optio
   impl->on_change = std::move(on_change);
   impl->random.seed(options.seed);
   Result<std::unique_ptr<Prober>> prober = Prober::create(
-      [raw = impl.get()](uint64_t serial, const CheckResult &result) { raw->on_done(serial, result); });
+      [raw = impl.get()](uint64_t serial, const CheckResult &result) { raw->on_done(serial, result); },
+      [raw = impl.get()](uint64_t serial) { raw->on_begun(serial); });
   if (!prober.ok()) return prober.error();
   impl->prober = std::move(prober).value();
   return std::unique_ptr<HealthMonitor>(new HealthMonitor(std::move(impl)));

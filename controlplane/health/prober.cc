@@ -21,8 +21,9 @@ constexpr uint64_t kMinConcurrentChecks = 16;
 constexpr uint64_t kMaxConcurrentChecks = 16384;
 constexpr int kServedAtOnce = 256;  // then the caller's clock is looked at again
 
-// `spec` lives in the coroutine.
-ProbeRun run_check(ProbeContext &context, CheckSpec spec) {
+// `spec` lives in the coroutine; `begun` outlives it.
+ProbeRun run_check(ProbeContext &context, CheckSpec spec, const Prober::Begun &begun, uint64_t token) {
+  if (begun) begun(token);
   if (std::holds_alternative<model::NoCheck>(spec.health.kind)) co_return healthy("not checked");
   ProbeRun run = std::visit(
       [&](const auto &check) -> ProbeRun {
@@ -41,6 +42,7 @@ ProbeRun run_check(ProbeContext &context, CheckSpec spec) {
 // The loop's end unwinds the coroutines of checks that run: after `curl`, before `tls`.
 struct Prober::Impl {
   Done done;
+  Begun begun;
   TlsContexts tls;
   asio::io_context io{1};
   asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
@@ -52,9 +54,10 @@ struct Prober::Impl {
 Prober::Prober(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Prober::~Prober() = default;
 
-Result<std::unique_ptr<Prober>> Prober::create(Done done) {
+Result<std::unique_ptr<Prober>> Prober::create(Done done, Begun begun) {
   auto impl = std::make_unique<Impl>();
   impl->done = std::move(done);
+  impl->begun = std::move(begun);
   Result<std::unique_ptr<CurlTransfers>> curl = CurlTransfers::create(impl->io);
   if (!curl.ok()) return curl.error();
   impl->curl = std::move(curl).value();
@@ -64,7 +67,7 @@ Result<std::unique_ptr<Prober>> Prober::create(Done done) {
 
 void Prober::start(uint64_t token, const CheckSpec &spec) {
   impl_->running++;
-  asio::co_spawn(impl_->io, run_check(*impl_->context, spec),
+  asio::co_spawn(impl_->io, run_check(*impl_->context, spec, impl_->begun, token),
                  [impl = impl_.get(), token](const std::exception_ptr &failed, const CheckResult &result) {
                    impl->running--;
                    // What throws here is the allocator.

@@ -22,8 +22,12 @@ class Prober {
   /// Called within serve_until() when a check has ended; it may start others.
   using Done = std::function<void(uint64_t token, const CheckResult &result)>;
 
+  /// Called within serve_until() when a check begins: it has waited for its turn since start(). It must not
+  /// start others.
+  using Begun = std::function<void(uint64_t token)>;
+
   /// Fails when the host gives no epoll or event descriptor.
-  static Result<std::unique_ptr<Prober>> create(Done done);
+  static Result<std::unique_ptr<Prober>> create(Done done, Begun begun = nullptr);
   ~Prober();
   Prober(const Prober &) = delete;
   Prober &operator=(const Prober &) = delete;

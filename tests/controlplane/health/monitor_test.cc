@@ -230,6 +230,27 @@ TEST(HealthMonitor, no_more_checks_run_at_once_than_the_limit_and_all_get_their_
   EXPECT_EQ(monitor->stats().targets, 40u);
 }
 
+TEST(HealthMonitor, lateness_is_counted_up_to_where_the_check_begins) {
+  constexpr auto kHeldUp = 200ms;
+  LoopbackServer server(Family::kIpv4, [](LoopbackServer &, int connection) {
+    read_request(connection);
+    std::this_thread::sleep_for(50ms);  // longer than the interval: the next check is due when this one ends
+    send_text(connection, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  });
+  // The monitor's thread starts the second check, tells the listener of the first, and begins the second.
+  const auto holds_up = [&](const model::BackendKey &, const Address &, model::Health, const std::string &) {
+    std::this_thread::sleep_for(kHeldUp);
+  };
+  auto monitor = HealthMonitor::start({}, holds_up);
+  ASSERT_TRUE(monitor.ok());
+  CheckTarget b1 = target("b1", server.l4_port());
+  b1.spec.health.kind = model::HttpCheck{};
+  b1.spec.health.rise = 1;
+  monitor.value()->set_targets({b1});
+  wait_for_checks(*monitor.value(), "b1", 2);
+  EXPECT_GE(monitor.value()->stats().worst_lateness, kHeldUp);
+}
+
 TEST(HealthMonitor, checks_that_begin_together_spread) {
   News news;
   const ClosedPort closed(Family::kIpv4);
