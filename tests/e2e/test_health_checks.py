@@ -6,12 +6,14 @@ import struct
 import threading
 from collections.abc import Iterator, Sequence
 
-from health_servers import DNS, HTTP, NAME, QUIC, Certificates, Servers
+from health_servers import DNS, HTTP, HTTP2, NAME, QUIC, Certificates, Servers
 from health_testbed import (ANOTHER_SOURCE, LOOPBACKS, NO_ROUTE, REFUSING_PORT, REJECTING, SHORT_TIMEOUT, SILENT,
                             UNREACHABLE, HealthChecks, answers_with, drips, half_closes_after, resets, silent)
 from testbed.commands import socket_in
 
 _DNS_QUERY = bytes.fromhex("0007 0100 0001 0000 0000 0000 07") + b"backend\7example\0" + bytes.fromhex("0001 0001")
+_IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; Python's socket does not have it
+_ONLY_LOCAL_PORT = 40000
 
 
 def in_hex(data: bytes) -> str:
@@ -159,6 +161,19 @@ class Tcp(HealthChecks):
         for address, source in zip(LOOPBACKS, NO_ROUTE, strict=True):
             self.assert_not_carried_out(f"not checked: this host does not have the source address {source}", [address],
                                         type="tcp", port=HTTP, source=list(NO_ROUTE))
+
+    def test_local_port_of_a_connection_to_another_backend_is_used_again(self) -> None:
+        self.set_sysctl("net/ipv4/ip_local_port_range", f"{_ONLY_LOCAL_PORT} {_ONLY_LOCAL_PORT}")
+        self.addCleanup(self.set_sysctl, "net/ipv4/ip_local_port_range", "32768 60999")
+        with self.stream_server(silent) as port, contextlib.ExitStack() as stack:
+            for address, source in zip(LOOPBACKS, ANOTHER_SOURCE, strict=True):
+                connection = stack.enter_context(socket_in(
+                    self.netns, socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM))
+                connection.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+                connection.bind((source, 0))
+                connection.connect((address, port))
+            self.assert_healthy("connected", type="tcp", port=HTTP, source=list(ANOTHER_SOURCE))
+            self.assert_healthy("HTTP status 200", type="http", port=HTTP2, version="2", source=list(ANOTHER_SOURCE))
 
 
 class Udp(HealthChecks):

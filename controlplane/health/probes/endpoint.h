@@ -7,6 +7,8 @@
 #include <string>
 
 #include <boost/asio/ip/address.hpp>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include "controlplane/model/address_text.h"
 #include "dataplane/abi/address.h"
@@ -28,6 +30,14 @@ inline boost::asio::ip::address asio_address(const Address &address) {
 inline std::string address_literal(const Address &address) {
   const std::string text = format_address(address);
   return address_is_ipv4(&address) ? text : "[" + text + "]";
+}
+
+/// So that bind() to a source address leaves the choice of the local port to connect(), which can give the
+/// same one to connections to several backends (ip(7)): bind() would keep each port from all others. In
+/// either family; without it a check still works.
+inline void choose_port_at_connect(int socket) {
+  const int on = 1;
+  (void)setsockopt(socket, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
 }
 
 /// Of TCP or UDP.

@@ -79,6 +79,7 @@ ProbeStep ProbeStream::connect() {
   socket_.open(endpoint.protocol(), error);
   if (error) co_return judge(error);
   if (const auto &source = source_of(spec_)) {
+    choose_port_at_connect(socket_.native_handle());
     socket_.bind(endpoint_of<asio::ip::tcp>(*source, 0), error);
     if (error) co_return source_failure(*source, error.value());
   }
