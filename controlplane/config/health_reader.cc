@@ -28,6 +28,9 @@ constexpr std::array<std::string_view, 28> kHealthKeys = {
 constexpr std::array<std::string_view, 7> kTlsKeys = {
     "verify", "server_name", "ca_file", "certificate_file", "key_file", "min_version", "min_validity"};
 
+constexpr std::array<std::string_view, 4> kOwnHeaders = {"Host", "Content-Length", "Transfer-Encoding",
+                                                         "Connection"};
+
 // Which types know a key that not all of them know.
 struct KeyUse {
   std::string_view key;
@@ -84,6 +87,21 @@ bool has_word(std::string_view words, std::string_view word) {
     begin = end + 1;
   }
   return false;
+}
+
+// What SNI takes (RFC 6066 section 3), and '_', which some names have.
+bool is_host_name(std::string_view text) {
+  const auto is_allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
+  };
+  return !text.empty() && std::ranges::all_of(text, is_allowed) && !text.starts_with('.') &&
+         !text.ends_with('.') && text.find("..") == std::string_view::npos && !parse_address(text);
+}
+
+bool is_same_header(std::string_view a, std::string_view b) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  return std::ranges::equal(a, b, {}, lower, lower);
 }
 
 template <typename Value>
@@ -173,7 +191,14 @@ class HealthReader {
     read_host(&check.host);
     if (const auto headers = find("headers")) read_headers(*headers, &check);
     if (const auto status = find("status")) read_statuses(*status, &check.statuses);
-    if (const auto body = find("body")) put(reader_.bytes(*body, kMaxBytes), &check.body);
+    if (const auto body = find("body")) {
+      put(reader_.bytes(*body, kMaxBytes), &check.body);
+      if (check.method == "HEAD") {
+        reader_.error(*body,
+                      "has no meaning with method HEAD, whose answers have no body; remove it or "
+                      "change the method");
+      }
+    }
     if (const auto version = find("version")) {
       using enum model::HttpVersion;
       put(reader_.choice<model::HttpVersion>(*version, {{"1.1", kHttp1}, {"2", kHttp2}}), &check.version);
@@ -237,8 +262,11 @@ class HealthReader {
     check.tls = read_tls_options();
     if (const auto id = find("client_id")) put(reader_.word(*id, kMaxTextLength), &check.client_id);
     if (const auto name = find("username")) put(reader_.word(*name, kMaxTextLength), &check.username);
-    if (const auto file = find("password_file"))
+    if (const auto file = find("password_file")) {
       put(reader_.word(*file, kMaxFilePathLength), &check.password_file);
+      // MQTT 3.1.1 section 3.1.2.9
+      if (!find("username")) reader_.error(*file, "has no meaning without username; add it or remove this");
+    }
     return check;
   }
 
@@ -258,9 +286,19 @@ class HealthReader {
   void read_headers(const Field &field, model::HttpCheck *check) {
     if (!reader_.is_list(field) || !is_short(field)) return;
     for (size_t i = 0; i < field.node->items.size(); ++i) {
-      if (auto header = reader_.header(field.item(i), kMaxPathLength))
-        check->headers.push_back(std::move(*header));
+      auto header = reader_.header(field.item(i), kMaxPathLength);
+      if (!header) continue;
+      refuse_own_header(field.item(i), header->first);
+      check->headers.push_back(std::move(*header));
     }
+  }
+
+  // A second one, or another one, breaks the request.
+  void refuse_own_header(const Field &field, const std::string &name) {
+    const bool own = std::ranges::any_of(kOwnHeaders, [&](auto each) { return is_same_header(name, each); });
+    if (!own) return;
+    reader_.error(field, in_quotes(name) + " is a header that the check writes itself; " +
+                             (is_same_header(name, "Host") ? "use host" : "remove it"));
   }
 
   bool is_short(const Field &list) {
@@ -289,7 +327,7 @@ class HealthReader {
     const auto find_tls = [&](std::string_view key) { return FieldReader::find(*field, key); };
     model::TlsOptions tls;
     if (const auto verify = find_tls("verify")) put(reader_.boolean(*verify), &tls.verify);
-    if (const auto name = find_tls("server_name")) put(reader_.word(*name, kMaxHostLength), &tls.server_name);
+    if (const auto name = find_tls("server_name")) read_server_name(*name, &tls.server_name);
     const std::pair<std::string_view, std::string *> files[] = {
         {"ca_file", &tls.ca_file}, {"certificate_file", &tls.certificate_file}, {"key_file", &tls.key_file}};
     for (const auto &[key, file] : files) {
@@ -306,7 +344,23 @@ class HealthReader {
       const auto duration = reader_.duration(*validity, 0ms, kMaxMinValidity);
       if (duration) tls.min_validity = std::chrono::ceil<std::chrono::hours>(*duration);
     }
+    if (!tls.verify) {
+      for (const std::string_view key : {"ca_file", "min_validity"}) {
+        if (const auto useless = find_tls(key))
+          reader_.error(*useless, "has no meaning with verify: false; remove one of the two");
+      }
+    }
     return tls;
+  }
+
+  void read_server_name(const Field &field, std::string *name) {
+    const auto word = reader_.word(field, kMaxHostLength);
+    if (!word) return;
+    *name = *word;
+    if (!is_host_name(*word)) {
+      reader_.error(field, in_quotes(*word) +
+                               " is no host name; allowed: letters, digits, \"-\", \"_\" and single \".\"");
+    }
   }
 
   void read_port(model::HealthSpec *health) {

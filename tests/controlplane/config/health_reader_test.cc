@@ -69,11 +69,12 @@ TEST(HealthReader, reads_tcp_and_udp_bytes) {
 
 TEST(HealthReader, reads_https) {
   const auto check = check_of<model::HttpCheck>(
-      "{type: https, port: 443, method: HEAD, version: 2, path: /x, host: h, headers: [\"A: b c\", \"D:\"], "
-      "status: [200, 300-302], body: ok, tls: {verify: false, server_name: n, ca_file: /ca, "
+      "{type: https, port: 443, method: OPTIONS, version: 2, path: /x, host: h, headers: [\"A: b c\", "
+      "\"D:\"], "
+      "status: [200, 300-302], body: ok, tls: {verify: true, server_name: n, ca_file: /ca, "
       "certificate_file: /c, "
       "key_file: /k, min_version: 1.3, min_validity: 90m}}");
-  EXPECT_EQ(check, (model::HttpCheck{.tls = model::TlsOptions{.verify = false,
+  EXPECT_EQ(check, (model::HttpCheck{.tls = model::TlsOptions{.verify = true,
                                                               .server_name = "n",
                                                               .ca_file = "/ca",
                                                               .certificate_file = "/c",
@@ -81,7 +82,7 @@ TEST(HealthReader, reads_https) {
                                                               .min_version = model::TlsVersion::kTls13,
                                                               .min_validity = std::chrono::hours(2)},
                                      .version = model::HttpVersion::kHttp2,
-                                     .method = "HEAD",
+                                     .method = "OPTIONS",
                                      .path = "/x",
                                      .host = "h",
                                      .headers = {{"A", "b c"}, {"D", ""}},
@@ -105,9 +106,12 @@ TEST(HealthReader, reads_the_other_kinds) {
                              .record_type = 28,
                              .code = 5,
                              .answer = "fd00::1"}));
-  EXPECT_EQ(
-      check_of<model::MqttCheck>("{type: mqtt, port: 1, client_id: c, username: u, password_file: /p}"),
-      (model::MqttCheck{.tls = std::nullopt, .client_id = "c", .username = "u", .password_file = "/p"}));
+  EXPECT_EQ(check_of<model::MqttCheck>(
+                "{type: mqtt, port: 1, client_id: c, username: u, password_file: /p, tls: {verify: false}}"),
+            (model::MqttCheck{.tls = model::TlsOptions{.verify = false},
+                              .client_id = "c",
+                              .username = "u",
+                              .password_file = "/p"}));
   EXPECT_EQ(health_of("{type: icmp}").port, 0);
 }
 
@@ -130,6 +134,53 @@ TEST(HealthReader, bad_values_of_single_kinds_are_refused) {
   EXPECT_THAT(errors_of(with_health("{type: icmp, source: [10.0.0.1, 10.0.0.2]}")),
               ElementsAre(HasSubstr("source[1]: \"10.0.0.2\" is the second address of its family")));
   EXPECT_THAT(errors_of(with_health("{type: icmp, jitter: 51}")), ElementsAre(HasSubstr("allowed: 0 to 50")));
+}
+
+TEST(HealthReader, checks_that_can_never_succeed_are_refused) {
+  EXPECT_THAT(
+      errors_of(with_health("{type: http, port: 1, method: HEAD, body: ok}")),
+      ElementsAre(HasSubstr("health.body: has no meaning with method HEAD, whose answers have no body; "
+                            "remove it or change the method")));
+  EXPECT_THAT(errors_of(with_health("{type: mqtt, port: 1, password_file: /p}")),
+              ElementsAre(HasSubstr("health.password_file: has no meaning without username")));
+}
+
+TEST(HealthReader, headers_that_the_check_writes_itself_are_refused) {
+  for (const std::string name : {"Content-Length", "transfer-encoding", "CONNECTION"}) {
+    EXPECT_THAT(errors_of(with_health("{type: http, port: 1, headers: [\"A: b\", \"" + name + ": x\"]}")),
+                ElementsAre(HasSubstr("headers[1]: \"" + name +
+                                      "\" is a header that the check writes itself; remove it")))
+        << name;
+  }
+  EXPECT_THAT(
+      errors_of(with_health("{type: http, port: 1, headers: [\"host: h\"]}")),
+      ElementsAre(HasSubstr("headers[0]: \"host\" is a header that the check writes itself; use host")));
+}
+
+TEST(HealthReader, what_is_asked_of_a_certificate_that_is_not_verified_is_refused) {
+  for (const std::string key : {"ca_file: /ca", "min_validity: 1h"}) {
+    EXPECT_THAT(errors_of(with_health("{type: tls, port: 1, tls: {verify: false, " + key + "}}")),
+                ElementsAre(HasSubstr("tls." + key.substr(0, key.find(':')) +
+                                      ": has no meaning with verify: false; remove one of the two")));
+  }
+  EXPECT_EQ(
+      check_of<model::TlsCheck>("{type: tls, port: 1, tls: {verify: false, server_name: n}}").tls.server_name,
+      "n");
+}
+
+TEST(HealthReader, a_server_name_is_a_host_name) {
+  for (const std::string name :
+       {"192.0.2.1", "\"2001:db8::1\"", "\"a/b\"", "\"*.example.com\"", "a..b", ".a", "a."}) {
+    EXPECT_THAT(
+        errors_of(with_health("{type: tls, port: 1, tls: {server_name: " + name + "}}")),
+        ElementsAre(HasSubstr("is no host name; allowed: letters, digits, \"-\", \"_\" and single \".\"")))
+        << name;
+  }
+  for (const std::string name : {"a", "a-b_c.example.com", "1.2.3.4.example"}) {
+    EXPECT_EQ(
+        check_of<model::TlsCheck>("{type: tls, port: 1, tls: {server_name: " + name + "}}").tls.server_name,
+        name);
+  }
 }
 
 TEST(HealthReader, checks_ask_on_the_one_port_of_the_services) {
