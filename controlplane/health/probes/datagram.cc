@@ -28,7 +28,8 @@ asio::generic::datagram_protocol::endpoint endpoint(const Address &address, uint
 }  // namespace
 
 ProbeDatagram::ProbeDatagram(ProbeContext &context, const CheckSpec &spec, int ip_protocol)
-    : spec_(spec),
+    : context_(context),
+      spec_(spec),
       ip_protocol_(ip_protocol),
       socket_(context.io),
       deadline_(context.io, spec.health.timeout, [this] {
@@ -75,12 +76,24 @@ ProbeStep ProbeDatagram::send(std::string_view bytes) {
 }
 
 ProbeStep ProbeDatagram::receive(std::string *bytes) {
-  bytes->resize(kMaxAnswerBytes);
-  error_code error;
-  const size_t count = co_await socket_.async_receive(asio::buffer(bytes->data(), bytes->size()),
-                                                      asio::redirect_error(asio::use_awaitable, error));
-  bytes->resize(error ? 0 : count);
-  co_return judge(error);
+  bytes->clear();
+  while (true) {
+    error_code error;
+    // The room for a datagram is all checks' and thousands wait for theirs: it is taken only for one that is
+    // here.
+    co_await socket_.async_wait(asio::socket_base::wait_read,
+                                asio::redirect_error(asio::use_awaitable, error));
+    if (const Ended ended = judge(error)) co_return ended;
+    const ssize_t count =
+        recv(socket_.native_handle(), context_.scratch.data(), context_.scratch.size(), MSG_DONTWAIT);
+    if (count >= 0) {
+      bytes->assign(context_.scratch.data(), static_cast<size_t>(count));
+      co_return std::nullopt;
+    }
+    const int why = errno;
+    if (why == EAGAIN || why == EINTR) continue;  // what came was damaged
+    co_return judge(error_code(why, boost::system::system_category()));
+  }
 }
 
 }  // namespace sluice

@@ -28,6 +28,7 @@ class ProbeDatagram {
  private:
   Ended judge(const boost::system::error_code &error);
 
+  ProbeContext &context_;
   const CheckSpec &spec_;
   int ip_protocol_;
   boost::asio::generic::datagram_protocol::socket socket_;

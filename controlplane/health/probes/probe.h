@@ -4,12 +4,14 @@
 
 #include <optional>
 #include <utility>  // boost/asio/awaitable.hpp of Boost 1.74 forgets it
+#include <vector>
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
 
 #include "controlplane/health/check.h"
 #include "controlplane/health/probes/curl_transfers.h"
+#include "controlplane/health/probes/expected_bytes.h"
 #include "controlplane/health/probes/tls_contexts.h"
 
 namespace sluice {
@@ -19,6 +21,7 @@ struct ProbeContext {
   boost::asio::io_context &io;
   TlsContexts &tls;
   CurlTransfers &curl;
+  std::vector<char> scratch = std::vector<char>(kMaxAnswerBytes);  // between two waits, for any check
 };
 
 using ProbeRun = boost::asio::awaitable<CheckResult>;

@@ -5,7 +5,10 @@
 #include <thread>
 
 #include <gtest/gtest.h>
+#include <malloc.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "tests/controlplane/health/loopback_server.h"
 
@@ -18,6 +21,38 @@ constexpr auto kLongTimeout = 20'000ms;  // for checks that must end by themselv
 constexpr auto kShortTimeout = 200ms;    // for checks that must run out of time
 constexpr auto kGiveUp = 30s;
 const model::HttpCheck kHttp = {.path = "/healthz"};
+
+// A port of loopback that takes datagrams and answers none.
+class SilentDatagramPort {
+ public:
+  explicit SilentDatagramPort(Family family)
+      : socket_(socket(family == Family::kIpv4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0)) {
+    // Its unspecified address is what both families have at zero; the port is the kernel's choice.
+    sockaddr_in6 any{};
+    any.sin6_family = family == Family::kIpv4 ? AF_INET : AF_INET6;
+    socklen_t length = sizeof(any);
+    EXPECT_EQ(bind(socket_, reinterpret_cast<const sockaddr *>(&any), length), 0);
+    EXPECT_EQ(getsockname(socket_, reinterpret_cast<sockaddr *>(&any), &length), 0);
+    l4_port_ = ntohs(any.sin6_port);  // where IPv4 has it too
+  }
+  ~SilentDatagramPort() { close(socket_); }
+  SilentDatagramPort(const SilentDatagramPort &) = delete;
+  SilentDatagramPort &operator=(const SilentDatagramPort &) = delete;
+
+  uint16_t l4_port() const { return l4_port_; }
+
+  // How many have come since it was last asked.
+  uint64_t received() const {
+    char byte = 0;
+    uint64_t count = 0;
+    while (recv(socket_, &byte, 1, 0) >= 0) count++;
+    return count;
+  }
+
+ private:
+  int socket_;
+  uint16_t l4_port_ = 0;
+};
 
 class ProberTest : public testing::TestWithParam<Family> {
  protected:
@@ -214,6 +249,31 @@ TEST_P(ProberTest, a_thousand_checks_run_at_once_on_one_thread) {
   while (prober.value()->running() > 0 && Prober::Clock::now() < give_up)
     prober.value()->serve_until(give_up);
   EXPECT_EQ(timed_out, kChecks);
+}
+
+TEST_P(ProberTest, checks_that_wait_for_a_datagram_hold_no_room_for_the_longest_one) {
+  constexpr uint64_t kChecks = 500;
+  constexpr uint64_t kMostBytesEach = 16'384;  // a datagram has up to 65,536
+  const SilentDatagramPort silent(GetParam());
+  auto prober = Prober::create([](uint64_t, const CheckResult &) {});
+  ASSERT_TRUE(prober.ok());
+  const size_t before = mallinfo2().uordblks;
+  uint64_t asked = 0;
+  for (uint64_t i = 0; i < kChecks; i++) {
+    prober.value()->start(i, spec(model::UdpCheck{.send = "ping", .expect = ""}, silent.l4_port(), kGiveUp));
+    prober.value()->serve_until(Prober::Clock::now() + 1ms);
+    asked += silent.received();
+  }
+  const auto give_up = Prober::Clock::now() + kGiveUp;
+  while (asked < kChecks && Prober::Clock::now() < give_up) {
+    prober.value()->serve_until(Prober::Clock::now() + 1ms);
+    asked += silent.received();
+  }
+  ASSERT_EQ(asked, kChecks);
+  for (uint64_t i = 0; i < kChecks; i++)
+    prober.value()->serve_until(Prober::Clock::now() + 1ms);  // all wait by now
+  EXPECT_EQ(prober.value()->running(), kChecks);
+  EXPECT_LT(mallinfo2().uordblks - before, kChecks * kMostBytesEach);
 }
 
 TEST_P(ProberTest, wake_ends_a_wait) {
