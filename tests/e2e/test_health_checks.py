@@ -4,6 +4,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 from health_servers import DNS, HTTP, HTTP2, NAME, QUIC, Certificates, Servers
@@ -36,11 +37,36 @@ class Icmp(HealthChecks):
 
     def test_reply_with_other_data(self) -> None:
         with self._replies(lambda request: request[:8] + b"other"):
-            self.assert_unhealthy("the echo reply is not what was sent", type="icmp")
+            self.assert_unhealthy("no answer within 400ms, only an echo reply that is not what was sent", type="icmp",
+                                  timeout=SHORT_TIMEOUT)
 
     def test_reply_without_the_data(self) -> None:
         with self._replies(lambda request: request[:8]):
-            self.assert_unhealthy("the echo reply is not what was sent", type="icmp")
+            self.assert_unhealthy("no answer within 400ms, only an echo reply that is not what was sent", type="icmp",
+                                  timeout=SHORT_TIMEOUT)
+
+    def test_reply_of_another_host(self) -> None:
+        with self._replies(lambda request: request, ANOTHER_SOURCE):
+            for address, stranger in zip(LOOPBACKS, ANOTHER_SOURCE, strict=True):
+                self.assert_unhealthy(f"no answer within 400ms, only an echo reply of {stranger}", [address],
+                                      type="icmp", timeout=SHORT_TIMEOUT)
+
+    def test_reply_of_another_host_before_that_of_the_right_one(self) -> None:
+        with (self._replies(lambda request: request[:8] + b"other", ANOTHER_SOURCE),
+              self._replies(lambda request: (time.sleep(0.2), request)[1])):
+            self.assert_healthy("echo reply", type="icmp")
+
+    def test_data_that_another_host_cannot_know(self) -> None:
+        asked: list[bytes] = []
+
+        def reply(request: bytes) -> bytes:
+            asked.append(request[8:])
+            return request
+
+        with self._replies(reply):
+            for _ in range(2):
+                self.assert_healthy("echo reply", type="icmp")
+        self.assertEqual(len(set(asked)), 4, asked)
 
     def test_sluiced_that_must_not_ping(self) -> None:
         self.set_sysctl("net/ipv4/ping_group_range", "1 0")
@@ -49,8 +75,9 @@ class Icmp(HealthChecks):
                                     "net.ipv4.ping_group_range", type="icmp")
 
     @contextlib.contextmanager
-    def _replies(self, answer: object) -> Iterator[None]:
-        """Echo requests are answered by `answer(request)`, not by the kernel."""
+    def _replies(self, answer: object, senders: Sequence[str] = LOOPBACKS) -> Iterator[None]:
+        """Echo requests to the loopback addresses are answered by `answer(request)`, from the sender of the family,
+        not by the kernel."""
         assert callable(answer)
         ended = threading.Event()
         settings = ("net/ipv4/icmp_echo_ignore_all", "net/ipv6/icmp/echo_ignore_all")
@@ -61,27 +88,29 @@ class Icmp(HealthChecks):
             for family, protocol in ((socket.AF_INET, socket.IPPROTO_ICMP), (socket.AF_INET6, socket.IPPROTO_ICMPV6)):
                 raw = stack.enter_context(socket_in(self.netns, family, socket.SOCK_RAW, protocol))
                 raw.settimeout(0.05)
-                thread = threading.Thread(target=_answer_echo_requests, args=(raw, answer, ended))
+                sender = stack.enter_context(socket_in(self.netns, family, socket.SOCK_RAW, protocol))
+                sender.bind((senders[0 if family == socket.AF_INET else 1], 0))
+                thread = threading.Thread(target=_answer_echo_requests, args=(raw, sender, answer, ended))
                 thread.start()
                 stack.callback(thread.join)
             stack.callback(ended.set)
             yield
 
 
-def _answer_echo_requests(raw: socket.socket, answer: object, ended: threading.Event) -> None:
+def _answer_echo_requests(raw: socket.socket, sender: socket.socket, answer: object, ended: threading.Event) -> None:
     assert callable(answer)
     ipv4 = raw.family == socket.AF_INET
     request_type, reply_type = (8, 0) if ipv4 else (128, 129)
     while not ended.is_set():
         with contextlib.suppress(TimeoutError):
-            packet, sender = raw.recvfrom(65536)
+            packet, asker = raw.recvfrom(65536)
             request = packet[20:] if ipv4 else packet
             if request[0] != request_type:
                 continue
             reply = struct.pack("!BBH", reply_type, 0, 0) + answer(request)[4:]
             if ipv4:  # the kernel fills in ICMPv6's
                 reply = reply[:2] + struct.pack("!H", _internet_checksum(reply)) + reply[4:]
-            raw.sendto(reply, sender)
+            sender.sendto(reply, asker)
 
 
 def _internet_checksum(data: bytes) -> int:

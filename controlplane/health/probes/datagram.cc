@@ -1,5 +1,6 @@
 #include "controlplane/health/probes/datagram.h"
 
+#include <cstring>
 #include <utility>
 
 #include <boost/asio/ip/udp.hpp>
@@ -23,6 +24,19 @@ namespace {
 // ICMP's sockets have no port.
 asio::generic::datagram_protocol::endpoint endpoint(const Address &address, uint16_t l4_port) {
   return endpoint_of<asio::ip::udp>(address, l4_port);
+}
+
+Address address_of(const sockaddr_storage &from) {
+  if (from.ss_family == AF_INET) {
+    sockaddr_in ipv4{};
+    std::memcpy(&ipv4, &from, sizeof(ipv4));
+    return address_from_ipv4(ipv4.sin_addr.s_addr);
+  }
+  sockaddr_in6 ipv6{};
+  std::memcpy(&ipv6, &from, sizeof(ipv6));
+  Address address{};
+  std::memcpy(address.word, &ipv6.sin6_addr, sizeof(address.word));
+  return address;
 }
 
 }  // namespace
@@ -75,7 +89,7 @@ ProbeStep ProbeDatagram::send(std::string_view bytes) {
   co_return judge(error);
 }
 
-ProbeStep ProbeDatagram::receive(std::string *bytes) {
+ProbeStep ProbeDatagram::receive(std::string *bytes, Address *sender) {
   bytes->clear();
   while (true) {
     error_code error;
@@ -84,9 +98,12 @@ ProbeStep ProbeDatagram::receive(std::string *bytes) {
     co_await socket_.async_wait(asio::socket_base::wait_read,
                                 asio::redirect_error(asio::use_awaitable, error));
     if (const Ended ended = judge(error)) co_return ended;
-    const ssize_t count =
-        recv(socket_.native_handle(), context_.scratch.data(), context_.scratch.size(), MSG_DONTWAIT);
+    sockaddr_storage from{};
+    socklen_t length = sizeof(from);
+    const ssize_t count = recvfrom(socket_.native_handle(), context_.scratch.data(), context_.scratch.size(),
+                                   MSG_DONTWAIT, reinterpret_cast<sockaddr *>(&from), &length);
     if (count >= 0) {
+      if (sender != nullptr) *sender = address_of(from);
       bytes->assign(context_.scratch.data(), static_cast<size_t>(count));
       co_return std::nullopt;
     }

@@ -19,11 +19,12 @@ class ProbeDatagram {
   /// outlive it.
   ProbeDatagram(ProbeContext &context, const CheckSpec &spec, int ip_protocol);
 
-  /// Opens the socket: only what comes from the backend is received.
+  /// Opens the socket. Of UDP only what comes from the backend is received, but a socket for echo requests
+  /// gets all replies of its identifier to its local address: see receive().
   Ended open();
   ProbeStep send(std::string_view bytes);
-  /// The next datagram, whole, up to kMaxAnswerBytes.
-  ProbeStep receive(std::string *bytes);
+  /// The next datagram, whole, up to kMaxAnswerBytes; and who sent it, if `sender` is not nullptr.
+  ProbeStep receive(std::string *bytes, Address *sender = nullptr);
 
  private:
   Ended judge(const boost::system::error_code &error);
