@@ -1,7 +1,9 @@
 #include "controlplane/health/probes/http1_exchange.h"
 
+#include <algorithm>
 #include <sstream>
 
+#include <boost/asio/buffer.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/ssl/error.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -11,7 +13,6 @@
 #include <boost/beast/http/message.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/read.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <boost/beast/http/write.hpp>
 #include <spdlog/fmt/fmt.h>
 
@@ -40,6 +41,47 @@ Request request_of(const CheckSpec &spec, const model::HttpCheck &check) {
   return request;
 }
 
+// Beast's body in a string takes as much memory as Content-Length says before there is any: this one takes
+// what has come, up to what a check looks at, and drops the rest.
+struct AnswerBody {
+  using value_type = std::string;
+
+  class reader {  // the name that Beast wants
+   public:
+    template <bool kIsRequest, class Fields>
+    reader(const http::header<kIsRequest, Fields> & /*header*/, value_type &body) : body_(body) {}
+
+    static void init(const boost::optional<uint64_t> & /*length*/, error_code &error) { error = {}; }
+
+    template <class Buffers>
+    size_t put(const Buffers &buffers, error_code &error) {
+      error = {};
+      for (auto each = asio::buffer_sequence_begin(buffers); each != asio::buffer_sequence_end(buffers);
+           ++each) {
+        const asio::const_buffer bytes(*each);
+        body_.append(static_cast<const char *>(bytes.data()),
+                     std::min(bytes.size(), kMaxAnswerBytes - body_.size()));
+      }
+      return asio::buffer_size(buffers);
+    }
+
+    static void finish(error_code &error) { error = {}; }
+
+   private:
+    value_type &body_;
+  };
+};
+
+// What is wrong with an answer that Beast could not read, in its own errors.
+std::string misread_text(const error_code &error) {
+  constexpr size_t kKib = kMaxAnswerBytes / 1024;
+  if (error == http::error::header_limit) return fmt::format("the answer's header is over {} KiB", kKib);
+  if (error == http::error::buffer_overflow)
+    return fmt::format("the answer's chunk header or trailer is over {} KiB", kKib);
+  if (error == http::error::body_limit) return "the answer's body has no length that a number can hold";
+  return "the answer is not HTTP/1";
+}
+
 }  // namespace
 
 std::string default_host(const CheckSpec &spec, const std::optional<model::TlsOptions> &tls) {
@@ -56,7 +98,7 @@ Ended Http1Exchange::judge(error_code error) {
   if (error == http::error::partial_message) stream_.await(ProbeStream::Awaited::kRestOfAnswer);
   if (error == http::error::partial_message || error == http::error::end_of_stream) error = asio::error::eof;
   const bool is_no_http = error.category() == make_error_code(http::error::bad_version).category();
-  if (is_no_http && !stream_.expired()) return unhealthy("the answer is not HTTP/1");
+  if (is_no_http && !stream_.expired()) return unhealthy(misread_text(error));
   const Ended ended = stream_.judge(error);
   if (!ended || !stream_.expired() || status_ == 0) return ended;
   return unhealthy(fmt::format("HTTP status {}, but the answer was not complete within {}", status_,
@@ -66,8 +108,8 @@ Ended Http1Exchange::judge(error_code error) {
 template <typename Next>
 ProbeStep Http1Exchange::read_answer(Next &next, http::verb method) {
   error_code error;
-  boost::beast::flat_buffer buffer;
-  std::optional<http::response_parser<http::string_body>> parser;
+  boost::beast::flat_buffer buffer(kMaxAnswerBytes);
+  std::optional<http::response_parser<AnswerBody>> parser;
   do {  // over what comes before the answer (RFC 9110 section 15.2)
     parser.emplace();
     parser->body_limit(UINT64_MAX);  // Boost 1.74 takes none for 0; what is read ends below
@@ -85,7 +127,6 @@ ProbeStep Http1Exchange::read_answer(Next &next, http::verb method) {
     if (const Ended ended = judge(error)) co_return ended;
   }
   body_ = std::move(parser->get().body());
-  if (body_.size() > kMaxAnswerBytes) body_.resize(kMaxAnswerBytes);
   co_return std::nullopt;
 }
 

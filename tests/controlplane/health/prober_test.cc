@@ -88,6 +88,18 @@ class ProberTest : public testing::TestWithParam<Family> {
     });
     return http(server);
   }
+
+  // Of an answer that begins so and goes on without end.
+  CheckResult http_endless(const std::string &begin) const {
+    LoopbackServer server(GetParam(), [&](LoopbackServer &self, int connection) {
+      read_request(connection);
+      send_text(connection, begin);
+      const std::string block(16 * 1024, 'x');
+      while (!self.stopping() && send_text(connection, block)) {
+      }
+    });
+    return http(server);
+  }
 };
 
 #define EXPECT_RESULT(result, expected_outcome, expected_text) \
@@ -187,14 +199,29 @@ TEST_P(ProberTest, http_body_that_drips_is_not_complete) {
 }
 
 TEST_P(ProberTest, http_endless_body_is_cut_and_judged_by_its_status) {
-  LoopbackServer server(GetParam(), [](LoopbackServer &self, int connection) {
-    read_request(connection);
-    send_text(connection, "HTTP/1.1 200 OK\r\n\r\n");
-    const std::string block(16 * 1024, 'x');
-    while (!self.stopping() && send_text(connection, block)) {
-    }
-  });
-  EXPECT_RESULT(http(server), kSuccess, "HTTP status 200");
+  EXPECT_RESULT(http_endless("HTTP/1.1 200 OK\r\n\r\n"), kSuccess, "HTTP status 200");
+}
+
+TEST_P(ProberTest, http_length_beyond_all_memory_takes_none) {
+  for (const char *length : {"4000000000000000000", "18446744073709551615"}) {
+    EXPECT_RESULT(http_answer("HTTP/1.1 200 OK\r\nContent-Length: " + std::string(length) + "\r\n\r\nabc"),
+                  kFailure, "connection closed in the middle of the answer");
+  }
+}
+
+TEST_P(ProberTest, http_body_of_a_length_beyond_all_memory_is_cut) {
+  EXPECT_RESULT(http_endless("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n"), kSuccess,
+                "HTTP status 200");
+}
+
+TEST_P(ProberTest, http_endless_chunk_extension_is_cut) {
+  EXPECT_RESULT(http_endless("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;a="), kFailure,
+                "the answer's chunk header or trailer is over 64 KiB");
+}
+
+TEST_P(ProberTest, http_endless_trailer_is_cut) {
+  EXPECT_RESULT(http_endless("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: "),
+                kFailure, "the answer's chunk header or trailer is over 64 KiB");
 }
 
 TEST_P(ProberTest, http_half_closed_without_an_answer) {
