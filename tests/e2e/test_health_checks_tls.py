@@ -1,6 +1,8 @@
 """Health checks that speak TLS: certificates, versions and handshakes, good and bad. A tls check and an https check
 judge alike, though each has a library of its own."""
 
+import select
+import socket
 import ssl
 from typing import ClassVar
 
@@ -11,6 +13,19 @@ from health_testbed import (LOOPBACKS, REFUSING_PORT, SHORT_TIMEOUT, SILENT, UNR
 
 # The first bytes of a ServerHello: a record of 122 bytes, a message of 118.
 _BEGIN_OF_SERVER_HELLO = bytes.fromhex("160303007a 02000076 0303") + bytes(32)
+
+
+def _greets(connection: socket.socket) -> None:
+    """As a mail server does."""
+    connection.sendall(b"220 mail.example ESMTP\r\n")
+    silent(connection)
+
+
+def _holds(connection: socket.socket) -> None:
+    """Says nothing, and reads nothing of what OpenSSL would answer, until the client has closed."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    poll.poll(10_000)
 
 
 class TlsServers(HealthChecks):
@@ -26,6 +41,14 @@ class TlsServers(HealthChecks):
 
     def options(self, **changes: object) -> dict[str, object]:
         return {"server_name": NAME, "ca_file": self.certificates.authority, **changes}
+
+    def asking_context(self) -> ssl.SSLContext:
+        """Of a server that takes clients without a certificate, too."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificates.certificate("good"), self.certificates.key("good"))
+        context.load_verify_locations(self.certificates.authority)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        return context
 
     def client(self, name: str) -> dict[str, object]:
         return self.options(**self.certificates.client(name))
@@ -105,6 +128,15 @@ class Handshake(TlsServers):
         self.assert_both("TLS handshake failed: sslv3 alert handshake failure", CLIENT_OF_TLS12, self.options())
         self.assert_both("TLS handshake failed: tlsv13 alert certificate required", CLIENT_OF_TLS13, self.options())
         self.assert_unhealthy("HTTP status 400, expected 200-399", type="https", port=WANTS_CLIENT, tls=self.options())
+
+    def test_server_that_asks_for_a_certificate_and_speaks_first(self) -> None:
+        with self.stream_server(_greets, self.asking_context()) as port:
+            self.assert_healthy("TLSv1.3 handshake", type="tls", port=port, tls=self.options())
+            self.assert_healthy("TLSv1.3 handshake", type="tls", port=port, tls=self.client("client"))
+
+    def test_server_that_asks_for_a_certificate_and_leaves_the_goodbye_unanswered(self) -> None:
+        with self.stream_server(_holds, self.asking_context()) as port:
+            self.assert_healthy("TLSv1.3 handshake", type="tls", port=port, tls=self.options(), timeout="2s")
 
     def test_client_certificate_of_an_unknown_authority(self) -> None:
         for port in (CLIENT_OF_TLS12, CLIENT_OF_TLS13):
@@ -196,6 +228,13 @@ class HttpsAnswers(TlsServers):
                                 self.server_context()) as port:
             self.assert_unhealthy("connection closed in the middle of the answer", type="https", port=port,
                                   tls=self.options())
+
+    def test_length_beyond_all_memory(self) -> None:
+        for length in (4 * 10**18, 2**64 - 1):
+            with self.stream_server(half_closes_after(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nhalf" % length),
+                                    self.server_context()) as port:
+                self.assert_unhealthy("connection closed in the middle of the answer", type="https", port=port,
+                                      tls=self.options())
 
     def test_reset_after_the_handshake(self) -> None:
         with self.stream_server(resets, self.server_context()) as port:

@@ -2,6 +2,7 @@
 #ifndef SLUICE_CONTROLPLANE_HEALTH_PROBES_DEADLINE_H
 #define SLUICE_CONTROLPLANE_HEALTH_PROBES_DEADLINE_H
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -26,6 +27,13 @@ class Deadline {
   }
 
   bool expired() const { return state_->expired; }
+
+  /// Of the time.
+  std::chrono::milliseconds left() const {
+    const auto left = timer_.expiry() - std::chrono::steady_clock::now();
+    return std::max(std::chrono::milliseconds(0),
+                    std::chrono::duration_cast<std::chrono::milliseconds>(left));
+  }
 
  private:
   struct State {

@@ -21,6 +21,7 @@ using boost::system::error_code;
 namespace {
 
 constexpr size_t kReadBytes = 4096;
+constexpr int kSilenceShare = 4;  // of the time left, for the verdict on the client's certificate
 
 const char *not_yet_text(ProbeStream::Awaited awaited) {
   switch (awaited) {
@@ -28,8 +29,6 @@ const char *not_yet_text(ProbeStream::Awaited awaited) {
       return "no connection";
     case ProbeStream::Awaited::kTlsHandshake:
       return "TLS handshake not complete";
-    case ProbeStream::Awaited::kVerdict:
-      return "no word on the client's certificate";
     case ProbeStream::Awaited::kAnswer:
       return "no answer";
     case ProbeStream::Awaited::kRestOfAnswer:
@@ -111,12 +110,18 @@ ProbeStep ProbeStream::handshake(const model::TlsOptions &options) {
 ProbeStep ProbeStream::wait_for_verdict() {
   if (!expectation_.asked_for_certificate || SSL_version(tls_->native_handle()) < TLS1_3_VERSION)
     co_return std::nullopt;
-  await(Awaited::kVerdict);
+  const Deadline silence(context_.io, deadline_.left() / kSilenceShare, [this] {
+    error_code ignored;
+    socket_.close(ignored);
+  });
   error_code error;
   co_await tls_->async_shutdown(awaiting(error));  // says nothing of an alert
   if (expectation_.alert != 0) co_return unhealthy(tls_failure_text(expectation_, expectation_.alert));
+  const bool spoke =
+      error.category() == asio::error::get_ssl_category() &&
+      ERR_GET_REASON(static_cast<unsigned long>(error.value())) == SSL_R_APPLICATION_DATA_AFTER_CLOSE_NOTIFY;
   const bool closed = error == asio::error::eof || error == asio::ssl::error::stream_truncated;
-  co_return judge(closed ? error_code() : error);
+  co_return judge(spoke || closed || silence.expired() ? error_code() : error);
 }
 
 ProbeStep ProbeStream::write(std::string_view bytes) {

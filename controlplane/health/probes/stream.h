@@ -30,14 +30,15 @@ class ProbeStream {
   ProbeStep connect();
   /// Says goodbye to a server that asked for the client's certificate, and waits for its verdict on that:
   /// under TLS 1.3 it comes after what the client takes for the end of the handshake (RFC 8446
-  /// section 4.4.2.4).
+  /// section 4.4.2.4). A server that goes on instead, closes, or is silent for a while has accepted it: who
+  /// refuses says so.
   ProbeStep wait_for_verdict();
   ProbeStep write(std::string_view bytes);
   /// Appends at least one byte, and at most so many that `bytes` has `most`.
   ProbeStep read_some(std::string *bytes, size_t most);
 
   /// What the next steps wait for, as the text of a failure says it.
-  enum class Awaited : uint8_t { kConnection, kTlsHandshake, kVerdict, kAnswer, kRestOfAnswer, kPong };
+  enum class Awaited : uint8_t { kConnection, kTlsHandshake, kAnswer, kRestOfAnswer, kPong };
   void await(Awaited awaited) { awaited_ = awaited; }
 
   /// How a step on the sockets below ended that a library made.
