@@ -366,6 +366,12 @@ class Dns(HealthChecks):
         with self.datagram_server(forged) as port:
             self.assert_healthy("NXDOMAIN, 0 answers", type="dns", port=port, name=NAME, code="nxdomain")
 
+    def test_answer_that_is_cut(self) -> None:
+        with self.datagram_server(lambda query: [query[:2] + b"\x83\x80" + query[4:]]) as port:
+            self.assert_unhealthy("NOERROR, 0 answers; the answer is cut, use transport: tcp", type="dns", port=port,
+                                  name=NAME, answer="192.0.2.7")
+            self.assert_healthy("NOERROR, 0 answers", type="dns", port=port, name=NAME)
+
     def test_server_failure(self) -> None:
         with self.datagram_server(lambda query: [query[:2] + b"\x81\x82" + query[4:]]) as port:
             self.assert_unhealthy("SERVFAIL, 0 answers; expected NOERROR", type="dns", port=port, name=NAME)

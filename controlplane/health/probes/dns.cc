@@ -91,6 +91,12 @@ std::vector<std::string> addresses_in(const std::string &answer, uint16_t record
   return texts;
 }
 
+// Whether it was longer than the transport takes.
+bool is_cut(const std::string &message) {
+  constexpr uint8_t kTruncated = 0x02;
+  return (static_cast<uint8_t>(message[2]) & kTruncated) != 0;
+}
+
 CheckResult judge_answer(const std::string &answer, const model::DnsCheck &check) {
   const unsigned code = static_cast<uint8_t>(answer[3]) & 0x0fu;
   const unsigned count = number_at(answer, 6);
@@ -99,6 +105,8 @@ CheckResult judge_answer(const std::string &answer, const model::DnsCheck &check
   if (check.answer.empty()) return healthy(text);
   const std::vector<std::string> addresses = addresses_in(answer, check.record_type);
   if (std::ranges::find(addresses, check.answer) != addresses.end()) return healthy(text);
+  if (is_cut(answer) && check.transport == model::DnsTransport::kUdp)
+    return unhealthy(text + "; the answer is cut, use transport: tcp");
   return unhealthy(fmt::format("{}{}{}; expected {}", text, addresses.empty() ? "" : ": ",
                                fmt::join(addresses, ", "), check.answer));
 }

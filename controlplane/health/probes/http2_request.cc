@@ -180,9 +180,9 @@ ProbeStep Http2Request::perform() {
 }
 
 const std::string *Http2Request::header(std::string_view name) const {
-  const auto found =
-      std::ranges::find(headers_, name, [](const auto &header) { return std::string_view(header.first); });
-  return found == headers_.end() ? nullptr : &found->second;
+  const auto found = std::find_if(headers_.rbegin(), headers_.rend(),
+                                  [name](const auto &header) { return header.first == name; });
+  return found == headers_.rend() ? nullptr : &found->second;
 }
 
 }  // namespace sluice

@@ -35,7 +35,7 @@ class Http2Request {
 
   long status() const { return status_; }
   const std::string &body() const { return body_; }  // up to kMaxAnswerBytes
-  /// Of the header or the trailer, the name in lower case; nullptr: not there.
+  /// Of the trailer, or else of the header, the name in lower case; nullptr: not there.
   const std::string *header(std::string_view name) const;
 
  private:
