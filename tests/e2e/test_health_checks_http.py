@@ -181,9 +181,26 @@ class Grpc(HealthChecks):
         self.assert_says("failure", "connection closed without an answer|connection reset|the answer is not HTTP/2",
                          type="grpc", port=GRPC_TLS)
 
+    def test_status_in_the_trailer_is_the_one_that_counts(self) -> None:
+        status_ok = b"\x88" + _hpack(b"content-type", b"application/grpc") + _hpack(b"grpc-status", b"0")
+        answer = (_HTTP2_SETTINGS + _http2_frame(1, 4, status_ok) + _http2_frame(0, 0, b"\0\0\0\0\x02\x08\x01") +
+                  _http2_frame(1, 5, _hpack(b"grpc-status", b"14")))
+        with self.stream_server(answers_with(answer)) as port:
+            self.assert_unhealthy("gRPC UNAVAILABLE", type="grpc", port=port)
+
     def test_half_closed(self) -> None:
         with self.stream_server(half_closes_after(_HTTP2_SETTINGS)) as port:
             self.assert_unhealthy("connection closed without an answer", type="grpc", port=port)
+
+
+def _http2_frame(kind: int, flags: int, payload: bytes) -> bytes:
+    """Of stream 1 (RFC 9113 section 4.1)."""
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + (1).to_bytes(4) + payload
+
+
+def _hpack(name: bytes, value: bytes) -> bytes:
+    """A field of which nobody keeps a table (RFC 7541 section 6.2.2)."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
 def _accept_key(request: bytes) -> bytes:
@@ -263,6 +280,18 @@ class Websocket(HealthChecks):
     def test_server_with_tls_is_healthy(self) -> None:
         with self.websockets_server(self.server_context()) as port:
             self.assert_healthy("upgraded, pong", type="websocket", port=port, tls=self.options())
+
+    def test_long_header_and_a_message_right_behind_it(self) -> None:
+        def greets(connection: socket.socket) -> None:
+            accept = _accept_key(connection.recv(65536))
+            header = (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                      b"Sec-WebSocket-Accept: " + accept + b"\r\nX: " + b"x" * 3600 + b"\r\n\r\n")
+            message = b"\x82\x7e" + (4000).to_bytes(2) + bytes(4000)
+            connection.sendall(header + message + b"\x8a\x0dsluice-health")
+            silent(connection)
+
+        with self.stream_server(greets) as port:
+            self.assert_healthy("upgraded, pong", type="websocket", port=port)
 
     def test_refused(self) -> None:
         self.assert_unhealthy("connection refused", type="websocket", port=REFUSING_PORT)

@@ -72,22 +72,22 @@ struct AnswerBody {
   };
 };
 
-// What is wrong with an answer that Beast could not read, in its own errors.
-std::string misread_text(const error_code &error) {
-  constexpr size_t kKib = kMaxAnswerBytes / 1024;
-  if (error == http::error::header_limit) return fmt::format("the answer's header is over {} KiB", kKib);
-  if (error == http::error::buffer_overflow)
-    return fmt::format("the answer's chunk header or trailer is over {} KiB", kKib);
-  if (error == http::error::body_limit) return "the answer's body has no length that a number can hold";
-  return "the answer is not HTTP/1";
-}
-
 }  // namespace
 
 std::string default_host(const CheckSpec &spec, const std::optional<model::TlsOptions> &tls) {
   const bool named = tls && !tls->server_name.empty();
   const std::string host = named ? tls->server_name : address_literal(spec.address);
   return spec.l4_port == (tls ? 443 : 80) ? host : fmt::format("{}:{}", host, spec.l4_port);
+}
+
+std::string misread_text(const error_code &error, size_t header_bytes) {
+  constexpr size_t kKib = 1024;
+  if (error == http::error::header_limit)
+    return fmt::format("the answer's header is over {} KiB", header_bytes / kKib);
+  if (error == http::error::buffer_overflow)
+    return fmt::format("the answer's chunk header or trailer is over {} KiB", kMaxAnswerBytes / kKib);
+  if (error == http::error::body_limit) return "the answer's body has no length that a number can hold";
+  return "the answer is not HTTP/1";
 }
 
 Http1Exchange::Http1Exchange(ProbeContext &context, const CheckSpec &spec, const model::HttpCheck &check)
@@ -98,7 +98,7 @@ Ended Http1Exchange::judge(error_code error) {
   if (error == http::error::partial_message) stream_.await(ProbeStream::Awaited::kRestOfAnswer);
   if (error == http::error::partial_message || error == http::error::end_of_stream) error = asio::error::eof;
   const bool is_no_http = error.category() == make_error_code(http::error::bad_version).category();
-  if (is_no_http && !stream_.expired()) return unhealthy(misread_text(error));
+  if (is_no_http && !stream_.expired()) return unhealthy(misread_text(error, kMaxAnswerBytes));
   const Ended ended = stream_.judge(error);
   if (!ended || !stream_.expired() || status_ == 0) return ended;
   return unhealthy(fmt::format("HTTP status {}, but the answer was not complete within {}", status_,
@@ -113,6 +113,7 @@ ProbeStep Http1Exchange::read_answer(Next &next, http::verb method) {
   do {  // over what comes before the answer (RFC 9110 section 15.2)
     parser.emplace();
     parser->body_limit(UINT64_MAX);  // Boost 1.74 takes none for 0; what is read ends below
+    parser->header_limit(kMaxAnswerBytes);
     parser->skip(method == http::verb::head);
     co_await http::async_read_header(next, buffer, *parser, asio::redirect_error(asio::use_awaitable, error));
     if (const Ended ended = judge(error)) co_return ended;

@@ -38,6 +38,10 @@ class Http1Exchange {
 /// What a request's Host header says when the operator does not: the server's name, or its address and port.
 std::string default_host(const CheckSpec &spec, const std::optional<model::TlsOptions> &tls);
 
+/// What is wrong with an answer that Beast could not read, in its errors of HTTP; `header_bytes` is its limit
+/// of the header.
+std::string misread_text(const boost::system::error_code &error, size_t header_bytes);
+
 }  // namespace sluice
 
 #endif

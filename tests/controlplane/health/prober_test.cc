@@ -224,6 +224,30 @@ TEST_P(ProberTest, http_endless_trailer_is_cut) {
                 kFailure, "the answer's chunk header or trailer is over 64 KiB");
 }
 
+TEST_P(ProberTest, http_header_of_many_kilobytes) {
+  EXPECT_RESULT(
+      http_answer("HTTP/1.1 200 OK\r\nX: " + std::string(60'000, 'x') + "\r\nContent-Length: 0\r\n\r\n"),
+      kSuccess, "HTTP status 200");
+}
+
+TEST_P(ProberTest, http_endless_header_is_cut) {
+  EXPECT_RESULT(http_endless("HTTP/1.1 200 OK\r\nX: "), kFailure, "the answer's header is over 64 KiB");
+}
+
+TEST_P(ProberTest, websocket_refused_with_a_body) {
+  for (const char *length : {"100000000", "4000000", "18446744073709551615"}) {
+    LoopbackServer server(GetParam(), [&](LoopbackServer &self, int connection) {
+      read_request(connection);
+      send_text(connection, "HTTP/1.1 403 Forbidden\r\nContent-Length: " + std::string(length) + "\r\n\r\n");
+      const std::string block(70 * 1024, 'x');
+      send_text(connection, block);
+      self.hold();
+    });
+    EXPECT_RESULT(run(spec(model::WebsocketCheck{.path = "/"}, server.l4_port(), kLongTimeout)), kFailure,
+                  "HTTP status 403, expected 101");
+  }
+}
+
 TEST_P(ProberTest, http_half_closed_without_an_answer) {
   LoopbackServer server(GetParam(), [](LoopbackServer &self, int connection) {
     read_request(connection);
