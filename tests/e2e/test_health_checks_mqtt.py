@@ -25,10 +25,10 @@ class Mqtt(HealthChecks):
     def options(self, **changes: object) -> dict[str, object]:
         return {"server_name": NAME, "ca_file": self.certificates.authority, **changes}
 
-    def password_file(self, password: str) -> str:
+    def password_file(self, password: str, end: str = "\n") -> str:
         path = self.directory / "password"
-        path.write_text(password + "\n", encoding="utf-8")
-        self.addCleanup(path.unlink)
+        path.write_bytes((password + end).encode())
+        self.addCleanup(path.unlink, missing_ok=True)
         return str(path)
 
     def test_mosquitto_is_healthy(self) -> None:
@@ -56,8 +56,30 @@ class Mqtt(HealthChecks):
                                     type="mqtt", port=MQTT_PASSWORD, username=MQTT_USER, password_file="/none")
 
     def test_empty_password_file(self) -> None:
-        self.assert_not_carried_out(f"not checked: password_file {os.devnull} is empty", type="mqtt",
-                                    port=MQTT_PASSWORD, username=MQTT_USER, password_file=os.devnull)
+        file = self.password_file("", end="")
+        self.assert_not_carried_out(f"not checked: password_file {file} is empty", type="mqtt", port=MQTT_PASSWORD,
+                                    username=MQTT_USER, password_file=file)
+
+    def test_password_file_that_ends_its_lines_as_windows_does(self) -> None:
+        file = self.password_file(MQTT_PASSWORD_TEXT, end="\r\n")
+        self.assert_healthy("MQTT connection accepted", type="mqtt", port=MQTT_PASSWORD, username=MQTT_USER,
+                            password_file=file)
+
+    def test_password_file_that_is_no_file(self) -> None:
+        pipe = self.directory / "pipe"
+        os.mkfifo(pipe)
+        self.addCleanup(pipe.unlink)
+        for file in (str(pipe), "/dev/zero", str(self.directory)):
+            self.assert_not_carried_out(f"not checked: cannot read password_file {file}: it is no regular file",
+                                        type="mqtt", port=MQTT_PASSWORD, username=MQTT_USER, password_file=file)
+
+    def test_password_that_is_too_long(self) -> None:
+        file = self.password_file("x" * 70_000)
+        self.assert_not_carried_out(f"not checked: cannot read password_file {file}: it is over 64 KiB", type="mqtt",
+                                    port=MQTT_PASSWORD, username=MQTT_USER, password_file=file)
+        file = self.password_file("x" * 65_536, end="")
+        self.assert_not_carried_out(f"not checked: the password in password_file {file} is over 65535 bytes",
+                                    type="mqtt", port=MQTT_PASSWORD, username=MQTT_USER, password_file=file)
 
     def test_other_certificate_than_wanted(self) -> None:
         self.assert_unhealthy("certificate is not for other.example", type="mqtt", port=MQTT_TLS,

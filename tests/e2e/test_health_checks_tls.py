@@ -1,6 +1,7 @@
 """Health checks that speak TLS: certificates, versions and handshakes, good and bad. A tls check and an https check
 judge alike, though each has a library of its own."""
 
+import os
 import select
 import socket
 import ssl
@@ -181,6 +182,18 @@ class Files(TlsServers):
         file = self.certificates.key("client")
         self.assert_not_carried_out(f"not checked: ca_file {file}: no certificate or crl found", type="tls",
                                     port=HTTPS, tls=self.options(ca_file=file))
+
+    def test_what_is_no_file(self) -> None:
+        pipe = self.directory / "pipe"
+        os.mkfifo(pipe)
+        self.addCleanup(pipe.unlink)
+        for kind in ("tls", "https"):
+            for file in (str(pipe), "/dev/zero"):
+                self.assert_not_carried_out(f"not checked: ca_file {file}: it is no regular file", type=kind,
+                                            port=HTTPS, tls=self.options(ca_file=file))
+                tls = {**self.client("client"), "key_file": file}
+                self.assert_not_carried_out(f"not checked: key_file {file}: it is no regular file", type=kind,
+                                            port=HTTPS, tls=tls)
 
     def test_key_of_another_certificate(self) -> None:
         tls = self.options(certificate_file=self.certificates.certificate("client"),

@@ -1,13 +1,12 @@
 // Whether an MQTT server accepts a client.
-#include <cerrno>
-#include <fstream>
+#include <algorithm>
 #include <string>
-#include <system_error>
 
 #include <spdlog/fmt/fmt.h>
 
 #include "controlplane/health/probes/expected_bytes.h"
 #include "controlplane/health/probes/mqtt_packet.h"
+#include "controlplane/health/probes/small_file.h"
 #include "controlplane/health/probes/stream.h"
 #include "dataplane/abi/result.h"
 
@@ -17,15 +16,15 @@ namespace {
 
 // The first line of the file. Read for each check, so that a new password counts at once.
 Result<std::string> read_password(const std::string &file) {
-  std::string password;
-  if (file.empty()) return password;
-  errno = 0;
-  std::ifstream stream(file);
-  if (!stream.is_open()) {
-    return Error{
-        fmt::format("cannot read password_file {}: {}", file, std::generic_category().message(errno))};
-  }
-  if (!std::getline(stream, password)) return Error{"password_file " + file + " is empty"};
+  if (file.empty()) return std::string();
+  constexpr size_t kMaxFileKib = 64;
+  Result<std::string> text = read_small_file(file, kMaxFileKib);
+  if (!text.ok()) return Error{fmt::format("cannot read password_file {}: {}", file, text.error().message)};
+  if (text.value().empty()) return Error{"password_file " + file + " is empty"};
+  std::string password = text.value().substr(0, text.value().find('\n'));
+  if (password.ends_with('\r')) password.pop_back();
+  if (password.size() > kMaxMqttTextBytes)
+    return Error{fmt::format("the password in password_file {} is over {} bytes", file, kMaxMqttTextBytes)};
   return password;
 }
 

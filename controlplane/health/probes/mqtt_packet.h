@@ -17,6 +17,7 @@ std::string mqtt_connect(std::string_view client_id, std::string_view username, 
 /// Sent before the connection is closed, so that the server takes it for no failure (section 3.14).
 std::string mqtt_disconnect();
 
+inline constexpr size_t kMaxMqttTextBytes = 65535;  // of a user's name, a password
 inline constexpr size_t kMqttConnackBytes = 4;
 
 /// The return code in a CONNACK: 0 accepts. Nothing: it is no CONNACK.

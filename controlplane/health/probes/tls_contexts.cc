@@ -1,14 +1,17 @@
 #include "controlplane/health/probes/tls_contexts.h"
 
+#include <array>
 #include <cerrno>
 #include <ctime>
 #include <system_error>
+#include <utility>
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/stat.h>
 
+#include "controlplane/health/probes/small_file.h"
 #include "controlplane/model/address_text.h"
 
 namespace sluice {
@@ -16,13 +19,16 @@ namespace sluice {
 namespace {
 
 constexpr int64_t kSecondsPerDay = 86400;
+constexpr size_t kMaxFileKib = 4096;
+constexpr std::chrono::hours kKeptUnused(1);
+constexpr std::chrono::seconds kErrorKept(10);  // then what this host was short of may be there
 
 std::string options_text(const model::TlsOptions &options) {
   return fmt::format("{}\n{}\n{}\n{}\n{}", options.verify ? 1 : 0, options.ca_file, options.certificate_file,
                      options.key_file, static_cast<int>(options.min_version));
 }
 
-// When each file was written: another text when one of them was.
+// When each file was changed, its mode too: another text when one of them was.
 std::string file_times(const model::TlsOptions &options) {
   std::string times;
   for (const std::string *file : {&options.ca_file, &options.certificate_file, &options.key_file}) {
@@ -30,7 +36,7 @@ std::string file_times(const model::TlsOptions &options) {
     struct stat status {};
     const int found = ::stat(file->c_str(), &status);
     times += found == 0
-                 ? fmt::format("{}.{}.{} ", status.st_ino, status.st_mtim.tv_sec, status.st_mtim.tv_nsec)
+                 ? fmt::format("{}.{}.{} ", status.st_ino, status.st_ctim.tv_sec, status.st_ctim.tv_nsec)
                  : "none ";
   }
   return times;
@@ -48,7 +54,23 @@ Error file_error(const char *what, const std::string &file) {
   return Error{fmt::format("{} {}: {}", what, file, last_error_text())};
 }
 
+// OpenSSL would wait for a pipe's writer, and read a device for ever.
+Status check_files(const model::TlsOptions &options) {
+  const std::array<std::pair<const char *, const std::string *>, 3> files = {
+      {{"ca_file", &options.ca_file},
+       {"certificate_file", &options.certificate_file},
+       {"key_file", &options.key_file}}};
+  for (const auto &[what, file] : files) {
+    if (file->empty()) continue;
+    const Status status = check_small_file(*file, kMaxFileKib);
+    if (!status.ok()) return Error{fmt::format("{} {}: {}", what, *file, status.error().message)};
+  }
+  return Done{};
+}
+
 Status load_files(SSL_CTX *context, const model::TlsOptions &options) {
+  const Status checked = check_files(options);
+  if (!checked.ok()) return checked.error();
   ERR_clear_error();
   if (!options.ca_file.empty()) {
     if (SSL_CTX_load_verify_locations(context, options.ca_file.c_str(), nullptr) != 1) {
@@ -158,20 +180,37 @@ void set_policy(SSL_CTX *context, const model::TlsOptions &options) {
   SSL_CTX_set_verify(context, options.verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, verify_certificate);
 }
 
-}  // namespace
-
-Result<std::shared_ptr<boost::asio::ssl::context>> TlsContexts::get(const model::TlsOptions &options) {
-  const std::string times = file_times(options);
-  Kept &kept = kept_[options_text(options)];
-  if (kept.context != nullptr && kept.file_times == times) return kept.context;
+TlsContexts::Made make(const model::TlsOptions &options) {
   SSL_CTX *made = SSL_CTX_new(TLS_client_method());
   if (made == nullptr) return Error{"TLS: " + last_error_text()};
   auto context = std::make_shared<boost::asio::ssl::context>(made);  // owns it
   set_policy(made, options);
   const Status loaded = load_files(made, options);
   if (!loaded.ok()) return loaded.error();
-  kept = {times, std::move(context)};
-  return kept.context;
+  return context;
+}
+
+}  // namespace
+
+void TlsContexts::drop_unused(Clock::time_point now) {
+  if (now - dropped_at_ < kKeptUnused) return;
+  std::erase_if(kept_, [now](const auto &each) { return now - each.second.used_at >= kKeptUnused; });
+  dropped_at_ = now;
+}
+
+TlsContexts::Made TlsContexts::get(const model::TlsOptions &options, Clock::time_point now) {
+  drop_unused(now);
+  const std::string times = file_times(options);
+  std::string name = options_text(options);
+  const auto found = kept_.find(name);
+  if (found != kept_.end() && found->second.file_times == times) {
+    Kept &kept = found->second;
+    kept.used_at = now;
+    if (kept.made.ok() || now - kept.made_at < kErrorKept) return kept.made;
+  }
+  Made made = make(options);
+  kept_.insert_or_assign(std::move(name), Kept{times, made, now, now});
+  return made;
 }
 
 void expect_certificate(SSL *ssl, TlsExpectation *expectation, const Address &address) {

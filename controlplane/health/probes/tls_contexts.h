@@ -28,16 +28,25 @@ struct TlsExpectation {
 /// Not thread-safe.
 class TlsContexts {
  public:
+  using Clock = std::chrono::steady_clock;
+  using Made = Result<std::shared_ptr<boost::asio::ssl::context>>;
+
   /// The settings that `options` ask for: versions, authorities, the client's certificate. Read from the
-  /// files again when one of them has changed. Errors name the file, and what is wrong with it.
-  Result<std::shared_ptr<boost::asio::ssl::context>> get(const model::TlsOptions &options);
+  /// files again when one of them has changed, or has been bad for a while. Errors name the file, and what
+  /// is wrong with it.
+  Made get(const model::TlsOptions &options, Clock::time_point now = Clock::now());
 
  private:
   struct Kept {
     std::string file_times;
-    std::shared_ptr<boost::asio::ssl::context> context;
+    Made made;
+    Clock::time_point made_at;
+    Clock::time_point used_at;
   };
+  void drop_unused(Clock::time_point now);
+
   std::map<std::string, Kept> kept_;  // by the options' text
+  Clock::time_point dropped_at_;
 };
 
 /// Makes `ssl`, of a context of TlsContexts, ask `address` for the certificate that `expectation` wants,
