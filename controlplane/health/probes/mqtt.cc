@@ -1,5 +1,4 @@
 // Whether an MQTT server accepts a client.
-#include <algorithm>
 #include <string>
 
 #include <spdlog/fmt/fmt.h>
