@@ -76,7 +76,7 @@ void Prober::start(uint64_t token, const CheckSpec &spec) {
 }
 
 void Prober::serve_until(Clock::time_point deadline) {
-  if (impl_->io.run_one_until(deadline) == 0) return;
+  impl_->io.run_one_until(deadline);  // of a deadline that has passed it runs nothing
   for (int i = 0; i < kServedAtOnce; i++) {
     if (impl_->io.poll_one() == 0) return;
   }
