@@ -9,8 +9,8 @@ SLUICE_NAMESPACE_BEGIN
 
 enum WorkerLimits {
   // Other workers' tables looked into without finding anything, for TCP and for the rest each: two cache
-  // misses
-  // in each table, so that a flood of what nobody knows costs some percent of a core with many workers, too.
+  // misses in each table, so that a flood of what nobody knows costs some percent of a core with many
+  // workers, too.
   kAdoptionTablesPerMs = 128,
   // Steps of walks for room in a crowded table: 0.2 to 1.2 us each, so at most a third of a full one's core.
   kDisplacementStepsPerMs = 256,

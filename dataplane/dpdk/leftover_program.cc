@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include <xdp/libxdp.h>
 
+#include "dataplane/libxdp_handles.h"
 #include "dataplane/server/unique_fd.h"
 
 namespace sluice {
@@ -35,25 +36,6 @@ struct AttachedPrograms {
   enum class Kind { kAlone, kDispatcher } kind = Kind::kAlone;
   std::vector<LoadedProgram> components;  // that a dispatcher calls
 };
-
-int print_nothing(libxdp_print_level /*level*/, const char * /*format*/, va_list /*arguments*/) { return 0; }
-
-/// libxdp writes to stderr by itself; what matters of it is in our own errors.
-class QuietLibxdp {
- public:
-  QuietLibxdp() : before_(libxdp_set_print(print_nothing)) {}
-  QuietLibxdp(const QuietLibxdp &) = delete;
-  QuietLibxdp &operator=(const QuietLibxdp &) = delete;
-  ~QuietLibxdp() { libxdp_set_print(before_); }
-
- private:
-  libxdp_print_fn_t before_;
-};
-
-struct MultiprogDeleter {
-  void operator()(xdp_multiprog *programs) const { xdp_multiprog__close(programs); }
-};
-using Multiprog = std::unique_ptr<xdp_multiprog, MultiprogDeleter>;
 
 /// The programs on the interface with descriptors of this process, or why libxdp cannot tell them.
 Result<Multiprog> open_programs(int ifindex) {

@@ -16,6 +16,7 @@
 #include <xdp/libxdp.h>
 
 #include "bpf/shared_entry.skel.h"
+#include "dataplane/libxdp_handles.h"
 #include "dataplane/xdp/libbpf_log.h"
 
 namespace sluice {
@@ -28,25 +29,6 @@ constexpr uint32_t kJumpElement = 0;
 constexpr uint32_t kTrialElement = 1;
 
 std::string error_text(long error) { return std::strerror(static_cast<int>(std::abs(error))); }  // NOLINT
-
-int print_nothing(libxdp_print_level /*level*/, const char * /*format*/, va_list /*arguments*/) { return 0; }
-
-/// libxdp writes to stderr by itself; what matters of it is in our own errors.
-class QuietLibxdp {
- public:
-  QuietLibxdp() : before_(libxdp_set_print(print_nothing)) {}
-  QuietLibxdp(const QuietLibxdp &) = delete;
-  QuietLibxdp &operator=(const QuietLibxdp &) = delete;
-  ~QuietLibxdp() { libxdp_set_print(before_); }
-
- private:
-  libxdp_print_fn_t before_;
-};
-
-struct MultiprogDeleter {
-  void operator()(xdp_multiprog *programs) const { xdp_multiprog__close(programs); }
-};
-using Multiprog = std::unique_ptr<xdp_multiprog, MultiprogDeleter>;
 
 struct ProgramDeleter {
   void operator()(xdp_program *program) const { xdp_program__close(program); }

@@ -2,6 +2,7 @@
 both loopback addresses of the namespace of a HealthChecks class."""
 
 import pathlib
+from typing import ClassVar
 
 import harness
 from health_testbed import LOOPBACKS, HealthChecks
@@ -249,3 +250,22 @@ def _bracketed(address: str) -> str:
 
 def _listen(option: str, port: int) -> list[str]:
     return [word for address in LOOPBACKS for word in (option, f"{_bracketed(address)}:{port}")]
+
+
+class CertifiedHealthChecks(HealthChecks):
+    """Tests of servers with the certificates of an authority of their own, which the checks know."""
+
+    certificates: ClassVar[Certificates]
+
+    @classmethod
+    def start_servers(cls) -> None:
+        cls.certificates = Certificates(cls.directory / "certificates")
+        cls.start_certified(Servers(cls, cls.certificates))
+
+    @classmethod
+    def start_certified(cls, servers: Servers) -> None:
+        raise NotImplementedError
+
+    def options(self, **changes: object) -> dict[str, object]:
+        """A check's `tls`."""
+        return {"server_name": NAME, "ca_file": self.certificates.authority, **changes}

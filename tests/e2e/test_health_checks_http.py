@@ -9,11 +9,10 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from typing import ClassVar
 
 import websockets
 from health_servers import (GRPC, GRPC_NOT_SERVING, GRPC_TLS, GRPC_WANTS_CLIENT, GRPC_WITHOUT_HEALTH, HTTP, HTTP2,
-                            HTTPS, NAME, Certificates, Servers)
+                            HTTPS, CertifiedHealthChecks, Servers)
 from health_testbed import (LOOPBACKS, REFUSING_PORT, REJECTING, SHORT_TIMEOUT, SILENT, HealthChecks, answers_with,
                             drips, half_closes_after, resets, silent)
 
@@ -115,18 +114,11 @@ class Http(HealthChecks):
                                   type="http", port=port, body="ready")
 
 
-class Grpc(HealthChecks):
-    certificates: ClassVar[Certificates]
-
+class Grpc(CertifiedHealthChecks):
     @classmethod
-    def start_servers(cls) -> None:
-        cls.certificates = Certificates(cls.directory / "certificates")
-        servers = Servers(cls, cls.certificates)
+    def start_certified(cls, servers: Servers) -> None:
         servers.start_nginx()
         servers.start_grpc()
-
-    def options(self, **changes: object) -> dict[str, object]:
-        return {"server_name": NAME, "ca_file": self.certificates.authority, **changes}
 
     def test_server_is_healthy(self) -> None:
         self.assert_healthy("SERVING", type="grpc", port=GRPC)
@@ -223,16 +215,10 @@ def _upgrades(then: Callable[[socket.socket], None], wrong_key: bytes = b"") -> 
     return serve
 
 
-class Websocket(HealthChecks):
-    certificates: ClassVar[Certificates]
-
+class Websocket(CertifiedHealthChecks):
     @classmethod
-    def start_servers(cls) -> None:
-        cls.certificates = Certificates(cls.directory / "certificates")
-        Servers(cls, cls.certificates).start_nginx()
-
-    def options(self) -> dict[str, object]:
-        return {"server_name": NAME, "ca_file": self.certificates.authority}
+    def start_certified(cls, servers: Servers) -> None:
+        servers.start_nginx()
 
     @contextlib.contextmanager
     def websockets_server(self, context: ssl.SSLContext | None = None) -> Iterator[int]:

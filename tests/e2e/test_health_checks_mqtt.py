@@ -2,28 +2,20 @@
 
 import os
 import ssl
-from typing import ClassVar
 
 from health_servers import (HTTP, MQTT, MQTT_PASSWORD, MQTT_PASSWORD_TEXT, MQTT_TLS, MQTT_USER, MQTT_WANTS_CLIENT,
-                            NAME, Certificates, Servers)
-from health_testbed import (REFUSING_PORT, REJECTING, SHORT_TIMEOUT, SILENT, HealthChecks, answers_with, drips,
-                            half_closes_after, resets, silent)
+                            CertifiedHealthChecks, Servers)
+from health_testbed import (REFUSING_PORT, REJECTING, SHORT_TIMEOUT, SILENT, answers_with, drips, half_closes_after,
+                            resets, silent)
 
 _CONNACK = bytes.fromhex("20020000")
 
 
-class Mqtt(HealthChecks):
-    certificates: ClassVar[Certificates]
-
+class Mqtt(CertifiedHealthChecks):
     @classmethod
-    def start_servers(cls) -> None:
-        cls.certificates = Certificates(cls.directory / "certificates")
-        servers = Servers(cls, cls.certificates)
+    def start_certified(cls, servers: Servers) -> None:
         servers.start_mosquitto()
         servers.start_nginx()
-
-    def options(self, **changes: object) -> dict[str, object]:
-        return {"server_name": NAME, "ca_file": self.certificates.authority, **changes}
 
     def password_file(self, password: str, end: str = "\n") -> str:
         path = self.directory / "password"

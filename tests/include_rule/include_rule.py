@@ -16,10 +16,10 @@ PARTS: dict[str, tuple[str, ...]] = {
     "dataplane/core": ("dataplane/abi",),
     "bpf": ("dataplane/abi", "dataplane/core"),
     "dataplane/server": ("dataplane/abi", "dataplane/core"),
-    "dataplane/dpdk": ("dataplane/abi", "dataplane/core", "dataplane/server", "dataplane/options.h",
-                       "dataplane/program.h"),
-    "dataplane/xdp": ("dataplane/abi", "dataplane/core", "dataplane/server", "bpf", "dataplane/options.h",
-                      "dataplane/program.h"),
+    "dataplane/dpdk": ("dataplane/abi", "dataplane/core", "dataplane/server", "dataplane/libxdp_handles.h",
+                       "dataplane/options.h", "dataplane/program.h"),
+    "dataplane/xdp": ("dataplane/abi", "dataplane/core", "dataplane/server", "bpf", "dataplane/libxdp_handles.h",
+                      "dataplane/options.h", "dataplane/program.h"),
     # The program that puts an engine and the server together.
     "dataplane/main": ("dataplane/abi", "dataplane/core", "dataplane/server", "dataplane/dpdk", "dataplane/xdp"),
     # The control plane places VIPs and finds connections with the very functions that packets are
