@@ -3,6 +3,8 @@
 #ifndef SLUICE_CONTROLPLANE_API_CONTROL_H
 #define SLUICE_CONTROLPLANE_API_CONTROL_H
 
+#include <array>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -11,6 +13,8 @@
 #include <nlohmann/json.hpp>
 
 #include "controlplane/config/config_loader.h"
+#include "controlplane/lifecycle/quorum.h"
+#include "controlplane/lifecycle/serving_state.h"
 #include "controlplane/model/desired_state.h"
 #include "controlplane/publish/connection_reader.h"
 #include "controlplane/publish/counter_reader.h"
@@ -29,10 +33,8 @@ struct DataplaneView {
 };
 
 struct BackendCounts {
-  uint64_t up = 0;
-  uint64_t down = 0;
-  uint64_t draining = 0;
-  uint64_t removed = 0;  // no longer configured, kept for their connections
+  std::array<uint64_t, kServingStateCount> by_state{};  // by ServingState
+  uint64_t removed = 0;                                 // no longer configured, kept for their connections
 };
 
 struct HealthView {
@@ -58,9 +60,19 @@ struct StatusView {
   DataplaneView dataplane;
 };
 
+/// How a service stands to its quorum.
+struct QuorumView {
+  PoolCount count;
+  uint64_t min = 0;      // so many backends that take new connections, or it is below
+  uint64_t recover = 0;  // so many end that
+  bool is_below = false;
+  std::string text;  // what it does, in words; empty while it is not below
+};
+
 struct ServiceView {
   model::Service service;
   BackendCounts backends;  // of its pool
+  std::optional<QuorumView> quorum;
   ServiceTotals traffic;
 };
 
@@ -69,11 +81,15 @@ struct BackendView {
   std::string name;
   Address address{};
   uint16_t id = 0;      // in snapshots; 0: none yet
-  std::string state;    // up, down, draining or removed
+  std::string state;    // a ServingState's name, or "removed"
   std::string reason;   // of the state, in words; empty when there is nothing to say
   uint16_t weight = 0;  // configured
   uint16_t scheduled_weight = 0;
-  std::string health;        // up, down, unknown; "unchecked" in a pool without checks
+  uint16_t priority = 0;
+  std::optional<uint64_t> connections_left;  // while it is drained and that is known
+  std::optional<int64_t> drain_ends_s;       // seconds until its connections are given up
+  bool drain_over = false;                   // none are left, or they were given up
+  std::string health;        // up, failing, down, unknown; "unchecked" in a pool without checks
   std::string last_check;    // its result in words; empty without checks
   int64_t check_age_ms = 0;  // since the last check ended
   uint32_t slots = 0;        // of its pool's table
@@ -125,8 +141,12 @@ class Control {
   /// Fails while the dataplane is unreachable.
   virtual Result<CountersView> counters() = 0;
 
-  virtual ChangeResult drain(const model::BackendKey &key) = 0;
+  /// Without a deadline: the pool's, if it has one.
+  virtual ChangeResult drain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline) = 0;
   virtual ChangeResult undrain(const model::BackendKey &key) = 0;
+  virtual ChangeResult maintain(const model::BackendKey &key,
+                                std::optional<std::chrono::seconds> deadline) = 0;
+  virtual ChangeResult end_maintenance(const model::BackendKey &key) = 0;
   virtual ChangeResult reload() = 0;
 };
 

@@ -11,8 +11,22 @@ namespace {
 using nlohmann::json;
 
 json to_json(const BackendCounts &counts) {
-  return {
-      {"up", counts.up}, {"down", counts.down}, {"draining", counts.draining}, {"removed", counts.removed}};
+  json body = {{"removed", counts.removed}};
+  for (size_t i = 0; i < kServingStateCount; i++) {
+    body[std::string(meaning_of(static_cast<ServingState>(i)).name)] = counts.by_state[i];
+  }
+  return body;
+}
+
+json to_json(const std::optional<QuorumView> &quorum) {
+  if (!quorum) return nullptr;
+  return {{"serving", quorum->count.serving}, {"wanted", quorum->count.wanted}, {"min", quorum->min},
+          {"recover", quorum->recover},       {"below", quorum->is_below},      {"text", quorum->text}};
+}
+
+template <typename Value>
+json or_null(const std::optional<Value> &value) {
+  return value ? json(*value) : json();
 }
 
 json to_json(const DataplaneView &view) {
@@ -157,6 +171,7 @@ json to_json(const ServiceView &view) {
             {"closing", service.timeouts.closing.count()},
             {"udp", service.timeouts.udp.count()}}},
           {"backends", to_json(view.backends)},
+          {"quorum", to_json(view.quorum)},
           {"packets", view.traffic.packets},
           {"bytes", view.traffic.bytes}};
 }
@@ -173,6 +188,10 @@ json to_json(const BackendView &backend) {
                {"reason", backend.reason},
                {"weight", backend.weight},
                {"scheduled_weight", backend.scheduled_weight},
+               {"priority", backend.priority},
+               {"connections_left", or_null(backend.connections_left)},
+               {"drain_ends_s", or_null(backend.drain_ends_s)},
+               {"drain_over", backend.drain_over},
                {"health", backend.health},
                {"last_check", backend.last_check},
                {"check_age_ms", backend.check_age_ms},

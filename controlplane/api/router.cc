@@ -17,6 +17,7 @@ namespace {
 
 using nlohmann::json;
 
+constexpr uint64_t kMaxDrainDeadlineS = 30 * 24 * 3600;
 constexpr std::string_view kCheckConfigPath = "/v1/check-config";
 
 // A matched route: what stood in place of "*", and the query.
@@ -179,8 +180,32 @@ Response change_response(const ChangeResult &change) {
   return json_response(200, {{"result", result}, {"message", change.message}, {"revision", change.revision}});
 }
 
+// The query's "deadline" in seconds; nothing when there is none.
+Result<std::optional<std::chrono::seconds>> parse_deadline(const std::map<std::string, std::string> &query) {
+  const auto found = query.find("deadline");
+  if (found == query.end()) return std::optional<std::chrono::seconds>();
+  const auto number = parse_number(found->second, kMaxDrainDeadlineS);
+  if (!number || *number == 0) {
+    return Error{fmt::format("query parameter deadline: \"{}\" is no number of seconds from 1 to {}",
+                             found->second, kMaxDrainDeadlineS)};
+  }
+  return std::optional(std::chrono::seconds(*number));
+}
+
 Response post_drain(const Request & /*request*/, const Match &match, Control &control) {
-  return change_response(control.drain({match.names[0], match.names[1]}));
+  const auto deadline = parse_deadline(match.query);
+  if (!deadline.ok()) return problem(400, deadline.error().message);
+  return change_response(control.drain({match.names[0], match.names[1]}, deadline.value()));
+}
+
+Response post_maintenance(const Request & /*request*/, const Match &match, Control &control) {
+  const auto deadline = parse_deadline(match.query);
+  if (!deadline.ok()) return problem(400, deadline.error().message);
+  return change_response(control.maintain({match.names[0], match.names[1]}, deadline.value()));
+}
+
+Response delete_maintenance(const Request & /*request*/, const Match &match, Control &control) {
+  return change_response(control.end_maintenance({match.names[0], match.names[1]}));
 }
 
 Response post_undrain(const Request & /*request*/, const Match &match, Control &control) {
@@ -214,8 +239,10 @@ constexpr std::array kRoutes = {
     Route{"GET", "v1/backends", "pool", get_backends},
     Route{"GET", "v1/connections", "client,vip,port,service,pool,backend,limit,expired", get_connections},
     Route{"GET", "v1/counters", "", get_counters},
-    Route{"POST", "v1/backends/*/*/drain", "", post_drain},
+    Route{"POST", "v1/backends/*/*/drain", "deadline", post_drain},
     Route{"POST", "v1/backends/*/*/undrain", "", post_undrain},
+    Route{"POST", "v1/backends/*/*/maintenance", "deadline", post_maintenance},
+    Route{"DELETE", "v1/backends/*/*/maintenance", "", delete_maintenance},
     Route{"POST", "v1/reload", "", post_reload},
     Route{"POST", "v1/check-config", "file", post_check_config},
 };

@@ -1,11 +1,15 @@
 #include "controlplane/compile/compiler.h"
 
+#include <algorithm>
 #include <map>
+#include <set>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
 
+#include "controlplane/compile/effective_backends.h"
 #include "controlplane/compile/pool_tables.h"
 #include "controlplane/compile/port_ranges.h"
 #include "controlplane/compile/snapshot_writer.h"
@@ -95,6 +99,7 @@ class Compilation {
   Status compile_backends() {
     backend_record(0);  // "none"
     timeouts_ = model::longest_timeouts_by_pool(input_.desired);
+    served_whole_ = pools_served_whole(input_.desired, input_.observed);
     std::unordered_set<std::string_view> names;
     pool_inputs_.reserve(input_.desired.pools.size());
     for (const model::Pool &pool : input_.desired.pools) {
@@ -117,25 +122,44 @@ class Compilation {
   }
 
   Status compile_pool(const model::Pool &pool) {
-    PoolTableInput &table = pool_inputs_.emplace_back(PoolTableInput{pool.name, pool.slots, {}});
+    PoolTableInput table{pool.name, pool.slots, {}};
+    PoolTableInput whole{whole_table(pool.name), pool.slots, {}};
     const StringRef pool_name = parts_.strings.add(pool.name);
-    const auto effective = effective_backends(pool, input_.observed);
+    const EffectivePool effective = effective_pool(pool, input_.observed, served_whole_);
     for (size_t i = 0; i < pool.backends.size(); ++i) {
       const model::BackendSpec &backend = pool.backends[i];
       const auto id = input_.identifiers.backend_id({pool.name, backend.name});
       if (!id) return without_identifier("backend", pool.name + "/" + backend.name);
       Backend &record = backend_record(*id);
       record.address = backend.address;
-      record.weight = effective[i].weight;
-      record.state = effective[i].state;
+      set_state(&record, effective.backends[i]);
       record.forwarding = kForwardingIpip;
       set_timeouts(&record, pool_timeouts(pool.name));
-      record.failed_open = effective[i].failed_open ? 1 : 0;
       record.pool = pool_name;
       record.name = parts_.strings.add(backend.name);
-      if (effective[i].weight > 0) table.members.push_back({backend.name, *id, effective[i].weight});
+      if (record.state != kBackendUp) continue;
+      const MaglevMember member{backend.name, *id, effective.backends[i].weight};
+      whole.members.push_back({.maglev = member});
+      if (effective.backends[i].failed_open) continue;
+      table.members.push_back(
+          {.maglev = member, .priority = backend.priority, .ramp_step = effective.backends[i].ramp_step});
     }
+    if (effective.fails_open) table.members = whole.members;
+    pool_inputs_.push_back(std::move(table));
+    if (served_whole_.contains(pool.name)) pool_inputs_.push_back(std::move(whole));
     return Done{};
+  }
+
+  // A pool's second table, of all its backends. No pool has such a name.
+  static std::string whole_table(const std::string &pool) { return pool + "/whole"; }
+
+  static void set_state(Backend *record, const EffectiveBackend &effective) {
+    record->state = effective.state;
+    record->failed_open = effective.failed_open ? 1 : 0;
+    record->weight = effective.weight;
+    if (effective.ramp_step == kRampSteps || effective.weight == 0) return;
+    record->ramp_step = effective.ramp_step;
+    record->weight = static_cast<uint16_t>(std::max(1, effective.weight * effective.ramp_step / kRampSteps));
   }
 
   Status compile_slots() {
@@ -143,10 +167,34 @@ class Compilation {
     uint64_t first = 0;
     for (size_t i = 0; i < pool_inputs_.size(); ++i) {
       const auto count = static_cast<uint32_t>(parts_.slots[i].size());
-      pool_slots_[pool_inputs_[i].pool] = {static_cast<uint32_t>(first), count};
+      table_slots_[pool_inputs_[i].table] = {static_cast<uint32_t>(first), count};
       first += count;
     }
     return Done{};  // that all slots together are too many is for write_snapshot to say
+  }
+
+  // The slots that a service goes by now: its pool's, or what its quorum says.
+  Result<Slots> slots_of(const model::Service &service) const {
+    const auto own = table_slots_.find(service.pool);
+    if (own == table_slots_.end()) {
+      return Error{"service \"" + service.name + "\": there is no pool \"" + service.pool + "\""};
+    }
+    if (!service.quorum || !input_.observed.below_quorum.contains(service.name)) return own->second;
+    switch (service.quorum->action) {
+      case model::QuorumAction::kWithdraw:
+        return Slots{};
+      case model::QuorumAction::kServeAll:
+        return table_slots_.at(whole_table(service.pool));
+      case model::QuorumAction::kBackupPool:
+        break;
+    }
+    const auto backup = table_slots_.find(service.quorum->backup_pool);
+    if (backup == table_slots_.end()) {
+      return Error{"service \"" + service.name + "\": there is no pool \"" + service.quorum->backup_pool +
+                   "\""};
+    }
+    // Better those who are left than nobody.
+    return backup->second.count > 0 ? backup->second : own->second;
   }
 
   Status compile_services() {
@@ -154,14 +202,12 @@ class Compilation {
       if (Status status = check_limits(service); !status.ok()) return status;
       const auto id = input_.identifiers.service_id(service.name);
       if (!id) return without_identifier("service", service.name);
-      const auto slots = pool_slots_.find(service.pool);
-      if (slots == pool_slots_.end()) {
-        return Error{"service \"" + service.name + "\": there is no pool \"" + service.pool + "\""};
-      }
+      const Result<Slots> slots = slots_of(service);
+      if (!slots.ok()) return slots.error();
       if (parts_.services.size() <= *id) parts_.services.resize(size_t{*id} + 1);
       Service &record = parts_.services[*id];
-      record.first_slot = slots->second.first;
-      record.slot_count = slots->second.count;
+      record.first_slot = slots.value().first;
+      record.slot_count = slots.value().count;
       set_timeouts(&record, service.timeouts);
       record.scheduler =
           service.scheduler == model::Scheduler::kMaglev ? kSchedulerMaglev : kSchedulerLeastConnection;
@@ -215,8 +261,9 @@ class Compilation {
   SnapshotParts parts_;
   CompileCost cost_;
   std::unordered_map<std::string, model::Timeouts> timeouts_;  // by pool
+  std::set<std::string> served_whole_;                         // pools
   std::vector<PoolTableInput> pool_inputs_;
-  std::unordered_map<std::string_view, Slots> pool_slots_;
+  std::unordered_map<std::string, Slots> table_slots_;  // by table: one for each pool, or two
   std::map<Address, VipSpans> vip_spans_;
 };
 

@@ -52,18 +52,6 @@ class Compiler {
   std::unique_ptr<Cache> cache_;
 };
 
-/// The state that the snapshot gives one backend: health, drain and its pool's fail_open together.
-/// What `sluicectl backends` shows is this, so that it cannot differ from what was published.
-struct EffectiveBackend {
-  BackendState state = kBackendUnused;  // up, draining or down
-  uint16_t weight = 0;                  // 0 with every state but up
-  bool failed_open = false;             // failed its checks, up because its whole pool failed
-};
-
-/// For each backend of `pool`, in the pool's order.
-std::vector<EffectiveBackend> effective_backends(const model::Pool &pool,
-                                                 const model::ObservedState &observed);
-
 }  // namespace sluice
 
 #endif

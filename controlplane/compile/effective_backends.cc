@@ -1,39 +1,67 @@
+#include "controlplane/compile/effective_backends.h"
+
 #include <algorithm>
 
-#include "controlplane/compile/compiler.h"
+#include "controlplane/lifecycle/lifecycle.h"
 
 namespace sluice {
 namespace {
 
-// A failed backend is down even when it is drained: a connection that is only being opened has
-// nothing to lose elsewhere.
-BackendState state_of(const model::BackendSpec &backend, const model::Pool &pool,
-                      const model::ObservedState &observed) {
-  const model::BackendKey key{pool.name, backend.name};
-  const model::Health health = observed.health_of(key);
-  const bool checked = pool.health.checks();
-  if (checked && health == model::Health::kDown) return kBackendDown;
-  if (backend.drain || backend.weight == 0 || observed.drained.contains(key)) return kBackendDraining;
-  return checked && health == model::Health::kUnknown ? kBackendDown : kBackendUp;
+// Of a backend that the operator has taken out. A failed one is down all the same: a connection that is only
+// being opened has nothing to lose elsewhere.
+BackendState state_of_unwanted(const model::Pool &pool, const model::BackendCondition &condition) {
+  if (condition.drain && condition.drain->deadline_passed) return kBackendClosed;
+  const bool failed = pool.health.checks() && condition.health == model::Health::kDown;
+  return failed ? kBackendDown : kBackendDraining;
+}
+
+EffectiveBackend effective_backend(const model::Pool &pool, const model::BackendSpec &backend,
+                                   const model::ObservedState &observed) {
+  const model::BackendCondition &condition = observed.condition_of({pool.name, backend.name});
+  EffectiveBackend effective;
+  effective.serving = serving_state_of(pool, backend, observed);
+  const StateMeaning &meaning = meaning_of(effective.serving);
+  if (meaning.takes_new) {
+    effective.state = kBackendUp;
+    effective.weight = backend.weight;
+    effective.ramp_step = ramp_step_of(condition);
+  } else {
+    effective.state = meaning.is_wanted ? kBackendDown : state_of_unwanted(pool, condition);
+  }
+  return effective;
 }
 
 }  // namespace
 
-std::vector<EffectiveBackend> effective_backends(const model::Pool &pool,
-                                                 const model::ObservedState &observed) {
-  std::vector<EffectiveBackend> effective;
-  effective.reserve(pool.backends.size());
-  for (const model::BackendSpec &backend : pool.backends) {
-    const BackendState state = state_of(backend, pool, observed);
-    effective.push_back({state, state == kBackendUp ? backend.weight : uint16_t{0}, false});
+std::set<std::string> pools_served_whole(const model::DesiredState &desired,
+                                         const model::ObservedState &observed) {
+  std::set<std::string> pools;
+  for (const model::Service &service : desired.services) {
+    if (!service.quorum || service.quorum->action != model::QuorumAction::kServeAll) continue;
+    if (observed.below_quorum.contains(service.name)) pools.insert(service.pool);
   }
-  const auto is_up = [](const EffectiveBackend &backend) { return backend.state == kBackendUp; };
-  if (!pool.fail_open || std::ranges::any_of(effective, is_up)) return effective;
-  for (size_t i = 0; i < effective.size(); ++i) {
-    const model::BackendSpec &backend = pool.backends[i];
-    const bool is_drained =
-        backend.drain || backend.weight == 0 || observed.drained.contains({pool.name, backend.name});
-    if (!is_drained) effective[i] = {kBackendUp, backend.weight, true};
+  return pools;
+}
+
+EffectivePool effective_pool(const model::Pool &pool, const model::ObservedState &observed,
+                             const std::set<std::string> &served_whole) {
+  EffectivePool effective;
+  effective.backends.reserve(pool.backends.size());
+  effective.fails_open = pool.fail_open;
+  effective.priority = UINT16_MAX;
+  for (const model::BackendSpec &backend : pool.backends) {
+    effective.backends.push_back(effective_backend(pool, backend, observed));
+    if (effective.backends.back().state != kBackendUp) continue;
+    effective.fails_open = false;
+    effective.priority = std::min(effective.priority, backend.priority);
+  }
+  if (!effective.fails_open && !served_whole.contains(pool.name)) return effective;
+  for (size_t i = 0; i < pool.backends.size(); i++) {
+    EffectiveBackend &backend = effective.backends[i];
+    if (backend.state == kBackendUp || !meaning_of(backend.serving).is_wanted) continue;
+    backend.state = kBackendUp;
+    backend.weight = pool.backends[i].weight;
+    backend.failed_open = true;
   }
   return effective;
 }

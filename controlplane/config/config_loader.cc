@@ -23,6 +23,10 @@ model::DesiredState without_places(PlacedState placed) {
     service.name = std::move(from.name.value);
     service.pool = std::move(from.pool.value);
     service.protocol = from.protocol.value_or(service.protocol);
+    if (from.quorum) {
+      service.quorum = std::move(from.quorum->quorum);
+      service.quorum->backup_pool = std::move(from.quorum->backup_pool.value);
+    }
     for (const auto &vip : from.vips) service.vips.push_back(vip.value);
     for (const auto &port : from.ports) service.ports.push_back(port.value);
   }

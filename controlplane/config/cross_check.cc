@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <compare>
 #include <map>
+#include <set>
+#include <string_view>
 #include <tuple>
 #include <unordered_map>
 
@@ -52,6 +54,12 @@ class CrossCheck {
     if (placed_.services.size() > kMaxServices) {
       too_many(placed_.services[kMaxServices].place, "services", placed_.services.size(), kMaxServices);
     }
+    // Those have a second table while a service of theirs is below its quorum.
+    std::set<std::string_view> served_whole;
+    for (const PlacedService &service : placed_.services) {
+      if (service.quorum && service.quorum->quorum.action == model::QuorumAction::kServeAll)
+        served_whole.insert(service.pool.value);
+    }
     size_t backends = 0;
     uint64_t slots = 0;
     for (const PlacedPool &pool : placed_.pools) {
@@ -61,7 +69,7 @@ class CrossCheck {
         too_many(pool.name.place, element("pools", pool.index, ".backends"), backends, kMaxBackends - 1);
       }
       const bool slots_had_room = slots <= kMaxTotalSlots;
-      slots += pool.slots.value;
+      slots += uint64_t{pool.slots.value} * (served_whole.contains(pool.name.value) ? 2 : 1);
       if (slots_had_room && slots > kMaxTotalSlots) {
         errors_.add(pool.slots.place, element("pools", pool.index, ".slots"), "",
                     "all pools up to this one have " + std::to_string(slots) + " slots; allowed: " +
@@ -128,11 +136,19 @@ class CrossCheck {
     if (!placed_.has_pools) return;  // there is an error about that already
     std::unordered_map<std::string_view, const PlacedPool *> pools;
     for (const PlacedPool &pool : placed_.pools) pools.emplace(pool.name.value, &pool);
+    const auto check_pool = [&](const Placed<std::string> &pool, size_t service, const char *field) {
+      if (pool.value.empty() || pools.contains(pool.value)) return;
+      errors_.add(pool.place, element("services", service, field), pool.value,
+                  "there is no pool " + in_quotes(pool.value) + "; add it to \"pools\" or name another");
+    };
     for (const PlacedService &service : placed_.services) {
-      if (service.pool.value.empty() || pools.contains(service.pool.value)) continue;
-      errors_.add(
-          service.pool.place, element("services", service.index, ".pool"), service.pool.value,
-          "there is no pool " + in_quotes(service.pool.value) + "; add it to \"pools\" or name another");
+      check_pool(service.pool, service.index, ".pool");
+      if (!service.quorum) continue;
+      const Placed<std::string> &backup = service.quorum->backup_pool;
+      check_pool(backup, service.index, ".quorum.backup_pool");
+      if (backup.value.empty() || backup.value != service.pool.value) continue;
+      errors_.add(backup.place, element("services", service.index, ".quorum.backup_pool"), backup.value,
+                  in_quotes(backup.value) + " is the service's own pool; name another");
     }
   }
 

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "controlplane/config/health_reader.h"
+#include "controlplane/config/lifecycle_reader.h"
 #include "controlplane/model/prime.h"
 
 namespace sluice {
@@ -20,12 +21,15 @@ constexpr size_t kMaxPortsPerService = 4096;
 
 constexpr std::array<std::string_view, 5> kDocumentKeys = {"version", "flow_hash_key",
                                                            "removed_backend_grace", "services", "pools"};
-constexpr std::array<std::string_view, 7> kServiceKeys = {"name", "vips",      "protocol", "ports",
-                                                          "pool", "scheduler", "timeouts"};
+constexpr std::array<std::string_view, 8> kServiceKeys = {"name", "vips",      "protocol", "ports",
+                                                          "pool", "scheduler", "timeouts", "quorum"};
 constexpr std::array<std::string_view, 4> kTimeoutKeys = {"embryonic", "established", "closing", "udp"};
-constexpr std::array<std::string_view, 6> kPoolKeys = {"name",      "forwarding", "slots",
-                                                       "fail_open", "backends",   "health"};
-constexpr std::array<std::string_view, 5> kBackendKeys = {"name", "address", "weight", "drain", "check"};
+constexpr std::array<std::string_view, 9> kPoolKeys = {"name",       "forwarding",     "slots",
+                                                       "fail_open",  "backends",       "health",
+                                                       "slow_start", "drain_deadline", "flap_damping"};
+constexpr std::array<std::string_view, 6> kBackendKeys = {"name",  "address",  "weight",
+                                                          "drain", "priority", "check"};
+constexpr uint32_t kMaxPriority = 65534;
 constexpr std::array<std::string_view, 2> kCheckKeys = {"address", "port"};
 
 template <typename Value>
@@ -96,6 +100,7 @@ class DocumentReader {
           &service.scheduler);
     }
     if (const auto timeouts = reader_.find(field, "timeouts")) read_timeouts(*timeouts, &service.timeouts);
+    if (const auto quorum = reader_.find(field, "quorum")) placed.quorum = read_quorum(*quorum, reader_);
     return placed;
   }
 
@@ -161,6 +166,7 @@ class DocumentReader {
     if (const auto fail_open = reader_.find(field, "fail_open")) {
       put(reader_.boolean(*fail_open), &placed.pool.fail_open);
     }
+    read_pool_lifecycle(field, reader_, &placed.pool);
     health_ = {};
     const auto health = reader_.find(field, "health");
     if (health) health_ = read_health(*health, reader_);
@@ -200,6 +206,10 @@ class DocumentReader {
     }
     if (const auto drain = reader_.find(field, "drain")) put(reader_.boolean(*drain), &placed.backend.drain);
     if (placed.backend.weight == 0) placed.backend.drain = true;
+    if (const auto priority = reader_.find(field, "priority")) {
+      const auto number = reader_.number(*priority, 0, kMaxPriority);
+      if (number) placed.backend.priority = static_cast<uint16_t>(*number);
+    }
     if (const auto check = reader_.find(field, "check")) read_check(*check, &placed.backend);
     return placed;
   }
@@ -236,7 +246,9 @@ std::vector<std::string> configuration_keys() {
   add("", kDocumentKeys);
   add("services[].", kServiceKeys);
   add("services[].timeouts.", kTimeoutKeys);
+  add("services[].quorum.", quorum_keys());
   add("pools[].", kPoolKeys);
+  add("pools[].flap_damping.", flap_damping_keys());
   add("pools[].backends[].", kBackendKeys);
   add("pools[].backends[].check.", kCheckKeys);
   add("pools[].health.", health_keys());

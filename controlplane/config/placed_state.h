@@ -21,6 +21,11 @@ struct Placed {
   size_t index = 0;
 };
 
+struct PlacedQuorum {
+  Placed<std::string> backup_pool;  // empty: none
+  model::Quorum quorum;             // everything else
+};
+
 /// Lists hold what could be read.
 struct PlacedService {
   size_t index = 0;
@@ -30,7 +35,8 @@ struct PlacedService {
   std::vector<Placed<model::PortSpan>> ports;
   Placed<std::string> pool;
   std::optional<model::Protocol> protocol;  // absent: could not be read
-  model::Service service;                   // everything else
+  std::optional<PlacedQuorum> quorum;
+  model::Service service;  // everything else
 };
 
 struct PlacedBackend {

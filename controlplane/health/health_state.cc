@@ -23,8 +23,15 @@ HealthState observe_check(HealthState before, CheckOutcome outcome, unsigned ris
   return count_against(before, fall, model::Health::kDown);
 }
 
+model::Health reported_health(const HealthState &state) {
+  const bool failing = state.health == model::Health::kUp && state.streak > 0;
+  return failing ? model::Health::kFailing : state.health;
+}
+
 const char *health_name(model::Health health) {
   switch (health) {
+    case model::Health::kFailing:
+      return "failing";
     case model::Health::kUp:
       return "up";
     case model::Health::kDown:

@@ -8,11 +8,14 @@
 namespace sluice {
 
 /// model::Health::kUnknown: not enough results yet. Such a backend takes no new connections, like one that is
-/// down.
+/// down. Never kFailing: that is kUp with a streak.
 struct HealthState {
   model::Health health = model::Health::kUnknown;
   unsigned streak = 0;  // results in a row that speak against `health`
 };
+
+/// What is told of a state.
+model::Health reported_health(const HealthState &state);
 
 /// The state after one more result.
 ///   unknown  the first success takes it up at once (nobody waits for `rise` when a backend is new);
@@ -27,7 +30,7 @@ inline bool is_changing(const HealthState &state) {
   return state.health == model::Health::kUnknown || state.streak > 0;
 }
 
-/// "unknown", "up" or "down".
+/// "unknown", "up", "failing" or "down".
 const char *health_name(model::Health health);
 
 }  // namespace sluice

@@ -25,6 +25,7 @@ constexpr std::chrono::milliseconds kLongestFirstDelay{1000};
 struct Watched {
   CheckTarget target;
   HealthState state;
+  model::Health told = model::Health::kUnknown;  // what the listener believes
   CheckOutcome last_outcome = CheckOutcome::kNotCarriedOut;
   std::string last_text = "not checked yet";
   Clock::time_point due;
@@ -38,6 +39,12 @@ struct Due {
   uint64_t serial;
   bool operator>(const Due &other) const { return at > other.at; }
 };
+
+// A streak is not handed over: it counts anew.
+HealthState initial_state(const CheckTarget &target) {
+  const bool failing = target.initial == model::Health::kFailing;
+  return {.health = failing ? model::Health::kUp : target.initial, .streak = 0};
+}
 
 struct Change {
   model::BackendKey key;
@@ -72,7 +79,7 @@ struct HealthMonitor::Impl {
   void on_begun(uint64_t serial);
   void on_done(uint64_t serial, const CheckResult &result);
   void watch(const CheckTarget &target, Clock::time_point now);
-  void watch_anew(const CheckTarget &target, HealthState state, Clock::time_point now);
+  void watch_anew(const CheckTarget &target, HealthState state, model::Health told, Clock::time_point now);
   std::chrono::milliseconds random_part(std::chrono::milliseconds span);
   void plan(uint64_t serial, Watched *entry, Clock::time_point due);
   std::chrono::milliseconds wait_after(const Watched &entry);
@@ -84,11 +91,13 @@ std::chrono::milliseconds HealthMonitor::Impl::random_part(std::chrono::millisec
   return std::chrono::milliseconds(std::uniform_int_distribution<int64_t>(0, longest)(random));
 }
 
-void HealthMonitor::Impl::watch_anew(const CheckTarget &target, HealthState state, Clock::time_point now) {
+void HealthMonitor::Impl::watch_anew(const CheckTarget &target, HealthState state, model::Health told,
+                                     Clock::time_point now) {
   const uint64_t serial = next_serial++;
   Watched &entry = watched[serial];
   entry.target = target;
   entry.state = state;
+  entry.told = told;
   serials[target.key] = serial;
   plan(serial, &entry, now + random_part(std::min(target.spec.health.interval, kLongestFirstDelay)));
 }
@@ -112,15 +121,20 @@ std::chrono::milliseconds HealthMonitor::Impl::wait_after(const Watched &entry) 
 void HealthMonitor::Impl::watch(const CheckTarget &target, Clock::time_point now) {
   const auto known = serials.find(target.key);
   if (known == serials.end()) {
-    watch_anew(target, {.health = target.initial, .streak = 0}, now);
+    watch_anew(target, initial_state(target), target.initial, now);
     return;
   }
   const auto old = watched.find(known->second);
   const bool same_backend = old->second.target.address == target.address;
   if (same_backend && old->second.target.spec == target.spec) return;
-  const HealthState kept{.health = same_backend ? old->second.state.health : target.initial, .streak = 0};
+  HealthState kept = initial_state(target);
+  model::Health told = target.initial;
+  if (same_backend) {
+    kept = {.health = old->second.state.health, .streak = 0};
+    told = old->second.told;
+  }
   watched.erase(old);
-  watch_anew(target, kept, now);
+  watch_anew(target, kept, told, now);
 }
 
 // Moves what is due from the schedule to the end of the waiting line.
@@ -157,16 +171,16 @@ void HealthMonitor::Impl::on_done(uint64_t serial, const CheckResult &result) {
   if (found == watched.end()) return;
   Watched &entry = found->second;
   const CheckSpec &spec = entry.target.spec;
-  const model::Health before = entry.state.health;
   entry.state = observe_check(entry.state, result.outcome, spec.health.rise, spec.health.fall);
   entry.last_outcome = result.outcome;
   entry.last_text = result.text;
   entry.ended = Clock::now();
   entry.checks++;
   plan(serial, &entry, std::max(entry.started + wait_after(entry), entry.ended));
-  if (entry.state.health != before) {
-    changes.push_back({entry.target.key, entry.target.address, entry.state.health, result.text});
-  }
+  const model::Health after = reported_health(entry.state);
+  if (after == entry.told) return;
+  entry.told = after;
+  changes.push_back({entry.target.key, entry.target.address, after, result.text});
 }
 
 void HealthMonitor::Impl::run() {
@@ -234,7 +248,7 @@ std::vector<CheckReport> HealthMonitor::reports() const {
     const Watched &entry = impl_->watched.at(serial);
     CheckReport report;
     report.key = key;
-    report.health = entry.state.health;
+    report.health = reported_health(entry.state);
     report.last_outcome = entry.last_outcome;
     report.last_text = entry.last_text;
     report.checks = entry.checks;

@@ -50,6 +50,27 @@ struct Timeouts {
   bool operator==(const Timeouts &) const = default;
 };
 
+/// A number of backends, or a share of those that the operator has not taken out.
+struct QuorumThreshold {
+  uint32_t number = 0;
+  bool is_percent = false;
+
+  bool operator==(const QuorumThreshold &) const = default;
+};
+
+enum class QuorumAction : uint8_t { kServeAll, kBackupPool, kWithdraw };
+
+/// What a service does when too few of its pool's backends take new connections: fewer than `min` begins it,
+/// `recover` or more ends it.
+struct Quorum {
+  QuorumThreshold min;
+  QuorumThreshold recover;
+  QuorumAction action = QuorumAction::kWithdraw;
+  std::string backup_pool;  // names another Pool; with kBackupPool only
+
+  bool operator==(const Quorum &) const = default;
+};
+
 /// One service: what clients connect to. A port covered twice on one VIP and protocol belongs to the
 /// smallest span that covers it (exact port, then smaller range, then larger range, then all).
 struct Service {
@@ -60,6 +81,7 @@ struct Service {
   std::string pool;             // names a Pool of the same DesiredState
   Scheduler scheduler = Scheduler::kMaglev;
   Timeouts timeouts;
+  std::optional<Quorum> quorum;
 
   bool operator==(const Service &) const = default;
 };
@@ -70,12 +92,23 @@ struct BackendSpec {
   Address address{};
   uint16_t weight = 100;  // 1 to kMaxWeight; 0 only together with drain
   bool drain = false;     // the operator asked for it: "drain: true" or "weight: 0"
+  uint16_t priority = 0;  // new connections go to the lowest number that has a backend to take them
   std::optional<Address> check_address = std::nullopt;  // what checks ask; absent: `address`
   uint16_t check_port = 0;                              // layer 4; 0: the pool's
 
   const Address &checked_address() const { return check_address ? *check_address : address; }
 
   bool operator==(const BackendSpec &) const = default;
+};
+
+/// A backend that goes down `falls` times within `window` must then be well for `hold` before it takes new
+/// connections again.
+struct FlapDamping {
+  uint16_t falls = 3;
+  std::chrono::seconds window{300};
+  std::chrono::seconds hold{60};
+
+  bool operator==(const FlapDamping &) const = default;
 };
 
 struct Pool {
@@ -85,6 +118,9 @@ struct Pool {
   bool fail_open = false;             // all backends failed: schedule among all instead of dropping
   std::vector<BackendSpec> backends;  // may be empty
   HealthSpec health;
+  std::chrono::milliseconds slow_start{0};             // 0: the whole weight at once
+  std::optional<std::chrono::seconds> drain_deadline;  // absent: a drain waits for the last connection
+  std::optional<FlapDamping> flap_damping;
 
   bool operator==(const Pool &) const = default;
 };
@@ -103,6 +139,9 @@ struct DesiredState {
 struct BackendKey {
   std::string pool;
   std::string name;
+
+  /// As people write it: "POOL/BACKEND".
+  std::string text() const { return pool + "/" + name; }
 
   auto operator<=>(const BackendKey &) const = default;  // NOLINT(modernize-use-nullptr): its own 0
 };

@@ -258,7 +258,10 @@ ObservedState recover_observed_state(const SnapshotView &snapshot) {
     const bool is_down = backend.state == kBackendDown || backend.failed_open != 0;
     if (!is_up && !is_down) continue;
     BackendKey key{std::string(snapshot.text(backend.pool)), std::string(snapshot.text(backend.name))};
-    observed.health.emplace(std::move(key), is_up ? Health::kUp : Health::kDown);
+    BackendCondition &condition = observed.backends[std::move(key)];
+    condition.health = is_up ? Health::kUp : Health::kDown;
+    condition.serving = is_up;
+    if (backend.ramp_step != 0) condition.ramp_step = backend.ramp_step;
   }
   return observed;
 }

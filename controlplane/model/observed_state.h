@@ -1,27 +1,75 @@
-// What is so, whatever the configuration says: results of health checks, and what the operator did
-// to single backends at run time.
+// What is so, whatever the configuration says: results of health checks, what time makes of them, and what
+// the operator did to single backends at run time.
 #ifndef SLUICE_CONTROLPLANE_MODEL_OBSERVED_STATE_H
 #define SLUICE_CONTROLPLANE_MODEL_OBSERVED_STATE_H
 
+#include <chrono>
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <set>
+#include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "controlplane/model/desired_state.h"
 
 namespace sluice::model {
 
-/// kUnknown: never checked yet. Such a backend of a checked pool takes no connections, so that a new
-/// backend proves itself first; a pool with health type none needs no proof.
-enum class Health : uint8_t { kUnknown, kUp, kDown };
+/// A steady clock's: no step of the host's clock moves it.
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+/// What checks say. kUnknown: never checked yet; kFailing: up, but the last checks failed. A pool with health
+/// type none is not checked: this says nothing of its backends.
+enum class Health : uint8_t { kUnknown, kUp, kFailing, kDown };
+
+enum class OrderKind : uint8_t { kDrain, kMaintenance };
+
+/// What the operator told of one backend at run time.
+struct OperatorOrder {
+  OrderKind kind = OrderKind::kDrain;
+  std::optional<std::chrono::seconds> deadline;  // after `since_unix_s`: then its connections are given up
+  int64_t since_unix_s = 0;
+
+  bool operator==(const OperatorOrder &) const = default;
+};
+
+/// A drain (or maintenance) that goes on.
+struct DrainProgress {
+  std::optional<SteadyTime> ends;            // its deadline
+  std::optional<uint64_t> connections_left;  // as the dataplane counts them; absent: not known now
+  bool deadline_passed = false;
+};
+
+/// One backend's.
+struct BackendCondition {
+  Health health = Health::kUnknown;
+  bool ejected = false;  // by passive health: what the dataplane sees of it is bad, whatever checks say
+  bool probing = false;  // was ejected and is being tried again: gets the smallest share there is
+
+  bool serving = false;                  // takes new connections
+  uint8_t ramp_step = kRampSteps;        // parts of kRampSteps that it has of its weight while it serves
+  std::optional<SteadyTime> ramp_began;  // absent: it went on before this sluiced started, or there was none
+
+  std::vector<SteadyTime> falls;         // when it went down, within the pool's flap_damping.window
+  std::optional<SteadyTime> held_until;  // well again, but damped: takes nothing before that
+  std::optional<DrainProgress> drain;    // while the operator or the configuration wants it out
+};
 
 struct ObservedState {
-  std::unordered_map<BackendKey, Health> health;  // absent: unknown
-  std::set<BackendKey> drained;                   // by the operator at run time (`sluicectl drain`)
+  std::unordered_map<BackendKey, BackendCondition> backends;  // absent: nothing is known
+  std::map<BackendKey, OperatorOrder> orders;
+  std::set<std::string> below_quorum;  // services
 
-  Health health_of(const BackendKey &key) const {
-    const auto found = health.find(key);
-    return found == health.end() ? Health::kUnknown : found->second;
+  const BackendCondition &condition_of(const BackendKey &key) const {
+    static const BackendCondition kNothingKnown;
+    const auto found = backends.find(key);
+    return found == backends.end() ? kNothingKnown : found->second;
+  }
+  Health health_of(const BackendKey &key) const { return condition_of(key).health; }
+  const OperatorOrder *order_of(const BackendKey &key) const {
+    const auto found = orders.find(key);
+    return found == orders.end() ? nullptr : &found->second;
   }
 };
 

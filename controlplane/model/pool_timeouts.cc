@@ -13,9 +13,14 @@ Timeouts longest(const Timeouts &a, const Timeouts &b) {
 
 std::unordered_map<std::string, Timeouts> longest_timeouts_by_pool(const DesiredState &desired) {
   std::unordered_map<std::string, Timeouts> by_pool;
+  const auto use = [&by_pool](const std::string &pool, const Timeouts &timeouts) {
+    const auto [entry, is_new] = by_pool.emplace(pool, timeouts);
+    if (!is_new) entry->second = longest(entry->second, timeouts);
+  };
   for (const Service &service : desired.services) {
-    const auto [entry, is_new] = by_pool.emplace(service.pool, service.timeouts);
-    if (!is_new) entry->second = longest(entry->second, service.timeouts);
+    use(service.pool, service.timeouts);
+    if (service.quorum && !service.quorum->backup_pool.empty())
+      use(service.quorum->backup_pool, service.timeouts);
   }
   return by_pool;
 }

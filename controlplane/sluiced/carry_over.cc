@@ -39,6 +39,14 @@ bool has(const Addresses &addresses, const model::BackendKey &key, const Address
   return found != addresses.end() && found->second == address;
 }
 
+// What only the snapshot knows.
+void add_missing(const model::BackendCondition &from, model::BackendCondition *condition) {
+  if (condition->health == model::Health::kUnknown) condition->health = from.health;
+  if (condition->serving) return;
+  condition->serving = from.serving;
+  condition->ramp_step = from.ramp_step;
+}
+
 }  // namespace
 
 model::ObservedState carry_over(const model::DesiredState &before, const model::ObservedState &observed,
@@ -51,15 +59,17 @@ model::ObservedState carry_over(const model::DesiredState &before, const model::
   for (const model::Pool &pool : next.pools) {
     for (const model::BackendSpec &backend : pool.backends) {
       const model::BackendKey key{pool.name, backend.name};
-      if (observed.drained.contains(key)) carried.drained.insert(key);
-      if (!pool.health.checks()) continue;
-      model::Health health = model::Health::kUnknown;
-      if (has(known, key, backend.address)) health = observed.health_of(key);
-      if (health == model::Health::kUnknown && has(forwarded, key, backend.address)) {
-        health = recovered.health_of(key);
-      }
-      if (health != model::Health::kUnknown) carried.health[key] = health;
+      if (const model::OperatorOrder *order = observed.order_of(key)) carried.orders.emplace(key, *order);
+      model::BackendCondition condition;
+      if (has(known, key, backend.address)) condition = observed.condition_of(key);
+      if (has(forwarded, key, backend.address)) add_missing(recovered.condition_of(key), &condition);
+      if (!pool.health.checks()) condition.health = model::Health::kUnknown;
+      carried.backends.emplace(key, std::move(condition));
     }
+  }
+  for (const model::Service &service : next.services) {
+    if (service.quorum && observed.below_quorum.contains(service.name))
+      carried.below_quorum.insert(service.name);
   }
   return carried;
 }
@@ -70,6 +80,8 @@ std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
   for (const model::Pool &pool : desired.pools) {
     if (!pool.health.checks()) continue;
     for (const model::BackendSpec &backend : pool.backends) {
+      const model::OperatorOrder *order = observed.order_of({pool.name, backend.name});
+      if (order != nullptr && order->kind == model::OrderKind::kMaintenance) continue;
       CheckTarget target;
       target.key = {pool.name, backend.name};
       target.address = backend.address;

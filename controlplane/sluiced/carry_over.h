@@ -11,14 +11,15 @@
 
 namespace sluice {
 
-/// The observed state for `next`: of each backend that it shares with `before` (at the same address) the
-/// health in `observed` stays; what only `in_force` knows comes from there; the rest is unknown. Drains
-/// of backends that `next` does not have are left out, and so is the health of pools that are not checked:
+/// The observed state for `next`: of each backend that it shares with `before` (at the same address) what is
+/// in `observed` stays; what only `in_force` knows comes from there; the rest is unknown. Orders about
+/// backends that `next` does not have are left out, and so is the health of pools that are not checked:
 /// nobody keeps it true. `in_force` may be nullptr.
 model::ObservedState carry_over(const model::DesiredState &before, const model::ObservedState &observed,
                                 const SnapshotView *in_force, const model::DesiredState &next);
 
-/// The checks that a configuration asks for, each with the health that `observed` knows.
+/// The checks that a configuration asks for, each with the health that `observed` knows. What is in
+/// maintenance is not checked.
 std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
                                        const model::ObservedState &observed);
 

@@ -5,6 +5,8 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "controlplane/sluiced/state_reason.h"
+
 namespace sluice {
 
 namespace {
@@ -22,37 +24,10 @@ Reports reports_by_key(const HealthMonitor &monitor) {
 
 api::BackendCounts count_states(const model::Pool &pool, const model::ObservedState &observed) {
   api::BackendCounts counts;
-  for (const EffectiveBackend &backend : effective_backends(pool, observed)) {
-    if (backend.state == kBackendUp) counts.up++;
-    if (backend.state == kBackendDown) counts.down++;
-    if (backend.state == kBackendDraining) counts.draining++;
+  for (const model::BackendSpec &backend : pool.backends) {
+    counts.by_state[static_cast<size_t>(serving_state_of(pool, backend, observed))]++;
   }
   return counts;
-}
-
-const char *state_text(BackendState state) {
-  switch (state) {
-    case kBackendUp:
-      return "up";
-    case kBackendDraining:
-      return "draining";
-    case kBackendDown:
-      return "down";
-    case kBackendUnused:
-      break;
-  }
-  return "unused";
-}
-
-std::string state_reason(const model::BackendSpec &backend, const EffectiveBackend &effective,
-                         const api::BackendView &view, const model::ObservedState &observed) {
-  std::string drained;
-  if (observed.drained.contains({view.pool, view.name})) drained = "drained by the operator";
-  if (backend.drain) drained = "drained by the configuration";
-  if (effective.state == kBackendDraining) return drained;
-  if (effective.failed_open) return "its whole pool failed, and fail_open says to go on: " + view.last_check;
-  if (effective.state != kBackendDown) return "";
-  return drained.empty() ? view.last_check : view.last_check + "; " + drained;
 }
 
 uint64_t seconds_of(clockid_t clock) {
@@ -70,6 +45,7 @@ Totals at_or_zero(const std::vector<Totals> &totals, size_t index) {
 struct BackendSources {
   const Reconciler &reconciler;
   Reports reports;
+  std::set<std::string> served_whole;  // pools
   std::vector<BackendTotals> totals;
 
   BackendTotals traffic(uint16_t id) const { return at_or_zero(totals, id); }
@@ -78,30 +54,46 @@ struct BackendSources {
     return reconciler.latest() == nullptr ? 0 : reconciler.latest()->slots_by_backend()[id];
   }
 
-  api::BackendView configured(const model::Pool &pool, const model::BackendSpec &backend,
+  // As in the latest snapshot: with a slow start's part of it.
+  uint16_t scheduled_weight(uint16_t id) const {
+    if (reconciler.latest() == nullptr) return 0;
+    const auto backends = reconciler.latest()->view().backends();
+    return id < backends.size() ? backends[id].weight : uint16_t{0};
+  }
+
+  api::BackendView configured(const Member &member, const EffectivePool &pool,
                               const EffectiveBackend &effective) const;
   api::BackendView removed(const model::RemovedBackend &backend) const;
   std::vector<api::BackendView> of_pool(const model::Pool &pool) const;
 };
 
-api::BackendView BackendSources::configured(const model::Pool &pool, const model::BackendSpec &backend,
+api::BackendView BackendSources::configured(const Member &member, const EffectivePool &pool,
                                             const EffectiveBackend &effective) const {
-  const model::BackendKey key{pool.name, backend.name};
+  const model::BackendSpec &backend = member.backend;
+  const model::BackendKey key{member.pool.name, backend.name};
+  const model::BackendCondition &condition = reconciler.observed().condition_of(key);
+  const model::SteadyTime now = reconciler.now().steady;
   api::BackendView view;
-  view.pool = pool.name;
-  view.name = backend.name;
+  view.pool = key.pool;
+  view.name = key.name;
   view.address = backend.address;
   view.id = reconciler.latest_identifiers().backend_id(key).value_or(0);
-  view.state = state_text(effective.state);
+  view.state = meaning_of(effective.serving).name;
   view.weight = backend.weight;
-  view.scheduled_weight = effective.weight;
-  view.health = !pool.health.checks() ? "unchecked" : health_name(reconciler.observed().health_of(key));
+  view.priority = backend.priority;
+  view.health = !member.pool.health.checks() ? "unchecked" : health_name(condition.health);
   if (const auto report = reports.find(key); report != reports.end()) {
     view.last_check = report->second.last_text;
     view.check_age_ms = report->second.age.count();
   }
-  view.reason = state_reason(backend, effective, view, reconciler.observed());
+  view.reason = state_reason(member, condition, pool, effective, view.last_check, now);
+  if (condition.drain) {
+    view.connections_left = condition.drain->connections_left;
+    view.drain_over = is_over(*condition.drain);
+    if (condition.drain->ends) view.drain_ends_s = seconds_until(*condition.drain->ends, now);
+  }
   view.slots = slots(view.id);
+  view.scheduled_weight = scheduled_weight(view.id);
   view.traffic = traffic(view.id);
   return view;
 }
@@ -109,7 +101,7 @@ api::BackendView BackendSources::configured(const model::Pool &pool, const model
 api::BackendView BackendSources::removed(const model::RemovedBackend &backend) const {
   const auto grace = static_cast<uint64_t>(reconciler.desired().removed_backend_grace.count());
   const uint64_t end = backend.removed_unix_s + grace;
-  const uint64_t now = seconds_of(CLOCK_REALTIME);
+  const auto now = static_cast<uint64_t>(reconciler.now().unix_s);
   api::BackendView view;
   view.pool = backend.key.pool;
   view.name = backend.key.name;
@@ -124,11 +116,12 @@ api::BackendView BackendSources::removed(const model::RemovedBackend &backend) c
 }
 
 std::vector<api::BackendView> BackendSources::of_pool(const model::Pool &pool) const {
-  const std::vector<EffectiveBackend> effective = effective_backends(pool, reconciler.observed());
+  const EffectivePool effective = effective_pool(pool, reconciler.observed(), served_whole);
   std::vector<api::BackendView> views;
   uint32_t pool_slots = 0;
   for (size_t i = 0; i < pool.backends.size(); i++) {
-    views.push_back(configured(pool, pool.backends[i], effective[i]));
+    const model::OperatorOrder *order = reconciler.observed().order_of({pool.name, pool.backends[i].name});
+    views.push_back(configured({pool, pool.backends[i], order}, effective, effective.backends[i]));
     pool_slots += views.back().slots;
   }
   for (api::BackendView &view : views) view.pool_slots = pool_slots;
@@ -160,9 +153,7 @@ api::StatusView ControlApi::status() {
   view.pools = reconciler_.desired().pools.size();
   for (const model::Pool &pool : reconciler_.desired().pools) {
     const api::BackendCounts counts = count_states(pool, reconciler_.observed());
-    view.backends.up += counts.up;
-    view.backends.down += counts.down;
-    view.backends.draining += counts.draining;
+    for (size_t i = 0; i < kServingStateCount; i++) view.backends.by_state[i] += counts.by_state[i];
   }
   view.backends.removed = reconciler_.latest_identifiers().removed_backends().size();
   const MonitorStats stats = reconciler_.monitor().stats();
@@ -214,6 +205,19 @@ bool ControlApi::has_backend(const std::optional<std::string> &pool, const std::
   });
 }
 
+std::optional<api::QuorumView> ControlApi::quorum_of(const model::Service &service) const {
+  if (!service.quorum) return std::nullopt;
+  api::QuorumView view;
+  for (const model::Pool &pool : reconciler_.desired().pools) {
+    if (pool.name == service.pool) view.count = count_serving(pool, reconciler_.observed());
+  }
+  view.min = needed(service.quorum->min, view.count.wanted);
+  view.recover = needed(service.quorum->recover, view.count.wanted);
+  view.is_below = reconciler_.observed().below_quorum.contains(service.name);
+  if (view.is_below) view.text = quorum_text(*service.quorum, view.is_below);
+  return view;
+}
+
 std::vector<api::ServiceView> ControlApi::services(const std::optional<std::string> &name) {
   std::vector<ServiceTotals> totals;
   if (const auto region = reconciler_.link().counters(); region.ok()) totals = read_services(*region.value());
@@ -227,13 +231,17 @@ std::vector<api::ServiceView> ControlApi::services(const std::optional<std::stri
     const auto id = reconciler_.latest_identifiers().service_id(service.name);
     views.push_back({.service = service,
                      .backends = pools[service.pool],
+                     .quorum = quorum_of(service),
                      .traffic = id.has_value() ? at_or_zero(totals, *id) : ServiceTotals{}});
   }
   return views;
 }
 
 std::vector<api::BackendView> ControlApi::backends(const std::optional<std::string> &pool_name) {
-  BackendSources sources{reconciler_, reports_by_key(reconciler_.monitor()), {}};
+  BackendSources sources{reconciler_,
+                         reports_by_key(reconciler_.monitor()),
+                         pools_served_whole(reconciler_.desired(), reconciler_.observed()),
+                         {}};
   if (const auto region = reconciler_.link().counters(); region.ok())
     sources.totals = read_backends(*region.value());
   std::vector<api::BackendView> views;

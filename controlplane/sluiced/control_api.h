@@ -25,11 +25,23 @@ class ControlApi : public api::Control {
   std::vector<api::BackendView> backends(const std::optional<std::string> &pool) override;
   Result<ConnectionList> connections(const ConnectionFilter &filter) override;
   Result<api::CountersView> counters() override;
-  api::ChangeResult drain(const model::BackendKey &key) override { return reconciler_.drain(key); }
+  api::ChangeResult drain(const model::BackendKey &key,
+                          std::optional<std::chrono::seconds> deadline) override {
+    return reconciler_.drain(key, deadline);
+  }
   api::ChangeResult undrain(const model::BackendKey &key) override { return reconciler_.undrain(key); }
+  api::ChangeResult maintain(const model::BackendKey &key,
+                             std::optional<std::chrono::seconds> deadline) override {
+    return reconciler_.maintain(key, deadline);
+  }
+  api::ChangeResult end_maintenance(const model::BackendKey &key) override {
+    return reconciler_.end_maintenance(key);
+  }
   api::ChangeResult reload() override { return reconciler_.reload(); }
 
  private:
+  std::optional<api::QuorumView> quorum_of(const model::Service &service) const;
+
   Reconciler &reconciler_;
   int64_t started_unix_s_;
 };

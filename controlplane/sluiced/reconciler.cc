@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include "controlplane/config/config_loader.h"
+#include "controlplane/lifecycle/quorum.h"
 #include "controlplane/sluiced/carry_over.h"
 
 namespace sluice {
@@ -17,13 +18,6 @@ constexpr std::chrono::seconds kReviewInterval{10};
 constexpr std::chrono::seconds kFirstStorageBackoff{1};
 constexpr std::chrono::seconds kLongestStorageBackoff{60};
 
-uint64_t unix_ns() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
-}
-
-std::string key_text(const model::BackendKey &key) { return key.pool + "/" + key.name; }
-
 }  // namespace
 
 Reconciler::Reconciler(Parts parts)
@@ -34,14 +28,14 @@ Reconciler::Reconciler(Parts parts)
       stored_flow_hash_key_(parts.stored_flow_hash_key),
       identifiers_(std::make_shared<model::Identifiers>()),
       latest_identifiers_(identifiers_),
-      config_loaded_unix_s_(static_cast<int64_t>(unix_ns() / 1'000'000'000)) {}
+      config_loaded_unix_s_(clock_.now().unix_s) {}
 
 Status Reconciler::start(HealthMonitor *monitor) {
   monitor_ = monitor;
-  Result<std::set<model::BackendKey>> drained = store_.load_drained();
-  if (!drained.ok()) return drained.error();
-  const std::set<model::BackendKey> stored_drained = std::move(drained).value();
-  observed_.drained = stored_drained;
+  Result<OperatorOrders> orders = store_.load_orders();
+  if (!orders.ok()) return orders.error();
+  const OperatorOrders stored_orders = std::move(orders).value();
+  observed_.orders = stored_orders;
   Status recovered = recover_from_store();
   if (!recovered.ok()) return recovered;
   if (link_.connect_when_due(Clock::now())) {
@@ -49,10 +43,12 @@ Status Reconciler::start(HealthMonitor *monitor) {
   } else {
     observed_ = known_of(desired_);
   }
-  const api::ChangeResult applied = apply(desired_, observed_);
+  const api::ChangeResult applied = apply(desired_, &observed_);
   if (applied.outcome == Outcome::kRefused && !link_.connected()) return Error{applied.message};
+  note_members();
   // Without backends that the configuration has lost meanwhile: they must not come back drained.
-  if (observed_.drained != stored_drained) keep_drained(observed_.drained);
+  if (observed_.orders != stored_orders) keep_orders(observed_.orders);
+  log_quorums({});
   set_targets();
   return Done{};
 }
@@ -133,6 +129,7 @@ void Reconciler::tick() {
     next_review_ = now + kReviewInterval;
     noted_ = true;
   }
+  settle_restless();
   apply_pending();
   if (!storage_problem_.empty() && link_.connected() && now >= next_publication_) publish_again();
   if (store_is_old_ && now >= next_store_) flush();
@@ -151,20 +148,30 @@ void Reconciler::flush() {
 
 void Reconciler::note_health(const model::BackendKey &key, const Address &address, model::Health health,
                              const std::string &reason) {
-  const model::BackendSpec *backend = find_backend(key);
-  if (backend == nullptr || backend->address != address) return;  // reloaded while the change was on its way
-  model::Health &known = observed_.health[key];
-  if (known == health) return;
-  spdlog::log(health == model::Health::kUp ? spdlog::level::info : spdlog::level::warn,
-              "backend {} is {}: {}", key_text(key), health_name(health), reason);
-  known = health;
-  noted_ = true;
+  const std::optional<Member> member = find_member(key);
+  if (!member || member->backend.address != address) return;  // reloaded while the change was on its way
+  if (member->order != nullptr && member->order->kind == model::OrderKind::kMaintenance) return;
+  model::BackendCondition &condition = observed_.backends[key];
+  const model::Health before = condition.health;
+  if (before == health) return;
+  sluice::note_health(*member, health, clock_.now().steady, &condition);
+  const bool is_bad = health == model::Health::kDown || health == model::Health::kFailing;
+  spdlog::log(is_bad ? spdlog::level::warn : spdlog::level::info, "backend {} is {}: {}", key.text(),
+              health_name(health), reason);
+  if (condition.held_until && before == model::Health::kDown) {
+    const model::FlapDamping &damping = *member->pool.flap_damping;
+    spdlog::warn("backend {} went down {} times within {} s: held down until it has been well for {} s",
+                 key.text(), condition.falls.size(), damping.window.count(), damping.hold.count());
+  }
+  settle(key);
 }
 
 void Reconciler::apply_pending() {
   if (!noted_) return;
   noted_ = false;
-  const api::ChangeResult applied = apply(desired_, observed_);
+  const std::set<std::string> below_before = observed_.below_quorum;
+  const api::ChangeResult applied = apply(desired_, &observed_);
+  log_quorums(below_before);
   if (applied.outcome != Outcome::kRefused) return;
   spdlog::error("{}", applied.message);
   if (fallback_.has_value() && link_.connected()) fall_back(applied.message);
@@ -179,29 +186,30 @@ void Reconciler::fall_back(const std::string &why) {
     config_problem_ = why + "; it was taken over while the dataplane was unreachable";
     spdlog::error("back to the configuration of before");
   }
-  if (accepted.drained != observed_.drained) {
-    spdlog::error("back to the drained backends of before");
-    keep_drained(accepted.drained);
+  if (accepted.orders != observed_.orders) {
+    spdlog::error("back to the drained backends and those in maintenance of before");
+    keep_orders(accepted.orders);
   }
-  observed_.drained = std::move(accepted.drained);
+  observed_.orders = std::move(accepted.orders);
   observed_ = known_of(accepted.desired);
   desired_ = std::move(accepted.desired);
+  note_members();
   accepted_ = true;
   noted_ = true;
   set_targets();
 }
 
-// Makes the snapshot of `desired` and `observed`, and publishes it when it says something new. Changes
-// neither: the caller keeps what worked.
-api::ChangeResult Reconciler::apply(const model::DesiredState &desired,
-                                    const model::ObservedState &observed) {
-  const uint64_t now_ns = unix_ns();
+// Brings `observed` up to now, makes the snapshot of both, and publishes it when it says something new. The
+// caller keeps what worked.
+api::ChangeResult Reconciler::apply(const model::DesiredState &desired, model::ObservedState *observed) {
+  settle_all(desired, observed);
+  const uint64_t now_ns = clock_.unix_ns();
   auto ids = std::make_shared<model::Identifiers>(*identifiers_);
   const Status assigned = ids->assign(desired, now_ns / 1'000'000'000);
   if (!assigned.ok()) return {.outcome = Outcome::kRefused, .message = assigned.error().message};
   Result<CompiledSnapshot> compiled =
       compiler_.compile({.desired = desired,
-                         .observed = observed,
+                         .observed = *observed,
                          .identifiers = *ids,
                          .flow_hash_key = desired.flow_hash_key.value_or(stored_flow_hash_key_),
                          .revision = highest_revision_ + 1,
@@ -289,13 +297,13 @@ api::ChangeResult Reconciler::reload() {
   }
   model::ObservedState carried = known_of(*loaded.state);
   // A drain goes with its backend, from the state directory too, or it would come back at a restart.
-  const bool forgets_drains = carried.drained != observed_.drained;
-  const Status saved = forgets_drains ? store_.save_drained(carried.drained) : Done{};
+  const bool forgets_orders = carried.orders != observed_.orders;
+  const Status saved = forgets_orders ? store_.save_orders(carried.orders) : Done{};
   api::ChangeResult applied =
-      saved.ok() ? apply(*loaded.state, carried)
+      saved.ok() ? apply(*loaded.state, &carried)
                  : api::ChangeResult{.outcome = Outcome::kRefused, .message = saved.error().message};
   if (applied.outcome == Outcome::kRefused) {
-    if (forgets_drains) keep_drained(observed_.drained);
+    if (forgets_orders) keep_orders(observed_.orders);
     config_problem_ = applied.message;
     applied.message += "; the configuration of before stays";
     spdlog::error("reload refused: {}", applied.message);
@@ -304,7 +312,7 @@ api::ChangeResult Reconciler::reload() {
   }
   take_over(std::move(*loaded.state), std::move(carried), applied.outcome);
   config_problem_.clear();
-  config_loaded_unix_s_ = static_cast<int64_t>(unix_ns() / 1'000'000'000);
+  config_loaded_unix_s_ = clock_.now().unix_s;
   set_targets();
   spdlog::info("configuration reloaded from {}: {} services, {} pools", config_path_.native(),
                desired_.services.size(), desired_.pools.size());
@@ -314,99 +322,14 @@ api::ChangeResult Reconciler::reload() {
 // Keeps what apply() has published, or will when the dataplane is back.
 void Reconciler::take_over(model::DesiredState desired, model::ObservedState observed, Outcome outcome) {
   if (outcome == Outcome::kPending && pending_) {
-    if (accepted_) fallback_ = Accepted{std::move(desired_), std::move(observed_.drained)};
+    if (accepted_) fallback_ = Accepted{std::move(desired_), std::move(observed_.orders)};
     accepted_ = false;
   }
+  const std::set<std::string> below_before = std::move(observed_.below_quorum);
   desired_ = std::move(desired);
   observed_ = std::move(observed);
-}
-
-const model::BackendSpec *Reconciler::find_backend(const model::BackendKey &key) const {
-  for (const model::Pool &pool : desired_.pools) {
-    if (pool.name != key.pool) continue;
-    for (const model::BackendSpec &backend : pool.backends) {
-      if (backend.name == key.name) return &backend;
-    }
-  }
-  return nullptr;
-}
-
-namespace {
-
-api::ChangeResult no_such_backend(const model::BackendKey &key) {
-  return {.outcome = api::ChangeResult::Outcome::kNotFound,
-          .message = fmt::format("there is no backend \"{}\" in a pool \"{}\"; sluicectl backends (GET "
-                                 "/v1/backends) lists them",
-                                 key.name, key.pool)};
-}
-
-}  // namespace
-
-api::ChangeResult Reconciler::drain(const model::BackendKey &key) {
-  reconnect();
-  const model::BackendSpec *backend = find_backend(key);
-  if (backend == nullptr) return no_such_backend(key);
-  if (observed_.drained.contains(key)) return unchanged(key_text(key) + " is drained already");
-  std::set<model::BackendKey> drained = observed_.drained;
-  drained.insert(key);
-  return set_drained(key, std::move(drained));
-}
-
-api::ChangeResult Reconciler::undrain(const model::BackendKey &key) {
-  reconnect();
-  const model::BackendSpec *backend = find_backend(key);
-  if (backend == nullptr) return no_such_backend(key);
-  const bool was_drained = observed_.drained.contains(key);
-  api::ChangeResult lifted;
-  if (was_drained) {
-    std::set<model::BackendKey> drained = observed_.drained;
-    drained.erase(key);
-    lifted = set_drained(key, std::move(drained));
-    if (lifted.outcome == Outcome::kRefused) return lifted;
-  }
-  if (find_backend(key)->drain) {
-    return {.outcome = Outcome::kConflict,
-            .message = fmt::format(
-                "{} is drained by the configuration{}; take \"drain: true\" or \"weight: 0\" out of {} "
-                "and reload",
-                key_text(key), was_drained ? " (the operator's own drain is lifted)" : "",
-                config_path_.native())};
-  }
-  return was_drained ? lifted : unchanged(key_text(key) + " is not drained");
-}
-
-// That there is nothing to do is no promise that the dataplane has what was done before.
-api::ChangeResult Reconciler::unchanged(const std::string &how) const {
-  if (!pending_ && link_.connected()) {
-    return {.outcome = Outcome::kUnchanged, .message = how, .revision = highest_revision_};
-  }
-  const std::string why = link_.connected() ? refusal_ : link_.state();
-  return {.outcome = Outcome::kPending,
-          .message = how + ", but not known to be in force: " + why,
-          .revision = highest_revision_};
-}
-
-void Reconciler::keep_drained(const std::set<model::BackendKey> &drained) {
-  const Status saved = store_.save_drained(drained);
-  if (!saved.ok()) spdlog::error("{}; a restart would find other drained backends", saved.error().message);
-}
-
-// Applies and keeps another set of drained backends; nothing of it when it cannot be kept.
-api::ChangeResult Reconciler::set_drained(const model::BackendKey &key, std::set<model::BackendKey> drained) {
-  const Status saved = store_.save_drained(drained);
-  if (!saved.ok()) return {.outcome = Outcome::kRefused, .message = saved.error().message};
-  model::ObservedState next = observed_;
-  next.drained = std::move(drained);
-  api::ChangeResult applied = apply(desired_, next);
-  if (applied.outcome == Outcome::kRefused) {
-    keep_drained(observed_.drained);
-    noted_ = true;  // what is in force and what is wanted agree again
-    return applied;
-  }
-  spdlog::info("backend {} {} by the operator", key_text(key),
-               next.drained.contains(key) ? "drained" : "undrained");
-  take_over(model::DesiredState(desired_), std::move(next), applied.outcome);
-  return applied;
+  note_members();
+  log_quorums(below_before);
 }
 
 }  // namespace sluice

@@ -10,14 +10,18 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "controlplane/api/control.h"
 #include "controlplane/compile/compiler.h"
 #include "controlplane/health/monitor.h"
+#include "controlplane/lifecycle/lifecycle.h"
 #include "controlplane/model/identifiers.h"
 #include "controlplane/sluiced/dataplane_link.h"
 #include "controlplane/sluiced/held_snapshot.h"
+#include "controlplane/sluiced/unix_clock.h"
 #include "controlplane/store/state_store.h"
 
 namespace sluice {
@@ -41,8 +45,8 @@ class Reconciler {
   /// Fails when the state directory cannot be read, or the configuration breaks a limit.
   Status start(HealthMonitor *monitor);
 
-  /// To be called several times a second: connects, notices a lost dataplane, frees what has passed its
-  /// grace, retries what was refused, stores what was published.
+  /// To be called several times a second: connects, notices a lost dataplane, goes on with slow starts, holds
+  /// and drains, frees what has passed its grace, retries what was refused, stores what was published.
   void tick();
 
   /// A backend's health has changed. The change waits for apply_pending(), so that many go out as one.
@@ -57,8 +61,14 @@ class Reconciler {
   /// When the dataplane comes back and refuses what is pending, configuration and drains go back to what
   /// it accepted last.
   api::ChangeResult reload();
-  api::ChangeResult drain(const model::BackendKey &key);
+  /// Without a deadline: the pool's `drain_deadline`, if it has one.
+  api::ChangeResult drain(const model::BackendKey &key,
+                          std::optional<std::chrono::seconds> deadline = std::nullopt);
   api::ChangeResult undrain(const model::BackendKey &key);
+  /// Like drain(), and the backend is not checked meanwhile; then it has to prove itself like a new one.
+  api::ChangeResult maintain(const model::BackendKey &key,
+                             std::optional<std::chrono::seconds> deadline = std::nullopt);
+  api::ChangeResult end_maintenance(const model::BackendKey &key);
 
   /// Stores the last published snapshot. For the end.
   void flush();
@@ -70,6 +80,7 @@ class Reconciler {
   const model::ObservedState &observed() const { return observed_; }
   DataplaneLink &link() { return link_; }
   const HealthMonitor &monitor() const { return *monitor_; }
+  Moment now() const { return clock_.now(); }
   /// The last snapshot that was made, and the identifiers in it; nullptr before the first.
   const HeldSnapshot *latest() const { return latest_.get(); }
   const model::Identifiers &latest_identifiers() const { return *latest_identifiers_; }
@@ -86,13 +97,13 @@ class Reconciler {
   using Clock = std::chrono::steady_clock;
   using Outcome = api::ChangeResult::Outcome;
 
-  api::ChangeResult apply(const model::DesiredState &desired, const model::ObservedState &observed);
+  api::ChangeResult apply(const model::DesiredState &desired, model::ObservedState *observed);
   api::ChangeResult publish(std::shared_ptr<const HeldSnapshot> made,
                             std::shared_ptr<const model::Identifiers> ids);
   api::ChangeResult unchanged(const std::string &how) const;
   void take_over(model::DesiredState desired, model::ObservedState observed, Outcome outcome);
   void fall_back(const std::string &why);
-  void keep_drained(const std::set<model::BackendKey> &drained);
+  void keep_orders(const OperatorOrders &orders);
   void note_storage(const std::string &problem);
   void publish_again();
   void settle(std::shared_ptr<const HeldSnapshot> made, std::shared_ptr<const model::Identifiers> ids);
@@ -102,12 +113,33 @@ class Reconciler {
   void adopt(std::shared_ptr<const HeldSnapshot> theirs);
   model::ObservedState known_of(const model::DesiredState &next) const;
   void set_targets();
-  api::ChangeResult set_drained(const model::BackendKey &key, std::set<model::BackendKey> drained);
-  const model::BackendSpec *find_backend(const model::BackendKey &key) const;
+  api::ChangeResult set_order(const model::BackendKey &key, const model::OperatorOrder &order);
+  api::ChangeResult lift_order(const model::BackendKey &key);
+  api::ChangeResult apply_orders(const model::BackendKey &key, OperatorOrders orders);
+  std::optional<Member> find_member(const model::BackendKey &key) const;
+
+  void note_members();
+
+  // Brings every backend's condition, and the services' quorums, up to now.
+  void settle_all(const model::DesiredState &desired, model::ObservedState *observed) const;
+  void settle(const model::BackendKey &key);
+  void settle_restless();
+  std::optional<uint64_t> connections_of(const model::BackendKey &key) const;
+  void count_connections();
+  void log_quorums(const std::set<std::string> &below_before) const;
 
   std::filesystem::path config_path_;
+  UnixClock clock_;
   model::DesiredState desired_;
   model::ObservedState observed_;
+  struct Place {
+    size_t pool;
+    size_t backend;
+  };
+  std::unordered_map<model::BackendKey, Place> places_;  // in desired_
+  std::unordered_set<model::BackendKey> restless_;       // whose condition time alone changes
+  std::vector<BackendTotals> totals_;                    // by identifier; only while a backend is drained
+  Clock::time_point next_count_{};
   StateStore store_;
   DataplaneLink link_;
   FlowHashKey stored_flow_hash_key_{};
@@ -124,10 +156,10 @@ class Reconciler {
   // Nothing while none are, or when this sluiced has not had any accepted.
   struct Accepted {
     model::DesiredState desired;
-    std::set<model::BackendKey> drained;
+    OperatorOrders orders;
   };
   std::optional<Accepted> fallback_;
-  bool accepted_ = false;  // desired_ and drains are what the dataplane has
+  bool accepted_ = false;  // desired_ and orders are what the dataplane has
 
   std::string config_problem_;
   int64_t config_loaded_unix_s_ = 0;

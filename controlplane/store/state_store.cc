@@ -1,8 +1,11 @@
 #include "controlplane/store/state_store.h"
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -21,9 +24,10 @@ using nlohmann::json;
 
 constexpr const char *kSnapshotFile = "snapshot";
 constexpr const char *kFlowHashKeyFile = "flow_hash_key";
-constexpr const char *kDrainedFile = "drained.json";
+constexpr const char *kOrdersFile = "orders.json";
 constexpr const char *kLockFile = "lock";
-constexpr int kDrainedVersion = 1;
+constexpr int kOrdersVersion = 1;
+constexpr std::array<std::string_view, 2> kOrderNames = {"drain", "maintenance"};  // by OrderKind
 constexpr uint64_t kMaxFileBytes = 4ull << 30;
 
 Error system_error(const std::filesystem::path &path, const std::string &what) {
@@ -77,6 +81,25 @@ Status write_file(const std::filesystem::path &path, std::span<const std::byte> 
 
 Status write_file(const std::filesystem::path &path, const std::string &text) {
   return write_file(path, std::as_bytes(std::span(text)));
+}
+
+// One entry of the orders' file; nothing when it is not as save_orders() writes it.
+std::optional<OperatorOrders::value_type> read_order(const json &entry) {
+  if (!entry.is_object()) return std::nullopt;
+  const json pool = entry.value("pool", json());
+  const json name = entry.value("backend", json());
+  const json kind = entry.value("order", json());
+  const json since = entry.value("since_unix_s", json());
+  const json deadline = entry.value("deadline_s", json(0u));
+  const auto known = std::ranges::find(kOrderNames, kind.is_string() ? kind.get<std::string>() : "");
+  if (!pool.is_string() || !name.is_string() || known == kOrderNames.end() || !since.is_number_unsigned() ||
+      !deadline.is_number_unsigned() || deadline > UINT32_MAX) {
+    return std::nullopt;
+  }
+  model::OperatorOrder order{.kind = static_cast<model::OrderKind>(known - kOrderNames.begin()),
+                             .since_unix_s = since.get<int64_t>()};
+  if (entry.contains("deadline_s")) order.deadline = std::chrono::seconds(deadline.get<uint32_t>());
+  return OperatorOrders::value_type{{pool.get<std::string>(), name.get<std::string>()}, order};
 }
 
 }  // namespace
@@ -135,35 +158,39 @@ Result<FlowHashKey> StateStore::load_or_make_flow_hash_key(const RandomSource &r
   return key;
 }
 
-Result<std::set<model::BackendKey>> StateStore::load_drained() const {
-  const std::filesystem::path path = directory_ / kDrainedFile;
+Result<OperatorOrders> StateStore::load_orders() const {
+  const std::filesystem::path path = directory_ / kOrdersFile;
   const auto stored = read_file(path);
   if (!stored.ok()) return stored.error();
-  std::set<model::BackendKey> drained;
-  if (!stored.value()) return drained;
+  OperatorOrders orders;
+  if (!stored.value()) return orders;
   const Error damaged{"state file " + path.string() +
-                      ": is damaged; remove it and drain again what must be drained"};
+                      ": is damaged; remove it, and drain or put in maintenance again what must be"};
   const auto *text = reinterpret_cast<const char *>(stored.value()->data());
   const json document = json::parse(text, text + stored.value()->size(), nullptr, false);
-  if (!document.is_object() || document.value("version", json()) != kDrainedVersion) return damaged;
-  const json backends = document.value("drained", json());
-  if (!backends.is_array()) return damaged;
-  for (const json &backend : backends) {
-    if (!backend.is_object()) return damaged;
-    const json pool = backend.value("pool", json());
-    const json name = backend.value("backend", json());
-    if (!pool.is_string() || !name.is_string()) return damaged;
-    drained.insert({pool.get<std::string>(), name.get<std::string>()});
+  if (!document.is_object() || document.value("version", json()) != kOrdersVersion) return damaged;
+  const json entries = document.value("orders", json());
+  if (!entries.is_array()) return damaged;
+  for (const json &entry : entries) {
+    auto order = read_order(entry);
+    if (!order) return damaged;
+    orders.insert(std::move(*order));
   }
-  return drained;
+  return orders;
 }
 
-Status StateStore::save_drained(const std::set<model::BackendKey> &drained) {
-  json backends = json::array();
-  for (const model::BackendKey &key : drained)
-    backends.push_back({{"pool", key.pool}, {"backend", key.name}});
-  const json document = {{"version", kDrainedVersion}, {"drained", std::move(backends)}};
-  return write_file(directory_ / kDrainedFile,
+Status StateStore::save_orders(const OperatorOrders &orders) {
+  json entries = json::array();
+  for (const auto &[key, order] : orders) {
+    json entry = {{"pool", key.pool},
+                  {"backend", key.name},
+                  {"order", kOrderNames.at(static_cast<size_t>(order.kind))},
+                  {"since_unix_s", order.since_unix_s}};
+    if (order.deadline) entry["deadline_s"] = order.deadline->count();
+    entries.push_back(std::move(entry));
+  }
+  const json document = {{"version", kOrdersVersion}, {"orders", std::move(entries)}};
+  return write_file(directory_ / kOrdersFile,
                     document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 

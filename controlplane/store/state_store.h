@@ -5,11 +5,11 @@
 #include <cstddef>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
-#include <set>
 #include <span>
 
-#include "controlplane/model/desired_state.h"
+#include "controlplane/model/observed_state.h"
 #include "controlplane/model/snapshot_view.h"
 #include "controlplane/publish/file_descriptor.h"
 #include "dataplane/abi/result.h"
@@ -21,6 +21,8 @@ using RandomSource = std::function<bool(std::span<std::byte>)>;
 
 /// The kernel's getrandom(2).
 bool system_random(std::span<std::byte> bytes);
+
+using OperatorOrders = std::map<model::BackendKey, model::OperatorOrder>;
 
 /// One state directory, locked against a second sluiced while the object lives. Files are written
 /// whole (temporary file, fsync, rename): a crash leaves the old or the new one.
@@ -37,9 +39,9 @@ class StateStore {
   /// The generated flow hash key: made and stored at the first call, the same ever after.
   Result<FlowHashKey> load_or_make_flow_hash_key(const RandomSource &random);
 
-  /// Backends that the operator drained at run time.
-  Result<std::set<model::BackendKey>> load_drained() const;
-  Status save_drained(const std::set<model::BackendKey> &drained);
+  /// What the operator told of single backends at run time.
+  Result<OperatorOrders> load_orders() const;
+  Status save_orders(const OperatorOrders &orders);
 
  private:
   StateStore(std::filesystem::path directory, FileDescriptor lock)

@@ -13,7 +13,7 @@
 SLUICE_NAMESPACE_BEGIN
 
 #define SLUICE_SNAPSHOT_MAGIC 0x50414e5345434c53ull  // "SLCESNAP"
-#define SLUICE_SNAPSHOT_VERSION 2u
+#define SLUICE_SNAPSHOT_VERSION 3u
 
 enum SnapshotLimits {
   kMaxServices = 65536,
@@ -22,7 +22,8 @@ enum SnapshotLimits {
   kMaxPortRangesPerVip = 65536,  // per protocol, disjoint and sorted
   kMaxPortSearchSteps = 17,      // halvings that narrow 65,536 ranges down to one
   kMaxSlotsPerTable = 1 << 20,
-  kMaxWeight = 1000
+  kMaxWeight = 1000,
+  kRampSteps = 20  // of a slow start: equal parts of the weight
 };
 
 // Where a section is: `offset` bytes from the start of the snapshot, `count` records.
@@ -106,7 +107,8 @@ enum BackendState {
   kBackendUnused = 0,
   kBackendUp = 1,        // takes new connections
   kBackendDraining = 2,  // keeps what it has, takes no new ones (also: removed from the configuration)
-  kBackendDown = 3       // failed its checks: takes no new ones, a new SYN is scheduled anew
+  kBackendDown = 3,      // failed its checks: takes no new ones, a new SYN is scheduled anew
+  kBackendClosed = 4     // past its drain's deadline: keeps none either, their packets are scheduled anew
 };
 
 enum Forwarding { kForwardingIpip = 1 };
@@ -120,7 +122,8 @@ struct Backend {
   uint8_t forwarding;   // enum Forwarding
   uint8_t removed;      // 1: no longer in the configuration, kept for its connections
   uint8_t failed_open;  // 1: failed its checks, up because its whole pool failed and fails open
-  uint8_t reserved[2];
+  uint8_t ramp_step;    // in a slow start: parts of kRampSteps that it has of its weight; 0: all of it
+  uint8_t reserved;
   uint64_t removed_unix_s;  // when it was removed, 0 otherwise
   // The longest timeouts of the services that use the pool: what a sweep expires an entry by, since
   // an entry names its backend and not its service.
@@ -131,6 +134,11 @@ struct Backend {
   struct StringRef pool;
   struct StringRef name;
 };
+
+// Whether entries that name the backend count for anything.
+SLUICE_INLINE bool backend_keeps_connections(const struct Backend *backend) {
+  return backend->state != kBackendUnused && backend->state != kBackendClosed;
+}
 
 SLUICE_STATIC_ASSERT(sizeof(struct SnapshotHeader) == 208, "layout is part of the ABI");
 SLUICE_STATIC_ASSERT(sizeof(struct Service) == 32, "layout is part of the ABI");

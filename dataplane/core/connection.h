@@ -170,7 +170,7 @@ SLUICE_INLINE bool connection_holds(const struct Egress *egress, uint64_t word, 
 // timeouts of the services that share the backend.
 SLUICE_INLINE bool entry_expired(const struct Tables *tables, uint64_t word, uint32_t now_s) {
   const struct Backend *backend = tables_backend(tables, backend_of(word));
-  if (!backend || backend->state == kBackendUnused) return true;
+  if (!backend || !backend_keeps_connections(backend)) return true;
   return age_of(word, now_s) > timeout_of(word, backend->embryonic_timeout_s, backend->established_timeout_s,
                                           backend->closing_timeout_s, backend->udp_timeout_s);
 }

@@ -73,7 +73,7 @@ void ConnectionPlacer::use(std::span<ConnectionBucket> to, uint8_t family) {
 ConnectionPlacer::Importance ConnectionPlacer::importance_of(uint64_t word) const {
   // Whether one of a backend that is no more has timed out is not known. It gives way to any other.
   const Backend *backend = tables_backend(&tables_, backend_of(word));
-  const bool is_known = backend && backend->state != kBackendUnused;
+  const bool is_known = backend && backend_keeps_connections(backend);
   if (is_known && entry_expired(&tables_, word, now_s_)) return Importance::kTimedOut;
   if (state_of(word) == kConnectionEmbryonic) return Importance::kEmbryonic;
   if (!is_established(word)) return Importance::kClosing;

@@ -50,7 +50,7 @@ void write_ipv6(Egress *egress, const Address &source, const Address &destinatio
 Egress make_egress(const Backend &backend) {
   Egress egress = {};
   if (backend.state == kBackendUnused) return egress;
-  egress.flags = kEgressKnown;
+  if (backend_keeps_connections(&backend)) egress.flags = kEgressKnown;
   if (backend.state == kBackendUp) {
     egress.flags |= kEgressTakesNew;
     egress.weight = backend.weight;

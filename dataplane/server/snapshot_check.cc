@@ -212,7 +212,7 @@ Status Checker::check_backends() {
     const auto wrong = [i](std::string_view field, auto value, std::string_view what) {
       return failure(fmt::format("backends[{}].{}: {} {}", i, field, value, what));
     };
-    if (backend.state > kBackendDown) return wrong("state", backend.state, "is no BackendState (0 to 3)");
+    if (backend.state > kBackendClosed) return wrong("state", backend.state, "is no BackendState (0 to 4)");
     if (backend.state == kBackendUnused) continue;
     if (i == 0)
       return wrong("state", backend.state, "but identifier 0 means \"no backend\": it must be unused");
@@ -224,6 +224,8 @@ Status Checker::check_backends() {
                    "of a backend that is up: let it be draining, or give it a weight");
     if (backend.state != kBackendUp && backend.weight != 0)
       return wrong("weight", backend.weight, "of a backend that takes no new connections must be 0");
+    if (backend.ramp_step >= kRampSteps)
+      return wrong("ramp_step", backend.ramp_step, fmt::format("is not below {}", +kRampSteps));
     if (backend.removed > 1) return wrong("removed", backend.removed, "is neither 0 nor 1");
     Status timeouts = check_timeouts("backends", i, backend);
     if (!timeouts.ok()) return timeouts;
@@ -241,8 +243,8 @@ Status Checker::check_slots() {
   for (size_t i = 0; i < slots.size(); i++) {
     if (slots[i] >= backends.size())
       return failure(fmt::format("slots[{}]: {}, but there are {} backends", i, slots[i], backends.size()));
-    if (backends[slots[i]].state == kBackendUnused)
-      return failure(fmt::format("slots[{}]: {} is an unused backend", i, slots[i]));
+    if (!backend_keeps_connections(&backends[slots[i]]))
+      return failure(fmt::format("slots[{}]: {} is an unused or a closed backend", i, slots[i]));
   }
   return Done{};
 }

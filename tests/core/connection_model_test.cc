@@ -47,7 +47,8 @@ class Model {
   }
 
   bool may_expire(uint32_t flow, uint32_t now_s) const {
-    return backends_.at(entries.at(flow).backend) == kBackendUnused || timed_out(flow, now_s);
+    const BackendState backend = backends_.at(entries.at(flow).backend);
+    return backend == kBackendUnused || backend == kBackendClosed || timed_out(flow, now_s);
   }
 
   /// Notes a packet that was sent to `backend`; answers the verdict that it should have had.
@@ -77,7 +78,7 @@ class Model {
   bool stays(uint32_t flow, uint8_t flags, uint32_t now_s) const {
     const Entry &entry = entries.at(flow);
     const BackendState backend = backends_.at(entry.backend);
-    if (backend == kBackendUnused) return false;
+    if (backend == kBackendUnused || backend == kBackendClosed) return false;
     const bool udp = flow_of(flow).protocol == kProtocolUdp;
     const bool opens = !udp && (flags & (kTcpSyn | kTcpAck | kTcpFin | kTcpRst)) == kTcpSyn;
     if (!udp && !opens) return true;
@@ -141,7 +142,8 @@ class RandomRun {
   /// A backend drains, fails, comes back, or goes for good.
   void change_backend() {
     const auto backend = static_cast<uint16_t>(1 + random_() % 2);
-    const BackendState states[] = {kBackendUp, kBackendUp, kBackendDraining, kBackendDown, kBackendUnused};
+    const BackendState states[] = {kBackendUp,   kBackendUp,     kBackendDraining,
+                                   kBackendDown, kBackendClosed, kBackendUnused};
     const BackendState state = states[random_() % std::size(states)];
     snapshot_.set_state(backend, state);
     tables_.use_snapshot(snapshot_);

@@ -297,12 +297,15 @@ TEST(Expiry, by_the_longest_timeouts_of_the_backends_services) {
   EXPECT_FALSE(lasts(kUdpKey, kEstablished, 51));
 }
 
-TEST(Expiry, at_once_when_the_backend_is_gone) {
+TEST(Expiry, at_once_when_the_backend_is_gone_or_keeps_nothing) {
   SnapshotBuilder builder = standard_snapshot();
   builder.set_state(2, kBackendUnused);
+  builder.add_backend("pool", "b3", "10.1.0.13");
+  builder.set_state(builder.add_backend("pool", "b4", "10.1.0.14"), kBackendClosed);
   const TestTables tables(builder);
   EXPECT_TRUE(entry_expired(&tables.tables(), make_state(0, kEstablished, 1000, 2), 1000));
-  EXPECT_TRUE(entry_expired(&tables.tables(), make_state(0, kEstablished, 1000, 3), 1000));
+  EXPECT_TRUE(entry_expired(&tables.tables(), make_state(0, kEstablished, 1000, 4), 1000));
+  EXPECT_TRUE(entry_expired(&tables.tables(), make_state(0, kEstablished, 1000, 5), 1000));
   EXPECT_FALSE(entry_expired(&tables.tables(), make_state(0, kEstablished, 1000, 1), 1000));
 }
 

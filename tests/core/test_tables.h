@@ -151,7 +151,7 @@ class TestTables {
     fields.backend = address_text(backend.address);
     fields.weight = backend.weight;
     fields.flags = kEgressReady;
-    if (backend.state != kBackendUnused) fields.flags |= kEgressKnown;
+    if (backend_keeps_connections(&backend)) fields.flags |= kEgressKnown;
     if (backend.state == kBackendUp) fields.flags |= kEgressTakesNew;
     if (backend.state == kBackendDown) fields.flags |= kEgressDown;
     return make_egress(fields);

@@ -43,7 +43,7 @@ void set_timeouts(const std::array<uint16_t, 4> &timeouts_s, Record *record) {
 
 BackendState random_state(Random *random) {
   if (random->chance(65)) return kBackendUp;
-  return random->pick({kBackendUnused, kBackendDraining, kBackendDown});
+  return random->pick({kBackendUnused, kBackendDraining, kBackendDown, kBackendClosed});
 }
 
 Bytes random_bytes(Random *random, size_t size) {
@@ -63,7 +63,7 @@ Egress random_egress(Random *random, const Backend &backend) {
   fields.port = static_cast<uint16_t>(random->below(2));
   fields.weight = backend.weight;
   fields.flags = random->chance(92) ? kEgressReady : 0;
-  if (backend.state != kBackendUnused) fields.flags |= kEgressKnown;
+  if (backend_keeps_connections(&backend)) fields.flags |= kEgressKnown;
   if (backend.state == kBackendUp) fields.flags |= kEgressTakesNew;
   if (backend.state == kBackendDown) fields.flags |= kEgressDown;
   return make_egress(fields);
@@ -178,7 +178,8 @@ void World::add_services(Random *random, const std::vector<BackendState> &states
   for (const PoolPlan &plan : pools_) {
     std::vector<uint32_t> up, others;
     for (const uint32_t member : plan.members) {
-      if (member >= states.size() || states[member] == kBackendUnused) continue;
+      if (member >= states.size() || states[member] == kBackendUnused || states[member] == kBackendClosed)
+        continue;
       (states[member] == kBackendUp ? up : others).push_back(member);
     }
     if (up.empty() && random->chance(50)) up = others;  // the pool fails open

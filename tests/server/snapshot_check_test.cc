@@ -166,8 +166,16 @@ const Corruption kBackendCorruptions[] = {
      },
      "backends[1].name"},
     {"slot_out_of_range", [](Records &r) { r.slot(3) = 5; }, "slots[3]: 5"},
-    {"slot_zero", [](Records &r) { r.slot(3) = 0; }, "slots[3]: 0 is an unused backend"},
-    {"slot_unused_backend", [](Records &r) { r.backend(1).state = 0; }, "1 is an unused backend"},
+    {"slot_zero", [](Records &r) { r.slot(3) = 0; }, "slots[3]: 0 is an unused or a closed backend"},
+    {"slot_closed_backend",
+     [](Records &r) {
+       r.backend(1).state = kBackendClosed;
+       r.backend(1).weight = 0;
+     },
+     "1 is an unused or a closed backend"},
+    {"backend_ramp_step", [](Records &r) { r.backend(1).ramp_step = kRampSteps; },
+     "ramp_step: 20 is not below 20"},
+    {"slot_unused_backend", [](Records &r) { r.backend(1).state = 0; }, "1 is an unused or a closed backend"},
 };
 
 const Corruption kServiceCorruptions[] = {

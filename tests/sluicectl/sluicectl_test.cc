@@ -27,7 +27,7 @@ class Sluicectl : public Daemons {
 
 TEST_F(Sluicectl, every_command_has_help_with_an_example) {
   for (const char *command : {"status", "services", "backends", "connections", "counters", "drain", "undrain",
-                              "check-config", "reload"}) {
+                              "maintenance", "check-config", "reload"}) {
     const Finished finished = ctl({command, "--help"});
     EXPECT_EQ(finished.exit_code, 0) << command;
     EXPECT_THAT(finished.out, HasSubstr(std::string("  sluicectl ") + command)) << command;
@@ -57,6 +57,53 @@ TEST_F(Sluicectl, an_unreachable_daemon_exits_with_4_and_says_what_to_do) {
     EXPECT_THAT(finished.err, HasSubstr("is it running"));
     EXPECT_EQ(finished.out, "");
   }
+}
+
+TEST_F(Sluicectl, drains_with_a_deadline_and_waits_for_it) {
+  start_dataplane();
+  start_sluiced();
+  ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
+  const Finished finished = ctl({"drain", "web/b1", "--deadline", "2s", "--wait"});  // it has a connection
+  EXPECT_EQ(finished.exit_code, 0);
+  EXPECT_THAT(finished.err, HasSubstr("web/b1: connections left: 1, given up in"));
+  EXPECT_THAT(finished.err, HasSubstr("the deadline has passed"));
+  EXPECT_THAT(finished.out, HasSubstr("done: in force"));
+  EXPECT_EQ(state_of("b1"), "drained");
+  EXPECT_EQ(ctl({"drain", "web/b1", "--deadline", "2s"}).exit_code, 0);
+  for (const char *deadline : {"0s", "ten", "10", "-1s"}) {
+    const Finished wrong = ctl({"drain", "web/b1", "--deadline", deadline});
+    EXPECT_EQ(wrong.exit_code, 2) << deadline;
+    EXPECT_THAT(wrong.err, HasSubstr("--deadline")) << deadline;
+  }
+}
+
+TEST_F(Sluicectl, a_wait_ends_when_somebody_ends_the_drain) {
+  start_dataplane();
+  start_sluiced();
+  ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
+  Finished finished;
+  std::thread waits([&] { finished = ctl({"drain", "web/b1", "--wait"}); });
+  EXPECT_TRUE(eventually([this] { return state_of("b1") == "draining"; }));
+  EXPECT_EQ(ctl({"undrain", "web/b1"}).exit_code, 0);
+  waits.join();
+  EXPECT_EQ(finished.exit_code, 1);
+  EXPECT_THAT(finished.err, HasSubstr("no longer being drained"));
+}
+
+TEST_F(Sluicectl, puts_in_maintenance_and_ends_it) {
+  start_dataplane();
+  start_sluiced();
+  ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
+  EXPECT_EQ(ctl({"maintenance", "web/b1"}).exit_code, 0);
+  EXPECT_EQ(state_of("b1"), "maintenance");
+  EXPECT_THAT(ctl({"status"}).out, HasSubstr("1 maintenance"));
+  const Finished wrong = ctl({"undrain", "web/b1"});
+  EXPECT_EQ(wrong.exit_code, 1);
+  EXPECT_THAT(wrong.err, HasSubstr("sluicectl maintenance --end web/b1"));
+  EXPECT_EQ(ctl({"maintenance", "--end", "--wait", "web/b1"}).exit_code, 2);
+  EXPECT_EQ(ctl({"maintenance", "--end", "web/b1"}).exit_code, 0);
+  EXPECT_EQ(state_of("b1"), "up");
+  EXPECT_EQ(query({"maintenance", "--end", "web/b1"})["result"], "unchanged");
 }
 
 TEST_F(Sluicectl, unknown_names_exit_with_3) {
@@ -220,7 +267,7 @@ TEST_F(Sluicectl, tables_for_people_and_json_for_programs) {
   EXPECT_THAT(ctl({"counters"}).out, Not(HasSubstr("drop_fragment")));
   EXPECT_THAT(ctl({"counters", "--all"}).out, HasSubstr("drop_fragment"));
   EXPECT_THAT(ctl({"connections", "--limit", "0"}).out, HasSubstr("0 of 1 connections"));
-  EXPECT_THAT(ctl({"services", "web"}).out, HasSubstr("draining: drained by the configuration"));
+  EXPECT_THAT(ctl({"services", "web"}).out, HasSubstr("drained: drained by the configuration"));
 }
 
 TEST_F(Sluicectl, drains_with_a_word_on_what_happened) {

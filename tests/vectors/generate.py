@@ -205,6 +205,9 @@ def moved(family):
     result.append((v + 'connection_of_a_backend_that_is_gone', 'is given to another', [
         forward(syn, mine, 'forward_new', h), forward(ack, mine, 'forward_established', h), change(mine, 'gone'),
         forward(ack, other, 'forward_new', h), forward(ack, other, 'forward_established', h)]))
+    result.append((v + 'connection_of_a_backend_past_its_drain_deadline', 'is given to another, whose reset ends it', [
+        forward(syn, mine, 'forward_new', h), forward(ack, mine, 'forward_established', h), change(mine, 'closed'),
+        forward(ack, other, 'forward_new', h), forward(ack, other, 'forward_established', h)]))
     result.append((v + 'other_worker_adopts', 'a packet of a connection that began on another worker', [
         forward(syn, mine, 'forward_new', h), forward(ack, mine, 'forward_established', h), change(mine, 'draining'),
         forward(ack, mine, 'forward_adopted', h, worker=1), forward(ack, mine, 'forward_established', h, worker=1)]))

@@ -116,8 +116,11 @@ void VectorTables::change(const VectorStep &step) {
       for (uint32_t &budget : worker->adoption_budgets) budget = step.changed_adoption_lookups;
     return;
   }
-  const std::map<std::string, BackendState> names = {
-      {"up", kBackendUp}, {"draining", kBackendDraining}, {"down", kBackendDown}, {"gone", kBackendUnused}};
+  const std::map<std::string, BackendState> names = {{"up", kBackendUp},
+                                                     {"draining", kBackendDraining},
+                                                     {"down", kBackendDown},
+                                                     {"closed", kBackendClosed},
+                                                     {"gone", kBackendUnused}};
   states_[step.changed_backend] = names.at(step.changed_state);
   for (auto &worker : workers_) worker->use_snapshot(snapshot());
   apply_egress();

@@ -2,6 +2,7 @@
 #include <ctime>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include "tools/sluicectl/commands.h"
 #include "tools/sluicectl/exit_codes.h"
 #include "tools/sluicectl/present.h"
+#include "tools/sluicectl/wait.h"
 
 namespace sluice::ctl {
 namespace {
@@ -31,6 +33,9 @@ struct Arguments {
   std::string backend;
   std::string file;
   std::vector<Parameter> connections;
+  int64_t deadline_s = 0;  // 0: none given
+  bool wait = false;
+  bool end = false;
   Rows rows = Rows::kNonZero;
 };
 
@@ -74,10 +79,17 @@ Result<Command> check_config_command(const std::string &file) {
                  .present = present_valid_config};
 }
 
-Result<Command> drain_command(const std::string &backend, const std::string &action) {
-  const std::string target = backend_target(backend, action);
-  if (target.empty()) return Error{"\"" + backend + "\" is no POOL/BACKEND; sluicectl backends lists them"};
-  return Command{.method = "POST", .target = target, .present = present_change};
+// "drain", "undrain" and "maintenance".
+Result<Command> order_command(const Arguments &arguments, const std::string &action) {
+  const std::string path = backend_target(arguments.backend, action);
+  if (path.empty())
+    return Error{"\"" + arguments.backend + "\" is no POOL/BACKEND; sluicectl backends lists them"};
+  if (arguments.end && (arguments.deadline_s != 0 || arguments.wait))
+    return Error{"--end takes neither --deadline nor --wait"};
+  const std::string deadline = arguments.deadline_s == 0 ? "" : std::to_string(arguments.deadline_s);
+  return Command{.method = arguments.end ? "DELETE" : "POST",
+                 .target = with_parameters(path, {{"deadline", deadline}}),
+                 .present = present_change};
 }
 
 // Whether a command line that may be wrong asks for JSON.
@@ -100,6 +112,7 @@ class CommandLine {
  private:
   CLI::App *add(const std::string &name, const std::string &help, const std::string &examples);
   void add_connections();
+  void add_orders();
   Result<Command> command(int64_t now_unix_s) const;
 
   CLI::App app_{"Asks and tells sluiced, Sluice's control plane, over its REST API."};
@@ -140,6 +153,31 @@ void CommandLine::add_connections() {
   connections->add_flag("--expired", expired_, "also entries that have outlived their timeout");
 }
 
+void CommandLine::add_orders() {
+  CLI::App *drain = add("drain", "no new connections for a backend; those it has go on",
+                        "  sluicectl drain web/b1\n"
+                        "  sluicectl drain web/b1 --deadline 10m --wait && ssh b1 systemctl stop nginx");
+  CLI::App *undrain =
+      add("undrain", "new connections for a drained backend again", "  sluicectl undrain web/b1");
+  CLI::App *maintenance = add("maintenance", "drain a backend and stop checking it; or end that",
+                              "  sluicectl maintenance web/b1 --wait\n"
+                              "  sluicectl maintenance web/b1 --end");
+  for (CLI::App *command : {drain, undrain, maintenance})
+    command->add_option("BACKEND", arguments_.backend, "POOL/BACKEND")->required();
+  for (CLI::App *command : {drain, maintenance}) {
+    command
+        ->add_option(
+            "--deadline", arguments_.deadline_s,
+            "give up the connections that are left after so long: 90s, 10m, 2h; without it as long as "
+            "the pool's drain_deadline says")
+        ->transform(CLI::AsNumberWithUnit(std::map<std::string, int64_t>{{"s", 1}, {"m", 60}, {"h", 3600}},
+                                          CLI::AsNumberWithUnit::UNIT_REQUIRED, "DURATION"))
+        ->check(CLI::Range(int64_t{1}, int64_t{30 * 24 * 3600}));
+    command->add_flag("--wait", arguments_.wait, "until no connections are left, with progress");
+  }
+  maintenance->add_flag("--end", arguments_.end, "it is checked again, and serves when it is well");
+}
+
 CommandLine::CommandLine() {
   app_.require_subcommand(1);
   app_.footer(kExitCodeHelp);
@@ -159,12 +197,7 @@ CommandLine::CommandLine() {
   add("counters", "every verdict on packets, and traffic by worker, service and backend",
       "  sluicectl counters\n  sluicectl counters --all")
       ->add_flag("--all", all_, "also what is zero");
-  add("drain", "no new connections for a backend; those it has go on", "  sluicectl drain web/b1")
-      ->add_option("BACKEND", arguments_.backend, "POOL/BACKEND")
-      ->required();
-  add("undrain", "new connections for a drained backend again", "  sluicectl undrain web/b1")
-      ->add_option("BACKEND", arguments_.backend, "POOL/BACKEND")
-      ->required();
+  add_orders();
   add("check-config", "check a configuration file, without using it",
       "  sluicectl check-config /etc/sluice/sluice.yaml\n  sluicectl check-config - < new.yaml\n"
       "Without a running sluiced: sluiced --check-config FILE")
@@ -188,7 +221,7 @@ Result<Command> CommandLine::command(int64_t now_unix_s) const {
   if (chosen_ == "check-config") return check_config_command(arguments_.file);
   if (chosen_ == "reload")
     return Command{.method = "POST", .target = "/v1/reload", .present = present_change};
-  return drain_command(arguments_.backend, chosen_);
+  return order_command(arguments_, chosen_);
 }
 
 int CommandLine::run(int argc, const char *const *argv) {
@@ -214,7 +247,8 @@ int CommandLine::run(int argc, const char *const *argv) {
                         .err = std::cerr};
   const Result<Command> chosen = command(now_unix_s);
   if (!chosen.ok()) return report_failure(context, kExitUsage, chosen.error().message);
-  return run_command(context, chosen.value());
+  const int done = run_command(context, chosen.value());
+  return done == kExitOk && arguments_.wait ? wait_until_drained(context, arguments_.backend) : done;
 }
 
 }  // namespace

@@ -30,9 +30,11 @@ std::string endpoint(const std::string &address, uint64_t l4_port) {
 }
 
 std::string backend_counts(const json &counts) {
-  std::string text = fmt::format("{} up, {} down, {} draining", number_of(counts, "up"),
-                                 number_of(counts, "down"), number_of(counts, "draining"));
-  if (number_of(counts, "removed") > 0) text += fmt::format(", {} removed", number_of(counts, "removed"));
+  std::string text = fmt::format("{} up", number_of(counts, "up"));
+  for (const char *state : {"starting", "failing", "unknown", "down", "ejected", "draining", "drained",
+                            "maintenance", "removed"}) {
+    if (number_of(counts, state) > 0) text += fmt::format(", {} {}", number_of(counts, state), state);
+  }
   return text;
 }
 
@@ -196,11 +198,15 @@ std::string present_services(const json &body) {
                {"PACKETS", Align::kRight},
                {"BYTES", Align::kRight},
                {"BACKENDS"}});
+  const auto backends_cell = [](const json &service) {
+    const json &quorum = service.at("quorum");
+    const bool below = !quorum.is_null() && quorum.at("below").get<bool>();
+    return backend_counts(service.at("backends")) + (below ? "; " + text_of(quorum, "text") : "");
+  };
   for (const json &service : body.at("services")) {
     table.add({text_of(service, "name"), joined(service.at("vips")), text_of(service, "protocol"),
                joined(service.at("ports")), text_of(service, "pool"), text_of(service, "scheduler"),
-               count_of(service, "packets"), count_of(service, "bytes"),
-               backend_counts(service.at("backends"))});
+               count_of(service, "packets"), count_of(service, "bytes"), backends_cell(service)});
   }
   return table.empty() ? "No services are configured.\n" : table.text();
 }
@@ -211,6 +217,14 @@ std::string present_service(const json &body) {
   text += fmt::format("\nTimeouts: embryonic {} s, established {} s, closing {} s, udp {} s\n\n",
                       number_of(timeouts, "embryonic"), number_of(timeouts, "established"),
                       number_of(timeouts, "closing"), number_of(timeouts, "udp"));
+  if (const json &quorum = body.at("quorum"); !quorum.is_null()) {
+    text += fmt::format(
+        "Quorum: {} of {} backends take new connections; below {} it is lost, from {} on it is "
+        "met again{}{}\n\n",
+        number_of(quorum, "serving"), number_of(quorum, "wanted"), number_of(quorum, "min"),
+        number_of(quorum, "recover"), quorum.at("below").get<bool>() ? ". Now: " : "",
+        text_of(quorum, "text"));
+  }
   return text + backend_table(body.at("members")).text();
 }
 

@@ -28,7 +28,7 @@ _SECTION = struct.Struct("<QII")
 _SERVICE = struct.Struct("<IIHHHHB7xII")
 _BACKEND = struct.Struct("<16sHBBB3xQ8xIIII")
 _COUNTER_HEADER = struct.Struct("<QIIQIIIIQQQQQ")
-_BACKEND_STATES = {1: "up", 2: "draining", 3: "down"}
+_BACKEND_STATES = {1: "up", 2: "draining", 3: "down", 4: "closed"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,7 +37,7 @@ class FixedControl : public Control {
     view.service.vips = {*parse_address("198.51.100.10"), *parse_address("2001:db8::10")};
     view.service.ports = {{80, 80}, {8000, 8999}};
     view.service.pool = "web";
-    view.backends.up = 1;
+    view.backends.by_state[static_cast<size_t>(ServingState::kUp)] = 1;
     view.traffic = {.packets = 10, .bytes = 1000};
     if (name.has_value() && *name != view.service.name) return {};
     return {view};
@@ -92,15 +92,22 @@ class FixedControl : public Control {
     return view;
   }
 
-  ChangeResult drain(const model::BackendKey &key) override {
-    return change("drain " + key.pool + "/" + key.name);
+  ChangeResult drain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline) override {
+    return change("drain " + key.text() + deadline_text(deadline));
   }
-  ChangeResult undrain(const model::BackendKey &key) override {
-    return change("undrain " + key.pool + "/" + key.name);
+  ChangeResult maintain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline) override {
+    return change("maintain " + key.text() + deadline_text(deadline));
   }
+  ChangeResult end_maintenance(const model::BackendKey &key) override {
+    return change("end maintenance " + key.text());
+  }
+  ChangeResult undrain(const model::BackendKey &key) override { return change("undrain " + key.text()); }
   ChangeResult reload() override { return change("reload"); }
 
  private:
+  static std::string deadline_text(std::optional<std::chrono::seconds> deadline) {
+    return deadline ? " within " + std::to_string(deadline->count()) : "";
+  }
   ChangeResult change(std::string call) {
     calls.push_back(std::move(call));
     return answer;

@@ -1,5 +1,6 @@
 #include "controlplane/api/router.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/controlplane/api/fixed_control.h"
@@ -8,6 +9,7 @@ namespace sluice::api {
 namespace {
 
 using nlohmann::json;
+using testing::HasSubstr;
 
 class Router : public testing::Test {
  protected:
@@ -155,6 +157,23 @@ TEST_F(Router, drains_and_undrains_the_backend_of_the_path) {
   ask("POST", "/v1/backends/web/b2/undrain");
   ask("POST", "/v1/reload");
   EXPECT_EQ(control.calls, (std::vector<std::string>{"drain web/b 1", "undrain web/b2", "reload"}));
+  control.calls.clear();
+  ask("POST", "/v1/backends/web/b1/drain?deadline=90");
+  ask("POST", "/v1/backends/web/b1/maintenance");
+  ask("POST", "/v1/backends/web/b1/maintenance?deadline=5");
+  ask("DELETE", "/v1/backends/web/b1/maintenance");
+  EXPECT_EQ(control.calls, (std::vector<std::string>{"drain web/b1 within 90", "maintain web/b1",
+                                                     "maintain web/b1 within 5", "end maintenance web/b1"}));
+  control.calls.clear();
+  for (const char *deadline : {"0", "soon", "-1", "10m", "2592001"}) {
+    for (const char *action : {"drain", "maintenance"}) {
+      const Response refused =
+          ask("POST", std::string("/v1/backends/web/b1/") + action + "?deadline=" + deadline);
+      EXPECT_EQ(refused.status, 400u) << deadline;
+      EXPECT_THAT(refused.body, HasSubstr(std::string("deadline: \\\"") + deadline));
+    }
+  }
+  EXPECT_TRUE(control.calls.empty());
 }
 
 TEST_F(Router, outcomes_of_changes_have_their_status) {

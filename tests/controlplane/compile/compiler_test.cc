@@ -206,7 +206,8 @@ TEST(Compiler, checked_backend_takes_connections_only_when_it_is_known_to_be_up)
   desired.pools[0].health.kind = model::TcpCheck{};
   desired.pools[0].backends.push_back(backend("c", "10.0.0.3"));
   model::ObservedState observed;
-  observed.health = {{{"p", "a"}, Health::kUp}, {{"p", "b"}, Health::kDown}};
+  observed.backends[{"p", "a"}].health = Health::kUp;
+  observed.backends[{"p", "b"}].health = Health::kDown;
   const Compilation compiled(desired, observed);
   EXPECT_EQ(compiled.record("a").state, kBackendUp);
   EXPECT_EQ(compiled.record("b").state, kBackendDown);
@@ -221,7 +222,7 @@ TEST(Compiler, drained_backend_keeps_what_it_has) {
   desired.pools[0].backends.push_back(backend("d", "10.0.0.4"));
   desired.pools[0].backends.back().drain = true;
   model::ObservedState observed;
-  observed.drained.insert({"p", "b"});
+  observed.orders[{"p", "b"}] = {};
   const Compilation compiled(desired, observed);
   for (const char *name : {"b", "w0", "d"}) {
     EXPECT_EQ(compiled.record(name).state, kBackendDraining) << name;
@@ -236,7 +237,8 @@ TEST(Compiler, pool_that_is_down_whole_has_no_slots_unless_it_fails_open) {
   desired.pools[0].backends.push_back(backend("d", "10.0.0.4"));
   desired.pools[0].backends.back().drain = true;
   model::ObservedState observed;
-  observed.health = {{{"p", "a"}, Health::kDown}, {{"p", "b"}, Health::kDown}, {{"p", "d"}, Health::kUp}};
+  for (const char *name : {"a", "b"}) observed.backends[{"p", name}].health = Health::kDown;
+  observed.backends[{"p", "d"}].health = Health::kUp;
   Compilation compiled(desired, observed);
   EXPECT_EQ(compiled.view.services()[0].slot_count, 0u);
 
@@ -247,11 +249,114 @@ TEST(Compiler, pool_that_is_down_whole_has_no_slots_unless_it_fails_open) {
   EXPECT_EQ(compiled.record("a").failed_open, 1);
   EXPECT_EQ(compiled.record("d").state, kBackendDraining) << "the operator's drain stays";
 
-  observed.health[{"p", "b"}] = Health::kUp;
+  observed.backends[{"p", "b"}].health = Health::kUp;
   compiled.run(desired, observed);
   EXPECT_EQ(compiled.backends_in_slots("web"), std::set<std::string>{"b"});
   EXPECT_EQ(compiled.record("a").state, kBackendDown);
   EXPECT_EQ(compiled.record("b").failed_open, 0);
+}
+
+TEST(Compiler, drain_past_its_deadline_keeps_nothing) {
+  const auto desired = small_state();
+  model::ObservedState observed;
+  observed.orders[{"p", "a"}] = {};
+  observed.backends[{"p", "a"}].drain = model::DrainProgress{.deadline_passed = true};
+  const Compilation compiled(desired, observed);
+  EXPECT_EQ(compiled.record("a").state, kBackendClosed);
+  EXPECT_EQ(compiled.backends_in_slots("web"), std::set<std::string>{"b"});
+}
+
+TEST(Compiler, slow_start_is_a_part_of_weight_and_slots) {
+  auto desired = small_state();
+  desired.pools[0].slots = 65537;
+  model::ObservedState observed;
+  observed.backends[{"p", "a"}].ramp_step = 5;
+  const Compilation compiled(desired, observed);
+  EXPECT_EQ(compiled.record("a").state, kBackendUp);
+  EXPECT_EQ(compiled.record("a").weight, 25);
+  EXPECT_EQ(compiled.record("a").ramp_step, 5);
+  EXPECT_EQ(compiled.record("b").weight, 100);
+  EXPECT_EQ(compiled.record("b").ramp_step, 0);
+  const uint16_t a = compiled.identifiers.backend_id({"p", "a"}).value();
+  const auto slots = compiled.view.slots_of(compiled.view.services()[0]);
+  EXPECT_NEAR(static_cast<double>(std::ranges::count(slots, a)), 65537 * 0.5 * 0.25, 300);
+}
+
+TEST(Compiler, smallest_part_of_a_small_weight_is_not_nothing) {
+  auto desired = small_state();
+  desired.pools[0].backends[0].weight = 1;
+  model::ObservedState observed;
+  observed.backends[{"p", "a"}].ramp_step = 1;
+  EXPECT_EQ(Compilation(desired, observed).record("a").weight, 1);
+}
+
+TEST(Compiler, backend_that_stands_by_is_up_without_slots) {
+  auto desired = small_state();
+  desired.pools[0].backends[1].priority = 1;
+  const Compilation compiled(desired);
+  EXPECT_EQ(compiled.record("b").state, kBackendUp);
+  EXPECT_EQ(compiled.backends_in_slots("web"), std::set<std::string>{"a"});
+  model::ObservedState observed;
+  observed.orders[{"p", "a"}] = {};
+  EXPECT_EQ(Compilation(desired, observed).backends_in_slots("web"), std::set<std::string>{"b"});
+}
+
+// Two services of one pool, of whose backends b has failed, and a pool that stands by.
+class CompiledQuorum : public testing::Test {
+ protected:
+  CompiledQuorum() {
+    desired_.services.push_back(service("api", "192.0.2.2", {{80, 80}}));
+    desired_.pools[0].health.kind = model::TcpCheck{};
+    desired_.pools.push_back({.name = "standby", .slots = 101, .backends = {backend("s", "10.9.0.1")}});
+    observed_.backends[{"p", "a"}].health = Health::kUp;
+    observed_.backends[{"p", "b"}].health = Health::kDown;
+    observed_.below_quorum = {"web"};
+  }
+  Compilation with(model::QuorumAction action) {
+    desired_.services[0].quorum = model::Quorum{.action = action, .backup_pool = "standby"};
+    return Compilation(desired_, observed_);
+  }
+
+  model::DesiredState desired_ = small_state();
+  model::ObservedState observed_;
+};
+
+TEST_F(CompiledQuorum, serve_all_is_for_the_service_that_says_so) {
+  const Compilation compiled = with(model::QuorumAction::kServeAll);
+  EXPECT_EQ(compiled.backends_in_slots("web"), (std::set<std::string>{"a", "b"}));
+  EXPECT_EQ(compiled.backends_in_slots("api"), std::set<std::string>{"a"});
+  EXPECT_EQ(compiled.record("b").state, kBackendUp);
+  EXPECT_EQ(compiled.record("b").failed_open, 1);
+}
+
+TEST_F(CompiledQuorum, backup_pool_serves) {
+  const Compilation compiled = with(model::QuorumAction::kBackupPool);
+  EXPECT_EQ(compiled.backends_in_slots("web"), std::set<std::string>{"s"});
+  EXPECT_EQ(compiled.backends_in_slots("api"), std::set<std::string>{"a"});
+  EXPECT_EQ(compiled.record("b").state, kBackendDown);
+}
+
+TEST_F(CompiledQuorum, backup_pool_without_anybody_leaves_it_to_those_who_are_left) {
+  desired_.pools[1].backends.clear();
+  EXPECT_EQ(with(model::QuorumAction::kBackupPool).backends_in_slots("web"), std::set<std::string>{"a"});
+}
+
+TEST_F(CompiledQuorum, backends_of_a_backup_pool_have_the_services_timeouts) {
+  desired_.services[0].timeouts.established = 7000s;
+  const Compilation compiled = with(model::QuorumAction::kBackupPool);
+  const uint16_t s = compiled.identifiers.backend_id({"standby", "s"}).value();
+  EXPECT_EQ(compiled.view.backends()[s].established_timeout_s, 7000);
+}
+
+TEST_F(CompiledQuorum, withdrawn_service_takes_nobody) {
+  const Compilation compiled = with(model::QuorumAction::kWithdraw);
+  EXPECT_TRUE(compiled.backends_in_slots("web").empty());
+  EXPECT_EQ(compiled.backends_in_slots("api"), std::set<std::string>{"a"});
+}
+
+TEST_F(CompiledQuorum, nothing_changes_while_the_quorum_is_met) {
+  observed_.below_quorum.clear();
+  EXPECT_EQ(with(model::QuorumAction::kWithdraw).backends_in_slots("web"), std::set<std::string>{"a"});
 }
 
 TEST(Compiler, removed_backend_stays_for_its_connections) {
@@ -313,7 +418,7 @@ TEST(Compiler, unchanged_pools_are_not_built_again) {
   EXPECT_EQ(compiled.cost.built_pools, 0u);
   EXPECT_EQ(compiled.cost.reused_pools, 10u);
   model::ObservedState observed;
-  observed.drained.insert({"q3", "a"});
+  observed.orders[{"q3", "a"}] = {};
   compiled.run(desired, observed);
   EXPECT_EQ(compiled.cost.built_pools, 1u);
   desired.pools[2].slots = 103;
@@ -329,7 +434,7 @@ TEST(Compiler, bytes_depend_on_the_input_and_not_on_what_was_compiled_before) {
   Compilation compiled(desired);
   const SnapshotBytes first = compiled.bytes;
   model::ObservedState observed;
-  observed.drained.insert({"p", "a"});
+  observed.orders[{"p", "a"}] = {};
   compiled.run(desired, observed);
   EXPECT_NE(compiled.bytes, first);
   compiled.run(desired);

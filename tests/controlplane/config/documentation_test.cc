@@ -73,6 +73,11 @@ TEST(ConfigurationDocumentation, defaults_are_the_models) {
        std::to_string(model::DesiredState{}.removed_backend_grace.count() / 3600) + "h");
   says("pools[].slots", std::to_string(pool.slots));
   says("pools[].fail_open", pool.fail_open ? "true" : "false");
+  says("pools[].slow_start", std::to_string(pool.slow_start.count()) + "s");
+  says("pools[].flap_damping.falls", std::to_string(model::FlapDamping{}.falls));
+  says("pools[].flap_damping.window", std::to_string(model::FlapDamping{}.window.count()) + "s");
+  says("pools[].flap_damping.hold", std::to_string(model::FlapDamping{}.hold.count()) + "s");
+  says("pools[].backends[].priority", std::to_string(model::BackendSpec{}.priority));
   says("pools[].backends[].weight", std::to_string(model::BackendSpec{}.weight));
   says("pools[].health.status", std::to_string(model::HttpCheck{}.statuses[0].first) + "-" +
                                     std::to_string(model::HttpCheck{}.statuses[0].last));

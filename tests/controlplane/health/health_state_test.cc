@@ -54,8 +54,16 @@ INSTANTIATE_TEST_SUITE_P(
         HealthCase{"what_was_not_carried_out_breaks_no_streak", model::Health::kDown, 2, 2, "snsn", "DDUU"}),
     [](const auto &each) { return std::string(each.param.name); });
 
+TEST(HealthState, up_with_failures_is_reported_as_failing) {
+  EXPECT_EQ(reported_health({.health = model::Health::kUp, .streak = 0}), model::Health::kUp);
+  EXPECT_EQ(reported_health({.health = model::Health::kUp, .streak = 1}), model::Health::kFailing);
+  EXPECT_EQ(reported_health({.health = model::Health::kDown, .streak = 1}), model::Health::kDown);
+  EXPECT_EQ(reported_health({.health = model::Health::kUnknown, .streak = 1}), model::Health::kUnknown);
+}
+
 TEST(HealthState, has_names_for_people) {
   EXPECT_STREQ(health_name(model::Health::kUp), "up");
+  EXPECT_STREQ(health_name(model::Health::kFailing), "failing");
   EXPECT_STREQ(health_name(model::Health::kDown), "down");
   EXPECT_STREQ(health_name(model::Health::kUnknown), "unknown");
 }

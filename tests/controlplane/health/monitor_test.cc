@@ -105,10 +105,11 @@ TEST(HealthMonitor, tells_when_a_backend_goes_up_down_and_comes_back) {
   EXPECT_TRUE(news.wait_for("web/b1 up: HTTP status 200"));
   EXPECT_EQ(news.address(), b1.address);
   status = 503;
+  EXPECT_TRUE(news.wait_for("web/b1 failing: HTTP status 503, expected 200-399"));
   EXPECT_TRUE(news.wait_for("web/b1 down: HTTP status 503, expected 200-399"));
   status = 204;
   EXPECT_TRUE(news.wait_for("web/b1 up: HTTP status 204"));
-  EXPECT_EQ(news.heard().size(), 3u);
+  EXPECT_EQ(news.heard().size(), 4u);
 }
 
 TEST(HealthMonitor, recovered_health_stays_without_news) {

@@ -322,13 +322,16 @@ TEST(ObservedState, recovered_from_a_snapshot_is_the_health_that_was_published) 
   desired.pools[0].health.kind = TcpCheck{};
   desired.pools[0].backends[2].drain = true;
   ObservedState observed;
-  observed.health = {
-      {{"p", "up"}, Health::kUp}, {{"p", "down"}, Health::kDown}, {{"p", "drained"}, Health::kUp}};
+  for (const char *name : {"up", "drained"}) observed.backends[{"p", name}].health = Health::kUp;
+  observed.backends[{"p", "down"}].health = Health::kDown;
+  observed.backends[{"p", "up"}].ramp_step = 5;
   Identifiers identifiers;
   assign(&identifiers, desired);
   const SnapshotBytes bytes = compiled(desired, observed, identifiers);
   const ObservedState recovered = recover_observed_state(SnapshotView::open(bytes).value());
   EXPECT_EQ(recovered.health_of({"p", "up"}), Health::kUp);
+  EXPECT_EQ(recovered.condition_of({"p", "up"}).ramp_step, 5);
+  EXPECT_TRUE(recovered.condition_of({"p", "up"}).serving);
   EXPECT_EQ(recovered.health_of({"p", "down"}), Health::kDown);
   EXPECT_EQ(recovered.health_of({"p", "drained"}), Health::kUnknown);
   EXPECT_EQ(compiled(desired, recovered, identifiers), bytes);
@@ -339,7 +342,7 @@ TEST(ObservedState, backend_that_is_up_only_by_fail_open_is_recovered_as_down) {
   desired.pools[0].health.kind = TcpCheck{};
   desired.pools[0].fail_open = true;
   ObservedState observed;
-  observed.health = {{{"p", "a"}, Health::kDown}};
+  observed.backends[{"p", "a"}].health = Health::kDown;
   Identifiers identifiers;
   assign(&identifiers, desired);
   const SnapshotBytes bytes = compiled(desired, observed, identifiers);

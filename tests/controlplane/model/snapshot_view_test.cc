@@ -79,7 +79,7 @@ TEST(SnapshotView, cut_bytes_are_refused) {
 TEST(SnapshotView, sections_that_lie_outside_are_refused) {
   EXPECT_EQ(error_after([](SnapshotHeader *) {}), "no error");
   EXPECT_THAT(error_after([](SnapshotHeader *h) { h->version = 1; }),
-              HasSubstr("version 1, this version reads 2"));
+              HasSubstr("version 1, this version reads 3"));
   EXPECT_THAT(error_after([](SnapshotHeader *h) { h->services.offset = ~uint64_t{0} - 31; }),
               HasSubstr("services"));
   EXPECT_THAT(error_after([](SnapshotHeader *h) { h->services.count = ~0u; }), HasSubstr("services"));

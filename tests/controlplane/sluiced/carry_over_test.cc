@@ -24,7 +24,7 @@ model::DesiredState one_backend(const std::string &address, HealthKind kind = mo
 
 model::ObservedState with_health(Health health) {
   model::ObservedState observed;
-  observed.health[kB1] = health;
+  observed.backends[kB1].health = health;
   return observed;
 }
 
@@ -71,11 +71,55 @@ TEST_F(CarryOver, health_is_forgotten_while_nobody_checks_it) {
   EXPECT_EQ(carry_over(unchecked, meanwhile, &view, checked).health_of(kB1), Health::kUp);
 }
 
-TEST_F(CarryOver, drains_go_with_their_backends) {
+TEST_F(CarryOver, a_pool_that_was_not_checked_is_up_when_it_is_checked_now) {
   model::ObservedState observed;
-  observed.drained = {kB1, {"web", "gone"}};
+  observed.backends[kB1].serving = true;
+  const SnapshotView view = snapshot();
+  const auto carried =
+      carry_over(one_backend("10.0.0.1", model::NoCheck{}), observed, &view, one_backend("10.0.0.1"));
+  EXPECT_EQ(carried.health_of(kB1), Health::kUp);
+}
+
+TEST_F(CarryOver, orders_go_with_their_backends) {
+  model::ObservedState observed;
+  observed.orders = {{kB1, {.kind = model::OrderKind::kMaintenance}}, {{"web", "gone"}, {}}};
   const auto carried = carry_over(one_backend("10.0.0.1"), observed, nullptr, one_backend("10.0.0.2"));
-  EXPECT_EQ(carried.drained, std::set<model::BackendKey>{kB1});
+  ASSERT_EQ(carried.orders.size(), 1u);
+  EXPECT_EQ(carried.orders.at(kB1).kind, model::OrderKind::kMaintenance);
+}
+
+TEST_F(CarryOver, a_slow_start_goes_on_where_it_was) {
+  model::ObservedState observed = with_health(Health::kUp);
+  observed.backends[kB1].serving = true;
+  observed.backends[kB1].ramp_step = 7;
+  const auto state = one_backend("10.0.0.1");
+  EXPECT_EQ(carry_over(state, observed, nullptr, state).condition_of(kB1).ramp_step, 7);
+  // A sluiced that starts knows it from the snapshot.
+  builder_.backend(1).ramp_step = 9;
+  const AlignedBytes bytes = builder_.build();
+  bytes_.assign(bytes.begin(), bytes.end());
+  const SnapshotView view = snapshot();
+  const auto recovered = carry_over(state, {}, &view, state);
+  EXPECT_EQ(recovered.condition_of(kB1).ramp_step, 9);
+  EXPECT_TRUE(recovered.condition_of(kB1).serving);
+}
+
+TEST_F(CarryOver, a_service_stays_below_its_quorum_as_long_as_it_has_one) {
+  model::DesiredState state = one_backend("10.0.0.1");
+  state.services.push_back({.name = "web", .pool = "web", .quorum = model::Quorum{}});
+  state.services.push_back({.name = "other", .pool = "web"});
+  model::ObservedState observed;
+  observed.below_quorum = {"web", "other", "gone"};
+  EXPECT_EQ(carry_over(state, observed, nullptr, state).below_quorum, std::set<std::string>{"web"});
+}
+
+TEST(CheckTargets, leave_out_what_is_in_maintenance) {
+  const model::DesiredState desired = one_backend("10.0.0.1");
+  model::ObservedState observed;
+  observed.orders[kB1].kind = model::OrderKind::kDrain;
+  EXPECT_EQ(check_targets(desired, observed).size(), 1u);
+  observed.orders[kB1].kind = model::OrderKind::kMaintenance;
+  EXPECT_TRUE(check_targets(desired, observed).empty());
 }
 
 TEST(CheckTargets, ask_the_backend_unless_it_says_where_else) {

@@ -76,9 +76,9 @@ class ReconcilerTest : public testing::Test {
     return false;
   }
   bool is_drained(const model::BackendKey &key) const {
-    return reconciler_->observed().drained.contains(key);
+    return reconciler_->observed().order_of(key) != nullptr;
   }
-  std::string stored_drains() const { return read_text(directory_.path() / "state" / "drained.json"); }
+  std::string stored_orders() const { return read_text(directory_.path() / "state" / "orders.json"); }
   std::filesystem::path config_path() const { return directory_.path() / "sluice.yaml"; }
 
   TemporaryDirectory directory_;
@@ -94,7 +94,7 @@ TEST_F(ReconcilerTest, a_refused_drain_changes_nothing) {
   EXPECT_EQ(refused.outcome, kRefused);
   EXPECT_THAT(refused.message, HasSubstr("no room"));
   EXPECT_FALSE(is_drained(kB1));
-  EXPECT_THAT(stored_drains(), Not(HasSubstr("b1")));
+  EXPECT_THAT(stored_orders(), Not(HasSubstr("b1")));
   reconciler_->tick();
   EXPECT_FALSE(reconciler_->pending());
   EXPECT_EQ(reconciler_->in_force()->revision(), 1u);
@@ -110,7 +110,7 @@ TEST_F(ReconcilerTest, a_refused_reload_keeps_configuration_and_drains) {
   EXPECT_THAT(reconciler_->config_problem(), HasSubstr("no room"));
   EXPECT_TRUE(is_configured(kB2));
   EXPECT_TRUE(is_drained(kB2));
-  EXPECT_THAT(stored_drains(), HasSubstr("b2"));
+  EXPECT_THAT(stored_orders(), HasSubstr("b2"));
   reconciler_->tick();
   EXPECT_FALSE(reconciler_->pending());
   EXPECT_EQ(reconciler_->in_force()->revision(), 2u);
@@ -145,8 +145,8 @@ TEST_F(ReconcilerTest, a_pending_change_that_is_refused_later_falls_back_to_what
   EXPECT_TRUE(is_configured(kB2));
   EXPECT_TRUE(is_drained(kB2));
   EXPECT_FALSE(is_drained(kB1));
-  EXPECT_THAT(stored_drains(), HasSubstr("b2"));
-  EXPECT_THAT(stored_drains(), Not(HasSubstr("b1")));
+  EXPECT_THAT(stored_orders(), HasSubstr("b2"));
+  EXPECT_THAT(stored_orders(), Not(HasSubstr("b1")));
   EXPECT_THAT(reconciler_->config_problem(), HasSubstr("no room"));
   EXPECT_TRUE(eventually_at_a_tick([this] { return !reconciler_->pending(); }));
   EXPECT_EQ(reconciler_->in_force()->revision(), 2u);
@@ -180,7 +180,7 @@ TEST_F(ReconcilerTest, a_drain_goes_with_its_backend) {
   ASSERT_EQ(reconciler_->drain(kB2).outcome, kApplied);
   configure(kOneMember);
   ASSERT_EQ(reconciler_->reload().outcome, kApplied);
-  EXPECT_THAT(stored_drains(), Not(HasSubstr("b2")));
+  EXPECT_THAT(stored_orders(), Not(HasSubstr("b2")));
   start(kTwoMembers);
   EXPECT_FALSE(is_drained(kB2));
 }
@@ -188,7 +188,7 @@ TEST_F(ReconcilerTest, a_drain_goes_with_its_backend) {
 TEST_F(ReconcilerTest, a_drain_goes_with_its_backend_while_sluiced_is_away_too) {
   ASSERT_EQ(reconciler_->drain(kB2).outcome, kApplied);
   start(kOneMember);
-  EXPECT_THAT(stored_drains(), Not(HasSubstr("b2")));
+  EXPECT_THAT(stored_orders(), Not(HasSubstr("b2")));
 }
 
 TEST_F(ReconcilerTest, undrain_lifts_the_operators_drain_though_the_configuration_drains_too) {
@@ -200,8 +200,74 @@ TEST_F(ReconcilerTest, undrain_lifts_the_operators_drain_though_the_configuratio
   EXPECT_EQ(conflict.outcome, kConflict);
   EXPECT_THAT(conflict.message, HasSubstr("operator's own drain is lifted"));
   EXPECT_FALSE(is_drained(kB1));
-  EXPECT_THAT(stored_drains(), Not(HasSubstr("b1")));
+  EXPECT_THAT(stored_orders(), Not(HasSubstr("b1")));
   EXPECT_THAT(reconciler_->undrain(kB1).message, Not(HasSubstr("lifted")));
+}
+
+TEST_F(ReconcilerTest, a_drain_past_its_deadline_keeps_no_connections) {
+  ASSERT_EQ(reconciler_->drain(kB1, std::chrono::seconds(1)).outcome, kApplied);
+  const uint16_t id = reconciler_->latest_identifiers().backend_id(kB1).value();
+  EXPECT_EQ(reconciler_->in_force()->view().backends()[id].state, kBackendDraining);
+  EXPECT_TRUE(eventually_at_a_tick(
+      [&] { return reconciler_->in_force()->view().backends()[id].state == kBackendClosed; }));
+  EXPECT_THAT(stored_orders(), HasSubstr("\"deadline_s\": 1"));
+  ASSERT_EQ(reconciler_->undrain(kB1).outcome, kApplied);
+  EXPECT_EQ(reconciler_->in_force()->view().backends()[id].state, kBackendUp);
+}
+
+TEST_F(ReconcilerTest, another_deadline_is_another_order) {
+  using std::chrono::seconds;
+  ASSERT_EQ(reconciler_->drain(kB1, seconds(1000)).outcome, kApplied);
+  EXPECT_EQ(reconciler_->drain(kB1, seconds(1000)).outcome, kUnchanged);
+  EXPECT_NE(reconciler_->drain(kB1, seconds(2000)).outcome, kRefused);
+  const auto left = *reconciler_->observed().condition_of(kB1).drain->ends - reconciler_->now().steady;
+  EXPECT_GT(left, seconds(1500));
+}
+
+TEST_F(ReconcilerTest, a_backend_in_maintenance_is_neither_used_nor_checked_and_proves_itself_after_it) {
+  start(kTwoMembers, kNeverChecked);
+  reconciler_->note_health(kB1, *parse_address("127.0.0.1"), model::Health::kUp, "well");
+  reconciler_->apply_pending();
+  const uint16_t id = reconciler_->latest_identifiers().backend_id(kB1).value();
+  ASSERT_EQ(reconciler_->in_force()->view().backends()[id].state, kBackendUp);
+  ASSERT_EQ(reconciler_->maintain(kB1).outcome, kApplied);
+  EXPECT_EQ(reconciler_->in_force()->view().backends()[id].state, kBackendDraining);
+  EXPECT_EQ(monitor_->stats().targets, 1u);
+  reconciler_->note_health(kB1, *parse_address("127.0.0.1"), model::Health::kUp, "was on its way");
+  EXPECT_EQ(reconciler_->observed().health_of(kB1), model::Health::kUnknown);
+  EXPECT_EQ(reconciler_->undrain(kB1).outcome, kConflict);
+  ASSERT_EQ(reconciler_->end_maintenance(kB1).outcome, kApplied);
+  EXPECT_EQ(reconciler_->end_maintenance(kB1).outcome, kUnchanged);
+  EXPECT_EQ(monitor_->stats().targets, 2u);
+  EXPECT_EQ(reconciler_->in_force()->view().backends()[id].state, kBackendDown) << "not checked yet";
+}
+
+TEST_F(ReconcilerTest, a_drain_becomes_maintenance_and_the_other_way_round) {
+  ASSERT_EQ(reconciler_->drain(kB1).outcome, kApplied);
+  EXPECT_NE(reconciler_->maintain(kB1).outcome, kRefused);
+  EXPECT_EQ(reconciler_->observed().order_of(kB1)->kind, model::OrderKind::kMaintenance);
+  EXPECT_NE(reconciler_->drain(kB1).outcome, kRefused);
+  EXPECT_EQ(reconciler_->undrain(kB1).outcome, kApplied);
+  EXPECT_EQ(reconciler_->observed().order_of(kB1), nullptr);
+}
+
+TEST_F(ReconcilerTest, a_slow_start_goes_on_by_itself_and_no_failed_check_publishes_anything) {
+  start(kTwoMembers, "{type: tcp, port: 9, interval: 1h, timeout: 1h}\n    slow_start: 1s");
+  const auto hear = [this](model::Health health) {
+    reconciler_->note_health(kB1, *parse_address("127.0.0.1"), health, "so it is");
+    reconciler_->apply_pending();
+  };
+  hear(model::Health::kDown);  // it was up before
+  hear(model::Health::kUp);
+  const uint16_t id = reconciler_->latest_identifiers().backend_id(kB1).value();
+  const auto record = [&]() -> const Backend & { return reconciler_->in_force()->view().backends()[id]; };
+  EXPECT_EQ(record().ramp_step, 1);
+  EXPECT_TRUE(eventually_at_a_tick([&] { return record().ramp_step == 0; }));
+  EXPECT_EQ(record().weight, 100);
+  reconciler_->tick();
+  const uint64_t revision = reconciler_->in_force()->revision();
+  hear(model::Health::kFailing);
+  EXPECT_EQ(reconciler_->in_force()->revision(), revision);
 }
 
 TEST_F(ReconcilerTest, a_snapshot_that_was_not_stored_is_published_until_it_is) {

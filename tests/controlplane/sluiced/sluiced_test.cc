@@ -269,7 +269,7 @@ TEST_F(Sluiced, a_new_backend_takes_nothing_before_its_first_success) {
       config_text("[{name: b1, address: 127.0.0.1}]", "{type: tcp, port: 1, interval: 1h, timeout: 1s}"));
   start_dataplane();
   start_sluiced();
-  EXPECT_EQ(state_of("b1"), "down");
+  EXPECT_EQ(state_of("b1"), "unknown");
   EXPECT_EQ(backend("b1")["slots"], 0);
 }
 
@@ -312,7 +312,7 @@ TEST_F(Sluiced, a_drain_outlives_restart_and_reload) {
   sluiced_->signal(SIGKILL);
   sluiced_->wait();
   start_sluiced();
-  EXPECT_EQ(backend("b1")["reason"], "drained by the operator");
+  EXPECT_THAT(backend("b1")["reason"].get<std::string>(), HasSubstr("drained by the operator"));
   EXPECT_EQ(query({"reload"})["result"], "unchanged");
   EXPECT_EQ(state_of("b1"), "draining");
 }

@@ -119,29 +119,43 @@ TEST_F(StateStoreTest, system_randomness_differs) {
   EXPECT_NE(a, b);
 }
 
-TEST_F(StateStoreTest, drained_backends_are_kept) {
-  const std::set<model::BackendKey> drained = {{"web", "b1"}, {"web", "b2"}, {"api", "b1"}};
+TEST_F(StateStoreTest, orders_are_kept) {
+  const OperatorOrders orders = {
+      {{"web", "b1"}, {.kind = model::OrderKind::kDrain, .deadline = std::nullopt, .since_unix_s = 5}},
+      {{"web", "b2"}, {.kind = model::OrderKind::kMaintenance, .deadline = std::chrono::seconds(90)}},
+      {{"api", "b1"}, {}}};
   {
     StateStore store = open();
-    EXPECT_TRUE(store.load_drained().value().empty());
-    ASSERT_TRUE(store.save_drained(drained).ok());
+    EXPECT_TRUE(store.load_orders().value().empty());
+    ASSERT_TRUE(store.save_orders(orders).ok());
   }
   StateStore store = open();
-  EXPECT_EQ(store.load_drained().value(), drained);
-  ASSERT_TRUE(store.save_drained({}).ok());
-  EXPECT_TRUE(store.load_drained().value().empty());
+  EXPECT_EQ(store.load_orders().value(), orders);
+  ASSERT_TRUE(store.save_orders({}).ok());
+  EXPECT_TRUE(store.load_orders().value().empty());
 }
 
-TEST_F(StateStoreTest, damaged_drained_backends_are_an_error) {
+TEST_F(StateStoreTest, damaged_orders_are_an_error) {
   const StateStore store = open();
-  for (const char *text : {"", "{", "[]", "{}", R"({"version":2,"drained":[]})", R"({"version":1})",
-                           R"({"version":1,"drained":{}})", R"({"version":1,"drained":[1]})",
-                           R"({"version":1,"drained":[{"pool":"p"}]})",
-                           R"({"version":1,"drained":[{"pool":"p","backend":7}]})"}) {
-    write("drained.json", text);
-    const auto drained = store.load_drained();
-    ASSERT_FALSE(drained.ok()) << text;
-    EXPECT_THAT(drained.error().message, HasSubstr("drained.json: is damaged; remove it"));
+  const std::string good = R"("pool":"p","backend":"b","order":"drain","since_unix_s":1)";
+  const auto with_entry = [](const std::string &entry) {
+    return R"({"version":1,"orders":[{)" + entry + "}]}";
+  };
+  write("orders.json", with_entry(good));
+  EXPECT_EQ(store.load_orders().value().size(), 1u);
+  for (const std::string &text :
+       {std::string(), std::string("{"), std::string("[]"), std::string("{}"),
+        std::string(R"({"version":2,"orders":[]})"), std::string(R"({"version":1})"),
+        std::string(R"({"version":1,"orders":{}})"), std::string(R"({"version":1,"orders":[1]})"),
+        with_entry(R"("pool":"p","order":"drain","since_unix_s":1)"),
+        with_entry(R"("pool":"p","backend":7,"order":"drain","since_unix_s":1)"),
+        with_entry(R"("pool":"p","backend":"b","order":"dance","since_unix_s":1)"),
+        with_entry(R"("pool":"p","backend":"b","order":"drain","since_unix_s":-1)"),
+        with_entry(good + R"(,"deadline_s":"soon")"), with_entry(good + R"(,"deadline_s":99999999999999)")}) {
+    write("orders.json", text);
+    const auto orders = store.load_orders();
+    ASSERT_FALSE(orders.ok()) << text;
+    EXPECT_THAT(orders.error().message, HasSubstr("orders.json: is damaged; remove it"));
   }
 }
 

@@ -1,0 +1,133 @@
+// What the operator orders at run time: drains and maintenance.
+#include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
+
+#include "controlplane/sluiced/reconciler.h"
+
+namespace sluice {
+
+namespace {
+
+constexpr const char *kOrderDone[] = {"drained", "in maintenance"};  // by OrderKind
+
+const char *done_text(model::OrderKind kind) { return kOrderDone[static_cast<size_t>(kind)]; }
+
+api::ChangeResult no_such_backend(const model::BackendKey &key) {
+  return {.outcome = api::ChangeResult::Outcome::kNotFound,
+          .message = fmt::format("there is no backend \"{}\" in a pool \"{}\"; sluicectl backends (GET "
+                                 "/v1/backends) lists them",
+                                 key.name, key.pool)};
+}
+
+}  // namespace
+
+api::ChangeResult Reconciler::drain(const model::BackendKey &key,
+                                    std::optional<std::chrono::seconds> deadline) {
+  return set_order(key, {.kind = model::OrderKind::kDrain, .deadline = deadline});
+}
+
+api::ChangeResult Reconciler::maintain(const model::BackendKey &key,
+                                       std::optional<std::chrono::seconds> deadline) {
+  return set_order(key, {.kind = model::OrderKind::kMaintenance, .deadline = deadline});
+}
+
+// The same order again changes nothing; another deadline, or the other kind, begins anew.
+api::ChangeResult Reconciler::set_order(const model::BackendKey &key, const model::OperatorOrder &asked) {
+  reconnect();
+  const std::optional<Member> member = find_member(key);
+  if (!member) return no_such_backend(key);
+  model::OperatorOrder order = asked;
+  if (!order.deadline) order.deadline = member->pool.drain_deadline;
+  order.since_unix_s = clock_.now().unix_s;
+  if (member->order != nullptr && member->order->kind == order.kind &&
+      member->order->deadline == order.deadline) {
+    return unchanged(fmt::format("{} is {} already", key.text(), done_text(order.kind)));
+  }
+  OperatorOrders orders = observed_.orders;
+  orders[key] = order;
+  return apply_orders(key, std::move(orders));
+}
+
+api::ChangeResult Reconciler::undrain(const model::BackendKey &key) {
+  reconnect();
+  const std::optional<Member> member = find_member(key);
+  if (!member) return no_such_backend(key);
+  const bool was_ordered = member->order != nullptr;
+  if (was_ordered && member->order->kind == model::OrderKind::kMaintenance) {
+    return {.outcome = Outcome::kConflict,
+            .message = fmt::format(
+                "{0} is in maintenance, not drained; sluicectl maintenance --end {0} ends that", key.text())};
+  }
+  api::ChangeResult lifted;
+  if (was_ordered) {
+    lifted = lift_order(key);
+    if (lifted.outcome == Outcome::kRefused) return lifted;
+  }
+  if (find_member(key)->backend.drain) {
+    return {
+        .outcome = Outcome::kConflict,
+        .message = fmt::format(
+            "{} is drained by the configuration{}; take \"drain: true\" or \"weight: 0\" out of {} "
+            "and reload",
+            key.text(), was_ordered ? " (the operator's own drain is lifted)" : "", config_path_.native())};
+  }
+  return was_ordered ? lifted : unchanged(key.text() + " is not drained");
+}
+
+api::ChangeResult Reconciler::end_maintenance(const model::BackendKey &key) {
+  reconnect();
+  const std::optional<Member> member = find_member(key);
+  if (!member) return no_such_backend(key);
+  if (member->order == nullptr || member->order->kind != model::OrderKind::kMaintenance)
+    return unchanged(key.text() + " is not in maintenance");
+  return lift_order(key);
+}
+
+api::ChangeResult Reconciler::lift_order(const model::BackendKey &key) {
+  OperatorOrders orders = observed_.orders;
+  orders.erase(key);
+  return apply_orders(key, std::move(orders));
+}
+
+// That there is nothing to do is no promise that the dataplane has what was done before.
+api::ChangeResult Reconciler::unchanged(const std::string &how) const {
+  if (!pending_ && link_.connected()) {
+    return {.outcome = Outcome::kUnchanged, .message = how, .revision = highest_revision_};
+  }
+  const std::string why = link_.connected() ? refusal_ : link_.state();
+  return {.outcome = Outcome::kPending,
+          .message = how + ", but not known to be in force: " + why,
+          .revision = highest_revision_};
+}
+
+void Reconciler::keep_orders(const OperatorOrders &orders) {
+  const Status saved = store_.save_orders(orders);
+  if (!saved.ok())
+    spdlog::error("{}; a restart would find other backends drained or in maintenance", saved.error().message);
+}
+
+// Applies and keeps another set of orders, which differs in `key`'s; nothing of it when it cannot be kept.
+api::ChangeResult Reconciler::apply_orders(const model::BackendKey &key, OperatorOrders orders) {
+  const Status saved = store_.save_orders(orders);
+  if (!saved.ok()) return {.outcome = Outcome::kRefused, .message = saved.error().message};
+  model::ObservedState next = observed_;
+  next.orders = std::move(orders);
+  next.backends[key].drain.reset();  // its deadline is reckoned anew
+  const model::OperatorOrder *order = next.order_of(key);
+  const bool is_maintenance = order != nullptr && order->kind == model::OrderKind::kMaintenance;
+  // Nobody checks it from now on: what was known grows old.
+  if (is_maintenance) next.backends[key].health = model::Health::kUnknown;
+  api::ChangeResult applied = apply(desired_, &next);
+  if (applied.outcome == Outcome::kRefused) {
+    keep_orders(observed_.orders);
+    noted_ = true;  // what is in force and what is wanted agree again
+    return applied;
+  }
+  spdlog::info("backend {}: {} by the operator", key.text(),
+               order == nullptr ? "drain or maintenance ended" : done_text(order->kind));
+  take_over(model::DesiredState(desired_), std::move(next), applied.outcome);
+  set_targets();
+  return applied;
+}
+
+}  // namespace sluice
