@@ -391,7 +391,7 @@ class HealthReader {
       put(read, &health->interval);
       longest = read.value_or(kMaxInterval);  // of one that cannot be read nothing follows
     }
-    health->fast_interval = health->interval;
+    health->fast_interval = std::max(health->interval / 2, kMinInterval);
     if (const auto fast = find("fast_interval")) {
       put(reader_.duration(*fast, kMinInterval, longest), &health->fast_interval);
     }

@@ -145,7 +145,7 @@ struct HealthSpec {
   std::optional<Address> source_ipv4;  // the address that a check comes from; absent: the kernel's choice
   std::optional<Address> source_ipv6;
   std::chrono::milliseconds interval{1000};
-  std::chrono::milliseconds fast_interval{1000};  // while a state is changing; at most `interval`
+  std::chrono::milliseconds fast_interval{500};  // while a state is changing; at most `interval`
   std::chrono::milliseconds timeout{500};         // at most `interval`
   uint16_t jitter_percent = 0;  // of the interval: each wait is longer or shorter by up to that
   uint16_t rise = 2;            // successes in a row that bring a backend up

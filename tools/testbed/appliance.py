@@ -12,7 +12,7 @@ from testbed import dataplane_client, processes, topology
 from testbed.affinity import ALL_CPUS
 from testbed.builder import Testbed
 from testbed.commands import enter, run
-from testbed.configuration import POOL, Member, configuration
+from testbed.configuration import POOL, Extras, Member, configuration
 from testbed.errors import TestbedError
 from testbed.network import balancer_interface
 
@@ -172,12 +172,12 @@ class Appliance:
         records = [processes.read_record(path) for path in (self._dataplane_record, self._sluiced_record)]
         return all(record is not None and processes.is_alive(record) for record in records)
 
-    def write_config(self, members: Sequence[Member]) -> None:
-        self.config_path.write_text(configuration(members), encoding="utf-8")
+    def write_config(self, members: Sequence[Member], extras: Extras = Extras()) -> None:
+        self.config_path.write_text(configuration(members, extras), encoding="utf-8")
 
-    def reload(self, members: Sequence[Member]) -> None:
+    def reload(self, members: Sequence[Member], extras: Extras = Extras()) -> None:
         """Writes the configuration and has sluiced take it; TestbedError if it does not."""
-        self.write_config(members)
+        self.write_config(members, extras)
         self.must("reload")
 
     def sluicectl(self, *arguments: str) -> CommandResult:

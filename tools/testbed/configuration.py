@@ -52,18 +52,30 @@ def members_of(backends: Sequence[topology.Backend]) -> list[Member]:
     return [Member(backend) for backend in backends]
 
 
-def configuration(members: Sequence[Member]) -> str:
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """What a test wants in the configuration besides the usual; each a line of YAML without its indent."""
+
+    pace: str = "interval: 1s, timeout: 1s, rise: 1, fall: 2"  # of the health checks
+    of_pool: tuple[str, ...] = ()
+    of_service: tuple[str, ...] = ()  # of SERVICE_MAGLEV
+    pools: tuple[str, ...] = ()  # further ones, each on one line
+
+
+def configuration(members: Sequence[Member], extras: Extras = Extras()) -> str:
     """The YAML text. A backend that refuses is out after two checks, within two seconds; one that is only
     slow, on a machine that has other work, has a second for its answer."""
     services = "".join(
         _SERVICE.format(name=name, ipv4=topology.VIP_IPV4, ipv6=topology.VIP_IPV6, protocol=protocol, port=port,
                         pool=POOL, scheduler=scheduler)
+        + "".join(f"    {line}\n" for line in extras.of_service if name == SERVICE_MAGLEV)
         for name, protocol, port, scheduler in _SERVICES)
     backends = "".join(
         f'      - {{name: {member.backend.name}, address: "{member.address}", weight: {member.weight}'
         f'{", drain: true" if member.drain else ""}}}\n'
         for member in members)
     return (f"version: 1\nservices:\n{services}pools:\n  - name: {POOL}\n    forwarding: ipip\n"
-            f"    backends:\n{backends or '      []'}\n"
-            f"    health: {{type: http, port: {topology.HTTP_PORT}, path: /healthz, interval: 1s, "
-            "timeout: 1s, rise: 1, fall: 2}\n")
+            + "".join(f"    {line}\n" for line in extras.of_pool)
+            + f"    backends:\n{backends or '      []'}\n"
+            f"    health: {{type: http, port: {topology.HTTP_PORT}, path: /healthz, {extras.pace}}}\n"
+            + "".join(f"  - {line}\n" for line in extras.pools))

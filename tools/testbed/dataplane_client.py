@@ -26,7 +26,7 @@ _REGION_START = struct.Struct("<QIIQ")  # magic, version, header_size, total_siz
 _HEADER = struct.Struct("<QIIQQQQIIII48s")  # SnapshotHeader up to its sections
 _SECTION = struct.Struct("<QII")
 _SERVICE = struct.Struct("<IIHHHHB7xII")
-_BACKEND = struct.Struct("<16sHBBB3xQ8xIIII")
+_BACKEND = struct.Struct("<16sHBBBBBxQ8xIIII")
 _COUNTER_HEADER = struct.Struct("<QIIQIIIIQQQQQ")
 _BACKEND_STATES = {1: "up", 2: "draining", 3: "down", 4: "closed"}
 
@@ -42,8 +42,10 @@ class SnapshotBackend:
     identifier: int
     pool: str
     name: str
-    state: str  # up, draining, down
+    state: str  # up, draining, down, closed
+    weight: int  # as scheduled
     removed: bool
+    ramp_step: int  # of a slow start; 0: none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,11 +143,11 @@ def read_snapshot(path: pathlib.Path) -> Snapshot | None:
             of_services[text(offset, length)] = SnapshotService(text(offset, length), slot_ids[first:first + count])
     of_backends = {}
     for index in range(backends[1]):
-        _, _, state, _, removed, _, pool_at, pool_length, name_at, name_length = _BACKEND.unpack_from(
-            data, backends[0] + index * backends[2])
+        _, weight, state, _, removed, _, ramp_step, _, pool_at, pool_length, name_at, name_length = (
+            _BACKEND.unpack_from(data, backends[0] + index * backends[2]))
         if state:
             of_backends[index] = SnapshotBackend(index, text(pool_at, pool_length), text(name_at, name_length),
-                                                 _BACKEND_STATES[state], bool(removed))
+                                                 _BACKEND_STATES[state], weight, bool(removed), ramp_step)
     return Snapshot(revision, of_services, of_backends)
 
 

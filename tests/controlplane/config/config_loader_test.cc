@@ -73,7 +73,7 @@ pools:
               model::HttpCheck{.path = "/healthz?full=1", .host = "web.example", .statuses = {{200, 204}}},
           .port = 8080,
           .interval = 2000ms,
-          .fast_interval = 2000ms,
+          .fast_interval = 1000ms,
           .timeout = 1500ms,
           .rise = 4,
           .fall = 5}};

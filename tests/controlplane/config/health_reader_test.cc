@@ -47,8 +47,9 @@ TEST(HealthReader, reads_the_pace_of_every_kind) {
                                        .fall = 8}));
 }
 
-TEST(HealthReader, the_fast_interval_is_the_interval_unless_given) {
-  EXPECT_EQ(health_of("{type: icmp, interval: 3s}").fast_interval, 3000ms);
+TEST(HealthReader, the_fast_interval_is_half_of_the_interval_unless_given) {
+  EXPECT_EQ(health_of("{type: icmp, interval: 3s}").fast_interval, 1500ms);
+  EXPECT_EQ(health_of("{type: icmp, interval: 10ms}").fast_interval, 10ms);
   EXPECT_THAT(errors_of(with_health("{type: icmp, interval: 1s, fast_interval: 2s}")),
               ElementsAre(HasSubstr("fast_interval: \"2s\" is out of range; allowed: 10ms to 1s")));
 }
