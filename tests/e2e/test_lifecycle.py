@@ -110,7 +110,7 @@ class Lifecycle(BalancedTestbed):
                 self.assertIsNone(command.result)
                 result = load.stop()
                 self.assertEqual(load.failures, [])
-                self.assertGreater(result.requests, 2 * _HELD)
+                self.assertGreaterEqual(result.requests, 2 * _HELD)
                 done = command.wait()
                 self.assertEqual(done.status, 0, done.errors)
                 self.assertIn(f"connections left: {left}\n", done.errors)
@@ -270,7 +270,7 @@ class Lifecycle(BalancedTestbed):
                 self.wait_until(lambda: self.state_in_tables("b3") == "down", "b3 is out of the tables")
                 took = time.monotonic() - began
                 self.assertNotIn("b3", self.backends_of_requests())
-                self.assertIn("timed out", self.state("b3")["reason"])
+                self.assertIn("within 200ms", self.state("b3")["reason"])
             self.wait_for_state("b3", "up")
         print(f"{self.id()}: silent to out of the tables in {took * 1000:.0f} ms, with two checks 400 ms apart",
               flush=True)
