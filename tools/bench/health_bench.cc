@@ -30,6 +30,7 @@ namespace sluice::bench {
 namespace {
 
 constexpr uint16_t kPort = 8080;
+constexpr uint16_t kSilentPort = 8081;  // accepts, and never answers
 constexpr uint32_t kQuickBackends = 500;
 constexpr uint32_t kFullBackends = 10'000;
 constexpr std::string_view kAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
@@ -49,11 +50,11 @@ void enter_own_namespace() {
   if (up != 0) fail("lo");
 }
 
-int listen_everywhere() {
+int listen_everywhere(uint16_t l4_port) {
   const int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_port = htons(kPort);
+  address.sin_port = htons(l4_port);
   constexpr int kBacklog = 4096;
   const auto *any = reinterpret_cast<const sockaddr *>(&address);
   if (listener < 0 || bind(listener, any, sizeof(address)) != 0 || listen(listener, kBacklog) != 0)
@@ -61,33 +62,41 @@ int listen_everywhere() {
   return listener;
 }
 
-// Answers whatever is sent, and closes when the peer does.
-void serve(int connection) {
+enum class Manner : uint8_t { kAnswers, kIsSilent };
+
+// Answers whatever is sent, or does not, and closes when the peer does.
+void serve(int connection, Manner manner) {
   std::array<char, 4096> request{};
   const ssize_t got = recv(connection, request.data(), request.size(), 0);
-  if (got > 0) send(connection, kAnswer.data(), kAnswer.size(), MSG_NOSIGNAL);
+  if (got > 0 && manner == Manner::kAnswers) send(connection, kAnswer.data(), kAnswer.size(), MSG_NOSIGNAL);
   if (got <= 0) close(connection);
 }
 
-[[noreturn]] void run_server(int listener) {
-  const int events_fd = epoll_create1(EPOLL_CLOEXEC);
+void watch(int events_fd, int descriptor, Manner manner) {
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.fd = listener;
-  epoll_ctl(events_fd, EPOLL_CTL_ADD, listener, &event);
+  event.data.u64 = static_cast<uint64_t>(descriptor) | (manner == Manner::kIsSilent ? 1ull << 32 : 0);
+  epoll_ctl(events_fd, EPOLL_CTL_ADD, descriptor, &event);
+}
+
+[[noreturn]] void run_server(int answering, int silent) {
+  const int events_fd = epoll_create1(EPOLL_CLOEXEC);
+  watch(events_fd, answering, Manner::kAnswers);
+  watch(events_fd, silent, Manner::kIsSilent);
   std::array<epoll_event, 256> events{};
   for (;;) {
     const int count = epoll_wait(events_fd, events.data(), static_cast<int>(events.size()), -1);
     for (int i = 0; i < count; ++i) {
-      const int ready = events[static_cast<size_t>(i)].data.fd;
-      if (ready != listener) {
-        serve(ready);
+      const uint64_t data = events[static_cast<size_t>(i)].data.u64;
+      const int ready = static_cast<int>(data & 0xffffffff);
+      const Manner manner = data >> 32 != 0 ? Manner::kIsSilent : Manner::kAnswers;
+      if (ready != answering && ready != silent) {
+        serve(ready, manner);
         continue;
       }
       for (int accepted = 0;
-           (accepted = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0;) {
-        event.data.fd = accepted;
-        epoll_ctl(events_fd, EPOLL_CTL_ADD, accepted, &event);
+           (accepted = accept4(ready, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0;) {
+        watch(events_fd, accepted, manner);
       }
     }
   }
@@ -96,7 +105,8 @@ void serve(int connection) {
 /// The backends, as a process of its own on every core but `core`; it ends with this.
 class Server {
  public:
-  explicit Server(uint32_t core) : listener_(listen_everywhere()), pid_(fork()) {
+  explicit Server(uint32_t core)
+      : listener_(listen_everywhere(kPort)), silent_(listen_everywhere(kSilentPort)), pid_(fork()) {
     if (pid_ < 0) fail("fork");
     if (pid_ > 0) return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -106,22 +116,24 @@ class Server {
       if (i != core) CPU_SET(i, &cores);
     }
     sched_setaffinity(0, sizeof(cores), &cores);  // of one core alone: it shares it
-    run_server(listener_);
+    run_server(listener_, silent_);
   }
   ~Server() {
     kill(pid_, SIGKILL);
     waitpid(pid_, nullptr, 0);
     close(listener_);
+    close(silent_);
   }
   Server(const Server &) = delete;
   Server &operator=(const Server &) = delete;
 
  private:
   int listener_;
+  int silent_;
   pid_t pid_;
 };
 
-std::vector<CheckTarget> targets(uint32_t backends, const model::HealthKind &kind) {
+std::vector<CheckTarget> targets(uint32_t backends, const model::HealthKind &kind, uint16_t l4_port) {
   std::vector<CheckTarget> all(backends);
   for (uint32_t i = 0; i < backends; ++i) {
     CheckTarget &target = all[i];
@@ -129,9 +141,10 @@ std::vector<CheckTarget> targets(uint32_t backends, const model::HealthKind &kin
     const uint32_t address = htonl(0x7f010000u + i);
     target.spec.address.word[2] = htonl(0xffff);
     target.spec.address.word[3] = address;
-    target.spec.l4_port = kPort;
+    target.spec.l4_port = l4_port;
     target.spec.health.kind = kind;
-    target.spec.health.port = kPort;
+    target.spec.health.port = l4_port;
+    target.spec.health.fast_interval = target.spec.health.interval;  // one a second, whatever the state
   }
   return all;
 }
@@ -167,8 +180,8 @@ Sum sum_of(const HealthMonitor &monitor) {
   return sum;
 }
 
-void measure(const std::string &name, const model::HealthKind &kind, const BenchOptions &options,
-             Report *report) {
+void measure(const std::string &name, const model::HealthKind &kind, uint16_t l4_port,
+             const BenchOptions &options, Report *report) {
   const uint32_t backends = options.depth == Depth::kQuick ? kQuickBackends : kFullBackends;
   const std::chrono::seconds warm_up(options.depth == Depth::kQuick ? 2 : 5);
   const std::chrono::seconds time(options.depth == Depth::kQuick ? 2 : 20);
@@ -176,7 +189,7 @@ void measure(const std::string &name, const model::HealthKind &kind, const Bench
   auto monitor =
       HealthMonitor::start({.max_concurrent = kFullBackends, .seed = options.seed}, [](const auto &...) {});
   if (!monitor.ok()) throw std::runtime_error(monitor.error().message);
-  monitor.value()->set_targets(targets(backends, kind));
+  monitor.value()->set_targets(targets(backends, kind, l4_port));
   std::this_thread::sleep_for(warm_up);
   const Sum before = sum_of(*monitor.value());
   const double cpu_before = cpu_seconds();
@@ -217,8 +230,9 @@ void bench_health(const BenchOptions &options, Report *report) {
       const Server server(options.core);
       report->section("Health checks, one a second of each backend, on one core",
                       {"check", "backends", "up", "checks/s", "% of the core", "latest ms", "MB"});
-      measure("tcp", model::TcpCheck{}, options, report);
-      measure("http", model::HttpCheck{}, options, report);
+      measure("tcp", model::TcpCheck{}, kPort, options, report);
+      measure("http", model::HttpCheck{}, kPort, options, report);
+      measure("http, silent", model::HttpCheck{}, kSilentPort, options, report);
     } catch (...) {
       failed = std::current_exception();
     }
