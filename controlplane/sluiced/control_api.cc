@@ -144,6 +144,7 @@ api::StatusView ControlApi::status() {
   api::StatusView view;
   view.version = SLUICE_VERSION;
   view.started_unix_s = started_unix_s_;
+  view.clock_step_s = reconciler_.clock_step().count();
   view.config_path = reconciler_.config_path().native();
   view.config_loaded_unix_s = reconciler_.config_loaded_unix_s();
   view.config_problem = reconciler_.config_problem();

@@ -129,6 +129,7 @@ void Reconciler::tick() {
     next_review_ = now + kReviewInterval;
     noted_ = true;
   }
+  note_clock();
   settle_restless();
   apply_pending();
   if (!storage_problem_.empty() && link_.connected() && now >= next_publication_) publish_again();

@@ -81,6 +81,8 @@ class Reconciler {
   DataplaneLink &link() { return link_; }
   const HealthMonitor &monitor() const { return *monitor_; }
   Moment now() const { return clock_.now(); }
+  /// How far the host's clock was set forward (back, if negative) since sluiced started.
+  std::chrono::seconds clock_step() const { return clock_step_; }
   /// The last snapshot that was made, and the identifiers in it; nullptr before the first.
   const HeldSnapshot *latest() const { return latest_.get(); }
   const model::Identifiers &latest_identifiers() const { return *latest_identifiers_; }
@@ -119,6 +121,7 @@ class Reconciler {
   std::optional<Member> find_member(const model::BackendKey &key) const;
 
   void note_members();
+  void note_clock();
 
   // Brings every backend's condition, and the services' quorums, up to now.
   void settle_all(const model::DesiredState &desired, model::ObservedState *observed) const;
@@ -130,6 +133,7 @@ class Reconciler {
 
   std::filesystem::path config_path_;
   UnixClock clock_;
+  std::chrono::seconds clock_step_{0};
   model::DesiredState desired_;
   model::ObservedState observed_;
   struct Place {

@@ -13,6 +13,7 @@ namespace sluice {
 namespace {
 
 constexpr std::chrono::milliseconds kCountInterval{500};
+constexpr std::chrono::seconds kClockStep{2};  // less is no step: clocks are steered all the time
 
 // What a snapshot says of a backend, as far as its condition decides it.
 struct Effect {
@@ -93,6 +94,14 @@ void Reconciler::settle(const model::BackendKey &key) {
       standing_of(member->pool, member->backend, member->order, condition).drain_over) {
     log_drained(key, *condition.drain);
   }
+}
+
+void Reconciler::note_clock() {
+  const std::chrono::seconds ahead = clock_.host_ahead();
+  if (std::chrono::abs(ahead - clock_step_) < kClockStep) return;
+  spdlog::warn("the host's clock was set by {} s; deadlines and graces go on by the one of before",
+               (ahead - clock_step_).count());
+  clock_step_ = ahead;
 }
 
 void Reconciler::settle_restless() {

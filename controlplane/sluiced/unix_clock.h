@@ -18,6 +18,11 @@ class UnixClock {
     const auto now = start_.time_since_epoch() + passed;
     return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
   }
+  /// How far the host's clock is ahead of this one by now: it was set.
+  std::chrono::seconds host_ahead() const {
+    const auto host = std::chrono::system_clock::now().time_since_epoch();
+    return std::chrono::round<std::chrono::seconds>(host - std::chrono::nanoseconds(unix_ns()));
+  }
   uint64_t unix_s() const { return unix_ns() / 1'000'000'000; }
   Moment now() const { return {std::chrono::steady_clock::now(), static_cast<int64_t>(unix_s())}; }
 

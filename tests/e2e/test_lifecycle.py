@@ -2,6 +2,7 @@
 maintenance, and how long a killed backend gets new connections."""
 
 import contextlib
+import pathlib
 import threading
 import time
 from collections.abc import Iterator
@@ -277,3 +278,47 @@ class Lifecycle(BalancedTestbed):
 
     def state_in_tables(self, name: str) -> str:
         return next(one.state for one in self.appliance.snapshot().backends.values() if one.name == name)
+
+
+class ClockStep(BalancedTestbed):
+    """sluiced when the host's clock is set: libfaketime sets the one that it sees."""
+
+    engines = ("xdp",)  # nothing of it is the engine's
+    backend_count = 3
+
+    def set_clock(self, offset: str) -> None:
+        self.clock.write_text(f"{offset}\n", encoding="utf-8")
+
+    def setUp(self) -> None:
+        self.clock = self.appliance.directory / "clock"
+        self.set_clock("+0")
+        library = next(pathlib.Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+        self.appliance.stop_sluiced()
+        self.appliance.start_sluiced(["env", f"LD_PRELOAD={library}", f"FAKETIME_TIMESTAMP_FILE={self.clock}",
+                                      "FAKETIME_NO_CACHE=1", "DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1"])
+
+    def test_a_clock_that_is_set_ends_no_grace_and_no_deadline(self) -> None:
+        """A removed backend keeps its connections, a drain its deadline, and checks go on, by hours set forward
+        and back."""
+        members = members_of(self.testbed.backends())
+        with self.config_restored(), Load(self.testbed, "hold", _HELD, options=_HOLD_OPTIONS) as load:
+            self.assertEqual(load.wait_until_held(), _HELD)
+            self.appliance.must("drain", f"{POOL}/b2", "--deadline", "1h")
+            self.appliance.reload(members[:2])
+            for offset, words in (("+10h", "set forward by 10h"), ("-30h", "set back by")):
+                self.set_clock(offset)
+                self.wait_until(lambda: words in self.appliance.must("status"), f"status says {words}")
+                # Past the review of removed backends that its log names by the revision it would publish.
+                revision = self.appliance.snapshot().revision
+                time.sleep(11)
+                self.assertEqual(self.appliance.snapshot().revision, revision)
+                states = {one["name"]: one for one in self.appliance.backends().values()}
+                self.assertEqual(states["b3"]["state"], "removed")
+                self.assertEqual(states["b2"]["state"], "draining")
+                self.assertGreater(states["b2"]["drain_ends_s"], 3500)
+                self.assertLess(states["b1"]["check_age_ms"], 5000)
+            self.set_clock("+0")
+            self.wait_until(lambda: "clock" not in self.appliance.must("status"), "the clock is right again")
+            load.stop()
+            self.assertEqual(load.failures, [])
+            self.appliance.must("undrain", f"{POOL}/b2")

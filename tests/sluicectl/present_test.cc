@@ -58,10 +58,12 @@ TEST(Present, status_says_what_is_wrong) {
   view.config_path = "/etc/sluice/sluice.yaml";
   view.config_problem = "sluice.yaml:3:1: services: missing";
   view.pending = true;
+  view.clock_step_s = -7200;
   view.dataplane.state = "dataplane unreachable: connection refused";
   const std::string text = present_status(as_client(to_json(view)), 1065);
   EXPECT_THAT(text, HasSubstr("version 1.2.3, up 1m 5s"));
   EXPECT_THAT(text, HasSubstr("sluice.yaml:3:1"));
+  EXPECT_THAT(text, HasSubstr("the host's clock was set back by 2h"));
   EXPECT_THAT(text, HasSubstr("dataplane unreachable: connection refused"));
   EXPECT_THAT(text, HasSubstr("waits for the dataplane"));
 }

@@ -1,5 +1,7 @@
 #include "tools/sluicectl/present.h"
 
+#include <cstdlib>
+
 #include <spdlog/fmt/fmt.h>
 
 #include "tools/sluicectl/table.h"
@@ -163,6 +165,11 @@ std::string present_status(const json &body, int64_t now_unix_s) {
   };
   line("sluiced", fmt::format("version {}, up {}", text_of(body, "version"),
                               span_text(now_unix_s - body.at("started_unix_s").get<int64_t>())));
+  if (const auto step = body.at("clock_step_s").get<int64_t>(); step != 0) {
+    line("clock", fmt::format("the host's clock was set {} by {} since then; deadlines and graces go on by the "
+                              "one of before",
+                              step > 0 ? "forward" : "back", span_text(std::abs(step))));
+  }
   line("config", fmt::format("{}, loaded {}", text_of(config, "path"),
                              time_text(config.at("loaded_unix_s").get<int64_t>())));
   if (!text_of(config, "problem").empty()) {

@@ -140,9 +140,9 @@ class Appliance:
                           f"{topology.ipv6_of(2, segment)}/{topology.IPV6_PREFIX_LENGTH}"]
         return arguments
 
-    def start_sluiced(self) -> None:
-        """Starts sluiced; returns when it answers on its socket."""
-        argv = [str(self._sluiced), "--config", str(self.config_path), "--dataplane-socket", str(self.control_socket),
+    def start_sluiced(self, wrapper: Sequence[str] = ()) -> None:
+        """Starts sluiced, by a command in front of it if there is one; returns when it answers on its socket."""
+        argv = [*wrapper, str(self._sluiced), "--config", str(self.config_path), "--dataplane-socket", str(self.control_socket),
                 "--api-socket", str(self.api_socket), "--state-dir", str(self.directory / "sluiced-state")]
         record = processes.start(argv, netns=self.testbed.network.balancer, record_path=self._sluiced_record,
                                  log=self.sluiced_log, cpus=ALL_CPUS)
