@@ -243,7 +243,7 @@ TEST_F(ServerTest, introduces_itself) {
   start();
   EXPECT_EQ(ask("hello").json,
             Json::parse(R"({"protocol":1,"id":1,"ok":true,"engine":"recording","version":"1.2.3",
-      "abi":{"snapshot":2,"connections":2,"counters":1},"revision":0})"));
+      "abi":{"snapshot":3,"connections":3,"counters":1},"revision":0})"));
 }
 
 TEST_F(ServerTest, starts_with_nothing_and_installs_what_is_published) {

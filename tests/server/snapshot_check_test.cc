@@ -112,7 +112,7 @@ TEST_P(RefusedCorruption, is_refused_with_its_field_named) {
 
 const Corruption kHeaderCorruptions[] = {
     {"magic", [](Records &r) { r.header().magic++; }, "header.magic"},
-    {"version", [](Records &r) { r.header().version = 1; }, "header.version: 1, this dataplane reads 2"},
+    {"version", [](Records &r) { r.header().version = 1; }, "header.version: 1, this dataplane reads 3"},
     {"header_size", [](Records &r) { r.header().header_size += 8; }, "header.header_size: 216"},
     {"total_size_larger", [](Records &r) { r.header().total_size += 8; }, "header.total_size"},
     {"total_size_not_words",
@@ -144,7 +144,7 @@ const Corruption kBackendCorruptions[] = {
      "header.next_backend_identifier: 4, but there are 5 backends"},
     {"next_backend_identifier_too_high", [](Records &r) { r.header().next_backend_identifier = 65537; },
      "header.next_backend_identifier: 65537 is more than 65536"},
-    {"backend_state", [](Records &r) { r.backend(2).state = 4; }, "backends[2].state: 4"},
+    {"backend_state", [](Records &r) { r.backend(2).state = 5; }, "backends[2].state: 5"},
     {"backend_zero_in_use", [](Records &r) { r.backend(0) = r.backend(1); }, "backends[0].state: 1"},
     {"backend_forwarding", [](Records &r) { r.backend(2).forwarding = 7; }, "backends[2].forwarding: 7"},
     {"backend_weight", [](Records &r) { r.backend(1).weight = 1001; }, "backends[1].weight: 1001"},
