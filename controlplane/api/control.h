@@ -48,6 +48,7 @@ struct HealthView {
 struct StatusView {
   std::string version;
   int64_t started_unix_s = 0;
+  int64_t uptime_s = 0;
   int64_t clock_step_s = 0;  // by which the host's clock was set forward since then
   std::string config_path;
   int64_t config_loaded_unix_s = 0;

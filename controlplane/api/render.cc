@@ -135,6 +135,7 @@ const char *status_title(unsigned status) {
 json to_json(const StatusView &status) {
   return {{"version", status.version},
           {"started_unix_s", status.started_unix_s},
+          {"uptime_s", status.uptime_s},
           {"clock_step_s", status.clock_step_s},
           {"config",
            {{"path", status.config_path},

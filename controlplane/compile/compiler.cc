@@ -113,7 +113,7 @@ class Compilation {
       record.state = kBackendDraining;
       record.forwarding = kForwardingIpip;
       record.removed = 1;
-      record.removed_unix_s = removed.removed_unix_s;
+      record.out_since_unix_s = removed.removed_unix_s;
       set_timeouts(&record, model::longest(removed.timeouts, pool_timeouts(removed.key.pool)));
       record.pool = parts_.strings.add(removed.key.pool);
       record.name = parts_.strings.add(removed.key.name);
@@ -133,6 +133,9 @@ class Compilation {
       Backend &record = backend_record(*id);
       record.address = backend.address;
       set_state(&record, effective.backends[i]);
+      const model::BackendCondition &condition = input_.observed.condition_of({pool.name, backend.name});
+      if (condition.drain)
+        record.out_since_unix_s = static_cast<uint64_t>(std::max<int64_t>(0, condition.drain->began_unix_s));
       record.forwarding = kForwardingIpip;
       set_timeouts(&record, pool_timeouts(pool.name));
       record.pool = pool_name;
@@ -142,9 +145,12 @@ class Compilation {
       whole.members.push_back({.maglev = member});
       if (effective.backends[i].failed_open) continue;
       table.members.push_back(
-          {.maglev = member, .priority = backend.priority, .ramp_step = effective.backends[i].ramp_step});
+          {.maglev = member, .priority = backend.priority, .ramp_step = effective.backends[i].share_step});
     }
-    if (effective.fails_open) table.members = whole.members;
+    if (effective.fails_open) {
+      table.members = whole.members;
+      failing_open_.insert(pool.name);
+    }
     pool_inputs_.push_back(std::move(table));
     if (served_whole_.contains(pool.name)) pool_inputs_.push_back(std::move(whole));
     return Done{};
@@ -159,7 +165,7 @@ class Compilation {
     record->weight = effective.weight;
     if (effective.ramp_step == kRampSteps || effective.weight == 0) return;
     record->ramp_step = effective.ramp_step;
-    record->weight = static_cast<uint16_t>(std::max(1, effective.weight * effective.ramp_step / kRampSteps));
+    record->weight = static_cast<uint16_t>(std::max(1, effective.weight * effective.share_step / kRampSteps));
   }
 
   Status compile_slots() {
@@ -193,8 +199,9 @@ class Compilation {
       return Error{"service \"" + service.name + "\": there is no pool \"" + service.quorum->backup_pool +
                    "\""};
     }
-    // Better those who are left than nobody.
-    return backup->second.count > 0 ? backup->second : own->second;
+    // Better those who are left than nobody, or than those who have all failed.
+    const bool is_good = backup->second.count > 0 && !failing_open_.contains(service.quorum->backup_pool);
+    return is_good || own->second.count == 0 ? backup->second : own->second;
   }
 
   Status compile_services() {
@@ -211,6 +218,7 @@ class Compilation {
       set_timeouts(&record, service.timeouts);
       record.scheduler =
           service.scheduler == model::Scheduler::kMaglev ? kSchedulerMaglev : kSchedulerLeastConnection;
+      record.below_quorum = input_.observed.below_quorum.contains(service.name) ? 1 : 0;
       record.name = parts_.strings.add(service.name);
       collect_spans(service, *id);
     }
@@ -262,6 +270,7 @@ class Compilation {
   CompileCost cost_;
   std::unordered_map<std::string, model::Timeouts> timeouts_;  // by pool
   std::set<std::string> served_whole_;                         // pools
+  std::set<std::string> failing_open_;                         // pools
   std::vector<PoolTableInput> pool_inputs_;
   std::unordered_map<std::string, Slots> table_slots_;  // by table: one for each pool, or two
   std::map<Address, VipSpans> vip_spans_;

@@ -15,23 +15,38 @@ BackendState state_of_unwanted(const model::Pool &pool, const model::BackendCond
   return failed ? kBackendDown : kBackendDraining;
 }
 
+// A share is a part of what the furthest have.
+void compare_ramps(EffectivePool *pool) {
+  uint8_t furthest = 0;
+  for (const EffectiveBackend &backend : pool->backends) {
+    if (backend.state == kBackendUp) furthest = std::max(furthest, backend.ramp_step);
+  }
+  for (EffectiveBackend &backend : pool->backends) {
+    if (backend.state != kBackendUp) continue;
+    backend.share_step = static_cast<uint8_t>(std::max(1, backend.ramp_step * kRampSteps / furthest));
+  }
+}
+
+}  // namespace
+
 EffectiveBackend effective_backend(const model::Pool &pool, const model::BackendSpec &backend,
-                                   const model::ObservedState &observed) {
-  const model::BackendCondition &condition = observed.condition_of({pool.name, backend.name});
+                                   const model::OperatorOrder *order,
+                                   const model::BackendCondition &condition) {
   EffectiveBackend effective;
-  effective.serving = serving_state_of(pool, backend, observed);
+  effective.serving = serving_state(standing_of(pool, backend, order, condition));
   const StateMeaning &meaning = meaning_of(effective.serving);
   if (meaning.takes_new) {
     effective.state = kBackendUp;
     effective.weight = backend.weight;
     effective.ramp_step = ramp_step_of(condition);
+  } else if (!meaning.is_wanted) {
+    effective.state = state_of_unwanted(pool, condition);
   } else {
-    effective.state = meaning.is_wanted ? kBackendDown : state_of_unwanted(pool, condition);
+    // One that was never checked has failed nothing: what it has from before may go on.
+    effective.state = effective.serving == ServingState::kUnknown ? kBackendDraining : kBackendDown;
   }
   return effective;
 }
-
-}  // namespace
 
 std::set<std::string> pools_served_whole(const model::DesiredState &desired,
                                          const model::ObservedState &observed) {
@@ -50,11 +65,14 @@ EffectivePool effective_pool(const model::Pool &pool, const model::ObservedState
   effective.fails_open = pool.fail_open;
   effective.priority = UINT16_MAX;
   for (const model::BackendSpec &backend : pool.backends) {
-    effective.backends.push_back(effective_backend(pool, backend, observed));
+    const model::BackendKey key{pool.name, backend.name};
+    effective.backends.push_back(
+        effective_backend(pool, backend, observed.order_of(key), observed.condition_of(key)));
     if (effective.backends.back().state != kBackendUp) continue;
     effective.fails_open = false;
     effective.priority = std::min(effective.priority, backend.priority);
   }
+  compare_ramps(&effective);
   if (!effective.fails_open && !served_whole.contains(pool.name)) return effective;
   for (size_t i = 0; i < pool.backends.size(); i++) {
     EffectiveBackend &backend = effective.backends[i];

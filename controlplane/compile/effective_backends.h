@@ -18,7 +18,8 @@ struct EffectiveBackend {
   ServingState serving = ServingState::kUnknown;
   BackendState state = kBackendUnused;  // in the snapshot
   uint16_t weight = 0;                  // the whole one; 0 with every state but up
-  uint8_t ramp_step = kRampSteps;       // how much of it counts now
+  uint8_t ramp_step = kRampSteps;       // of its slow start
+  uint8_t share_step = kRampSteps;      // how much of the weight counts now
   bool failed_open = false;             // does not take new connections by itself, but its whole pool failed
 };
 
@@ -34,6 +35,13 @@ struct EffectivePool {
 std::set<std::string> pools_served_whole(const model::DesiredState &desired,
                                          const model::ObservedState &observed);
 
+/// One backend by itself, whatever becomes of its pool.
+EffectiveBackend effective_backend(const model::Pool &pool, const model::BackendSpec &backend,
+                                   const model::OperatorOrder *order,
+                                   const model::BackendCondition &condition);
+
+/// While nobody has his whole share, those who are furthest count as if they had, and the others by
+/// comparison.
 EffectivePool effective_pool(const model::Pool &pool, const model::ObservedState &observed,
                              const std::set<std::string> &served_whole);
 

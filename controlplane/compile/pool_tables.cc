@@ -74,10 +74,11 @@ PoolTable::Layer PoolTable::make_layer(const std::vector<PoolMember> &members, u
 
 void PoolTable::build(const PoolTableInput &input) {
   std::vector<Layer> layers;
-  blended_.clear();
-  for (const uint8_t step : steps_of(input.members)) {
+  const std::set<uint8_t, std::greater<>> steps = steps_of(input.members);
+  blended_ = {};
+  for (const uint8_t step : steps) {
     layers.push_back(make_layer(members_from(input.members, step), input.slots));
-    lay_over(layers.back().slots, step, &blended_);
+    if (steps.size() > 1) lay_over(layers.back().slots, step, &blended_);
   }
   layers_ = std::move(layers);
   slot_count_ = input.slots;

@@ -40,7 +40,10 @@ class PoolTable {
   /// Makes the table anew unless it was made of the same.
   void build(const PoolTableInput &input);
   bool is_made_of(const PoolTableInput &input) const;
-  std::span<const uint16_t> slots() const { return blended_; }
+  std::span<const uint16_t> slots() const {
+    if (layers_.empty()) return {};
+    return layers_.size() == 1 ? layers_.front().slots : blended_;
+  }
 
  private:
   struct KeptMember {
@@ -63,7 +66,7 @@ class PoolTable {
   uint32_t slot_count_ = 0;
   std::vector<KeptMember> members_;
   std::vector<Layer> layers_;
-  std::vector<uint16_t> blended_;
+  std::vector<uint16_t> blended_;  // of several layers
 };
 
 class PoolTables {

@@ -174,6 +174,9 @@ class DocumentReader {
     if (health && model::has_port(health_.kind) && !FieldReader::find(*health, "port")) {
       placed.missing_check_port = health->node->place;
     }
+    if (const auto damping = reader_.find(field, "flap_damping"); damping && !health_.checks())
+      reader_.error(*damping,
+                    "has no meaning in a pool without health checks; remove it or give the pool a health");
     read_each(field, "backends", &placed.backends, &DocumentReader::read_backend);
     return placed;
   }

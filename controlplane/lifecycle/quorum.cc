@@ -1,5 +1,6 @@
 #include "controlplane/lifecycle/quorum.h"
 
+#include <algorithm>
 #include <set>
 #include <string_view>
 #include <unordered_map>
@@ -12,7 +13,9 @@ namespace sluice {
 PoolCount count_serving(const model::Pool &pool, const model::ObservedState &observed) {
   PoolCount count;
   for (const model::BackendSpec &backend : pool.backends) {
-    const StateMeaning &meaning = meaning_of(serving_state_of(pool, backend, observed));
+    const ServingState state = serving_state_of(pool, backend, observed);
+    const StateMeaning &meaning = meaning_of(state);
+    count.unknown += state == ServingState::kUnknown ? 1 : 0;
     count.wanted += meaning.is_wanted ? 1 : 0;
     count.serving += meaning.takes_new ? 1 : 0;
   }
@@ -21,11 +24,16 @@ PoolCount count_serving(const model::Pool &pool, const model::ObservedState &obs
 
 size_t needed(const model::QuorumThreshold &threshold, size_t wanted) {
   if (!threshold.is_percent) return threshold.number;
-  return (wanted * threshold.number + 99) / 100;
+  return std::max<size_t>(1, (wanted * threshold.number + 99) / 100);
+}
+
+size_t needed(const model::Quorum &quorum, const PoolCount &count, bool was_below) {
+  if (was_below) return needed(quorum.recover, count.wanted);
+  return needed(quorum.min, count.wanted - count.unknown);
 }
 
 bool is_below_quorum(const model::Quorum &quorum, const PoolCount &count, bool was_below) {
-  return count.serving < needed(was_below ? quorum.recover : quorum.min, count.wanted);
+  return count.serving < needed(quorum, count, was_below);
 }
 
 void update_quorums(const model::DesiredState &desired, model::ObservedState *observed) {

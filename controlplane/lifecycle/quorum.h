@@ -14,12 +14,17 @@ namespace sluice {
 struct PoolCount {
   size_t wanted = 0;   // backends that the operator has not taken out
   size_t serving = 0;  // those of them that take new connections
+  size_t unknown = 0;  // those of them that were never checked
 };
 
 PoolCount count_serving(const model::Pool &pool, const model::ObservedState &observed);
 
-/// How many of `wanted` backends a threshold asks for; a share is rounded up.
+/// How many of `wanted` backends a threshold asks for; a share is rounded up, to one at least.
 size_t needed(const model::QuorumThreshold &threshold, size_t wanted);
+
+/// How many a service needs so as not to be below its quorum. Those that were never checked count only for
+/// one that is below it: new backends do not lose a quorum, and the first of many does not bring it back.
+size_t needed(const model::Quorum &quorum, const PoolCount &count, bool was_below);
 
 /// Whether a service is below its quorum now, which it was or was not before.
 bool is_below_quorum(const model::Quorum &quorum, const PoolCount &count, bool was_below);

@@ -76,7 +76,7 @@ Identifiers Identifiers::recover(const SnapshotView &snapshot) {
     const auto short_id = static_cast<uint16_t>(id);
     if (backend.removed != 0) {
       recovered.removed_.emplace(short_id, RemovedBackend{std::move(key), backend.address, short_id,
-                                                          backend.removed_unix_s, timeouts_of(backend)});
+                                                          backend.out_since_unix_s, timeouts_of(backend)});
     } else {
       recovered.backends_.emplace(std::move(key),
                                   LiveBackend{backend.address, short_id, timeouts_of(backend)});
@@ -100,6 +100,21 @@ void Identifiers::keep_memory_of(const Identifiers &before) {
     uint64_t &known_until_unix_s = resting_[id];
     known_until_unix_s = std::max(known_until_unix_s, until_unix_s);
   }
+}
+
+void Identifiers::follow_clock(int64_t step_s) {
+  const auto moved = [step_s](uint64_t unix_s) {
+    return static_cast<uint64_t>(std::max<int64_t>(0, static_cast<int64_t>(unix_s) + step_s));
+  };
+  for (auto &[id, removed] : removed_) removed.removed_unix_s = moved(removed.removed_unix_s);
+  for (auto &[id, until_unix_s] : resting_) until_unix_s = moved(until_unix_s);
+}
+
+void Identifiers::give_up(const BackendKey &key, uint64_t now_unix_s) {
+  const auto known = backends_.find(key);
+  if (known == backends_.end()) return;
+  resting_.emplace(known->second.id, now_unix_s + kIdentifierRestS);
+  backends_.erase(known);
 }
 
 Status Identifiers::assign(const DesiredState &desired, uint64_t now_unix_s) {
@@ -256,12 +271,18 @@ ObservedState recover_observed_state(const SnapshotView &snapshot) {
     if (backend.removed != 0) continue;
     const bool is_up = backend.state == kBackendUp && backend.failed_open == 0;
     const bool is_down = backend.state == kBackendDown || backend.failed_open != 0;
-    if (!is_up && !is_down) continue;
+    const bool is_out = backend.out_since_unix_s != 0;
+    if (!is_up && !is_down && !is_out) continue;
     BackendKey key{std::string(snapshot.text(backend.pool)), std::string(snapshot.text(backend.name))};
     BackendCondition &condition = observed.backends[std::move(key)];
-    condition.health = is_up ? Health::kUp : Health::kDown;
+    if (is_up || is_down) condition.health = is_up ? Health::kUp : Health::kDown;
+    if (is_out) condition.drained_since_unix_s = static_cast<int64_t>(backend.out_since_unix_s);
     condition.serving = is_up;
     if (backend.ramp_step != 0) condition.ramp_step = backend.ramp_step;
+  }
+  for (const sluice::Service &service : snapshot.services()) {
+    if (service.scheduler != 0 && service.below_quorum != 0)
+      observed.below_quorum.emplace(snapshot.text(service.name));
   }
   return observed;
 }

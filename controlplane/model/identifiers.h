@@ -37,6 +37,12 @@ class Identifiers {
   /// identifiers rest, and what was given last.
   void keep_memory_of(const Identifiers &before);
 
+  /// The clock by which times are given was set by so much: they go with it.
+  void follow_clock(int64_t step_s);
+
+  /// Frees a backend's identifier at once: it keeps no connections any more.
+  void give_up(const BackendKey &key, uint64_t now_unix_s);
+
   /// Makes every service, backend and VIP of `desired` have an identifier and frees what is over:
   /// - what has an identifier keeps it; new ones get the lowest free one that has been free for
   ///   some minutes (any free one when there is no other);
@@ -80,8 +86,8 @@ class Identifiers {
   uint32_t next_backend_id_ = 1;
 };
 
-/// The health that a snapshot in force tells of: up, down, or unknown where it cannot tell (draining).
-/// A sluiced that restarts begins with it, so that its start changes nothing.
+/// What a snapshot in force tells: health (up, down, or unknown where it cannot tell), slow starts, drains
+/// and quorums. A sluiced that restarts begins with it, so that its start changes nothing.
 ObservedState recover_observed_state(const SnapshotView &snapshot);
 
 }  // namespace sluice::model

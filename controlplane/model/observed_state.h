@@ -36,9 +36,12 @@ struct OperatorOrder {
 
 /// A drain (or maintenance) that goes on.
 struct DrainProgress {
-  std::optional<SteadyTime> ends;            // its deadline
+  SteadyTime began;
+  int64_t began_unix_s = 0;
+  std::optional<SteadyTime> ends;            // its deadline, as the order or the configuration has it now
   std::optional<uint64_t> connections_left;  // as the dataplane counts them; absent: not known now
   bool deadline_passed = false;
+  bool is_told = false;  // that it is over
 };
 
 /// One backend's.
@@ -50,10 +53,13 @@ struct BackendCondition {
   bool serving = false;                  // takes new connections
   uint8_t ramp_step = kRampSteps;        // parts of kRampSteps that it has of its weight while it serves
   std::optional<SteadyTime> ramp_began;  // absent: it went on before this sluiced started, or there was none
+  std::chrono::milliseconds ramp_length{0};  // the pool's slow_start that ramp_began is for
 
-  std::vector<SteadyTime> falls;         // when it went down, within the pool's flap_damping.window
-  std::optional<SteadyTime> held_until;  // well again, but damped: takes nothing before that
-  std::optional<DrainProgress> drain;    // while the operator or the configuration wants it out
+  std::vector<SteadyTime> falls;                // when it went down, within the pool's flap_damping.window
+  std::optional<SteadyTime> held_until;         // well again, but damped: takes nothing before that
+  size_t held_for = 0;                          // how many falls that is for
+  std::optional<DrainProgress> drain;           // while the operator or the configuration wants it out
+  std::optional<int64_t> drained_since_unix_s;  // by the snapshot of before a start; until `drain` is there
 };
 
 struct ObservedState {

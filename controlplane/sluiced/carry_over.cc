@@ -42,6 +42,7 @@ bool has(const Addresses &addresses, const model::BackendKey &key, const Address
 // What only the snapshot knows.
 void add_missing(const model::BackendCondition &from, model::BackendCondition *condition) {
   if (condition->health == model::Health::kUnknown) condition->health = from.health;
+  if (!condition->drain) condition->drained_since_unix_s = from.drained_since_unix_s;
   if (condition->serving) return;
   condition->serving = from.serving;
   condition->ramp_step = from.ramp_step;
@@ -59,17 +60,21 @@ model::ObservedState carry_over(const model::DesiredState &before, const model::
   for (const model::Pool &pool : next.pools) {
     for (const model::BackendSpec &backend : pool.backends) {
       const model::BackendKey key{pool.name, backend.name};
-      if (const model::OperatorOrder *order = observed.order_of(key)) carried.orders.emplace(key, *order);
+      const model::OperatorOrder *order = observed.order_of(key);
+      if (order != nullptr) carried.orders.emplace(key, *order);
+      const bool is_checked = order == nullptr || order->kind != model::OrderKind::kMaintenance;
       model::BackendCondition condition;
       if (has(known, key, backend.address)) condition = observed.condition_of(key);
-      if (has(forwarded, key, backend.address)) add_missing(recovered.condition_of(key), &condition);
+      if (is_checked && has(forwarded, key, backend.address))
+        add_missing(recovered.condition_of(key), &condition);
       if (!pool.health.checks()) condition.health = model::Health::kUnknown;
       carried.backends.emplace(key, std::move(condition));
     }
   }
+  // A sluiced that starts knows quorums from the snapshot alone.
+  const auto &below = observed.backends.empty() ? recovered.below_quorum : observed.below_quorum;
   for (const model::Service &service : next.services) {
-    if (service.quorum && observed.below_quorum.contains(service.name))
-      carried.below_quorum.insert(service.name);
+    if (service.quorum && below.contains(service.name)) carried.below_quorum.insert(service.name);
   }
   return carried;
 }

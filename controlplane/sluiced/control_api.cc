@@ -81,12 +81,12 @@ api::BackendView BackendSources::configured(const Member &member, const Effectiv
   view.state = meaning_of(effective.serving).name;
   view.weight = backend.weight;
   view.priority = backend.priority;
-  view.health = !member.pool.health.checks() ? "unchecked" : health_name(condition.health);
+  const bool is_checked = member.pool.health.checks() && effective.serving != ServingState::kMaintenance;
+  view.health = is_checked ? health_name(condition.health) : "unchecked";
   if (const auto report = reports.find(key); report != reports.end()) {
     view.last_check = report->second.last_text;
     view.check_age_ms = report->second.age.count();
   }
-  view.reason = state_reason(member, condition, pool, effective, view.last_check, now);
   if (condition.drain) {
     view.connections_left = condition.drain->connections_left;
     view.drain_over = is_over(*condition.drain);
@@ -95,6 +95,7 @@ api::BackendView BackendSources::configured(const Member &member, const Effectiv
   view.slots = slots(view.id);
   view.scheduled_weight = scheduled_weight(view.id);
   view.traffic = traffic(view.id);
+  view.reason = state_reason(member, condition, pool, effective, view, now);
   return view;
 }
 
@@ -144,6 +145,8 @@ api::StatusView ControlApi::status() {
   api::StatusView view;
   view.version = SLUICE_VERSION;
   view.started_unix_s = started_unix_s_;
+  view.uptime_s =
+      std::chrono::duration_cast<std::chrono::seconds>(reconciler_.now().steady - started_).count();
   view.clock_step_s = reconciler_.clock_step().count();
   view.config_path = reconciler_.config_path().native();
   view.config_loaded_unix_s = reconciler_.config_loaded_unix_s();
@@ -206,14 +209,13 @@ bool ControlApi::has_backend(const std::optional<std::string> &pool, const std::
   });
 }
 
-std::optional<api::QuorumView> ControlApi::quorum_of(const model::Service &service) const {
+std::optional<api::QuorumView> ControlApi::quorum_of(const model::Service &service,
+                                                     const PoolCount &count) const {
   if (!service.quorum) return std::nullopt;
   api::QuorumView view;
-  for (const model::Pool &pool : reconciler_.desired().pools) {
-    if (pool.name == service.pool) view.count = count_serving(pool, reconciler_.observed());
-  }
-  view.min = needed(service.quorum->min, view.count.wanted);
-  view.recover = needed(service.quorum->recover, view.count.wanted);
+  view.count = count;
+  view.min = needed(service.quorum->min, count.wanted);
+  view.recover = needed(service.quorum->recover, count.wanted);
   view.is_below = reconciler_.observed().below_quorum.contains(service.name);
   if (view.is_below) view.text = quorum_text(*service.quorum, view.is_below);
   return view;
@@ -223,8 +225,10 @@ std::vector<api::ServiceView> ControlApi::services(const std::optional<std::stri
   std::vector<ServiceTotals> totals;
   if (const auto region = reconciler_.link().counters(); region.ok()) totals = read_services(*region.value());
   std::unordered_map<std::string, api::BackendCounts> pools;
+  std::unordered_map<std::string, PoolCount> serving;
   for (const model::Pool &pool : reconciler_.desired().pools) {
     pools.emplace(pool.name, count_states(pool, reconciler_.observed()));
+    serving.emplace(pool.name, count_serving(pool, reconciler_.observed()));
   }
   std::vector<api::ServiceView> views;
   for (const model::Service &service : reconciler_.desired().services) {
@@ -232,7 +236,7 @@ std::vector<api::ServiceView> ControlApi::services(const std::optional<std::stri
     const auto id = reconciler_.latest_identifiers().service_id(service.name);
     views.push_back({.service = service,
                      .backends = pools[service.pool],
-                     .quorum = quorum_of(service),
+                     .quorum = quorum_of(service, serving[service.pool]),
                      .traffic = id.has_value() ? at_or_zero(totals, *id) : ServiceTotals{}});
   }
   return views;

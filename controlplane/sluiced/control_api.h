@@ -40,10 +40,11 @@ class ControlApi : public api::Control {
   api::ChangeResult reload() override { return reconciler_.reload(); }
 
  private:
-  std::optional<api::QuorumView> quorum_of(const model::Service &service) const;
+  std::optional<api::QuorumView> quorum_of(const model::Service &service, const PoolCount &count) const;
 
   Reconciler &reconciler_;
   int64_t started_unix_s_;
+  model::SteadyTime started_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace sluice

@@ -102,6 +102,7 @@ void Reconciler::sync_with_dataplane() {
   if (believed) adopt(theirs);
   // Before ours makes way for an older one or none: a sluiced that starts knows health from nowhere else.
   observed_ = known_of(desired_);
+  note_members();
   if (!believed) in_force_ = std::move(theirs);
   const Result<nlohmann::json> status = link_.status();
   if (status.ok()) note_storage(sluice::storage_problem(status.value()));
@@ -162,7 +163,7 @@ void Reconciler::note_health(const model::BackendKey &key, const Address &addres
   if (condition.held_until && before == model::Health::kDown) {
     const model::FlapDamping &damping = *member->pool.flap_damping;
     spdlog::warn("backend {} went down {} times within {} s: held down until it has been well for {} s",
-                 key.text(), condition.falls.size(), damping.window.count(), damping.hold.count());
+                 key.text(), condition.held_for, damping.window.count(), damping.hold.count());
   }
   settle(key);
 }
@@ -191,6 +192,12 @@ void Reconciler::fall_back(const std::string &why) {
     spdlog::error("back to the drained backends and those in maintenance of before");
     keep_orders(accepted.orders);
   }
+  for (auto &[key, condition] : observed_.backends) {
+    const model::OperatorOrder *order = observed_.order_of(key);
+    const auto kept = accepted.orders.find(key);
+    const bool is_same = kept == accepted.orders.end() ? order == nullptr : order && *order == kept->second;
+    if (!is_same) condition.drain.reset();
+  }
   observed_.orders = std::move(accepted.orders);
   observed_ = known_of(accepted.desired);
   desired_ = std::move(accepted.desired);
@@ -206,6 +213,10 @@ api::ChangeResult Reconciler::apply(const model::DesiredState &desired, model::O
   settle_all(desired, observed);
   const uint64_t now_ns = clock_.unix_ns();
   auto ids = std::make_shared<model::Identifiers>(*identifiers_);
+  for (const auto &[key, condition] : observed_.backends) {
+    const bool is_closed = condition.drain && condition.drain->deadline_passed;
+    if (is_closed && !observed->backends.contains(key)) ids->give_up(key, now_ns / 1'000'000'000);
+  }
   const Status assigned = ids->assign(desired, now_ns / 1'000'000'000);
   if (!assigned.ok()) return {.outcome = Outcome::kRefused, .message = assigned.error().message};
   Result<CompiledSnapshot> compiled =

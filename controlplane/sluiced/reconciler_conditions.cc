@@ -1,9 +1,8 @@
 // What time makes of backends: slow starts, holds and drains go on, connections are counted, quorums are
 // watched.
-#include <algorithm>
-
 #include <spdlog/spdlog.h>
 
+#include "controlplane/compile/effective_backends.h"
 #include "controlplane/lifecycle/quorum.h"
 #include "controlplane/publish/counter_reader.h"
 #include "controlplane/sluiced/reconciler.h"
@@ -13,20 +12,23 @@ namespace sluice {
 namespace {
 
 constexpr std::chrono::milliseconds kCountInterval{500};
-constexpr std::chrono::seconds kClockStep{2};  // less is no step: clocks are steered all the time
+constexpr std::chrono::seconds kIdleCountInterval{5};  // while all that are drained have no connections
+constexpr std::chrono::seconds kClockStep{2};          // less is no step: clocks are steered all the time
 
-// What a snapshot says of a backend, as far as its condition decides it.
+// What the snapshot and the quorums go by.
 struct Effect {
-  ServingState state;
+  BackendState state;
   uint8_t ramp_step;
-  bool closed;
+  bool is_wanted;
+  bool is_unknown;
 
   bool operator==(const Effect &) const = default;
 };
 
 Effect effect_of(const Member &member, const model::BackendCondition &condition) {
-  return {serving_state(standing_of(member.pool, member.backend, member.order, condition)),
-          ramp_step_of(condition), condition.drain && condition.drain->deadline_passed};
+  const EffectiveBackend effective = effective_backend(member.pool, member.backend, member.order, condition);
+  return {effective.state, effective.ramp_step, meaning_of(effective.serving).is_wanted,
+          effective.serving == ServingState::kUnknown};
 }
 
 void log_drained(const model::BackendKey &key, const model::DrainProgress &drain) {
@@ -80,28 +82,43 @@ void Reconciler::settle(const model::BackendKey &key) {
   const std::optional<Member> member = find_member(key);
   if (!member) return;
   model::BackendCondition &condition = observed_.backends[key];
-  const bool was_over = standing_of(member->pool, member->backend, member->order, condition).drain_over;
   const Effect before = effect_of(*member, condition);
-  const bool was_serving = condition.serving;
   advance(*member, clock_.now(), connections_of(key), &condition);
-  if (effect_of(*member, condition) != before || condition.serving != was_serving) noted_ = true;
+  if (effect_of(*member, condition) != before) noted_ = true;
   if (is_restless(condition)) {
     restless_.insert(key);
   } else {
     restless_.erase(key);
   }
-  if (!was_over && condition.drain &&
-      standing_of(member->pool, member->backend, member->order, condition).drain_over) {
-    log_drained(key, *condition.drain);
-  }
+  if (!condition.drain || condition.drain->is_told || !is_over(*condition.drain)) return;
+  condition.drain->is_told = true;
+  log_drained(key, *condition.drain);
 }
 
 void Reconciler::note_clock() {
-  const std::chrono::seconds ahead = clock_.host_ahead();
-  if (std::chrono::abs(ahead - clock_step_) < kClockStep) return;
-  spdlog::warn("the host's clock was set by {} s; deadlines and graces go on by the one of before",
-               (ahead - clock_step_).count());
-  clock_step_ = ahead;
+  const std::chrono::seconds step = clock_.host_ahead();
+  if (std::chrono::abs(step) < kClockStep) return;
+  spdlog::warn("the host's clock was set by {} s; deadlines and graces go on as if it were not",
+               step.count());
+  clock_step_ += step;
+  clock_.follow_host();
+  const auto moved = [step](const std::shared_ptr<const model::Identifiers> &ids) {
+    auto later = std::make_shared<model::Identifiers>(*ids);
+    later->follow_clock(step.count());
+    return later;
+  };
+  const bool is_same = latest_identifiers_ == identifiers_;
+  identifiers_ = moved(identifiers_);
+  latest_identifiers_ = is_same ? identifiers_ : moved(latest_identifiers_);
+  for (auto &[key, order] : observed_.orders) order.since_unix_s += step.count();
+  if (fallback_) {
+    for (auto &[key, order] : fallback_->orders) order.since_unix_s += step.count();
+  }
+  for (auto &[key, condition] : observed_.backends) {
+    if (condition.drain) condition.drain->began_unix_s += step.count();
+  }
+  if (!observed_.orders.empty()) keep_orders(observed_.orders);
+  noted_ = true;
 }
 
 void Reconciler::settle_restless() {
@@ -121,12 +138,16 @@ std::optional<uint64_t> Reconciler::connections_of(const model::BackendKey &key)
 // Only while somebody is drained: it goes over every worker's counters.
 void Reconciler::count_connections() {
   const Clock::time_point now = Clock::now();
-  const bool is_drained = std::ranges::any_of(restless_, [this](const model::BackendKey &key) {
-    return observed_.condition_of(key).drain.has_value();
-  });
+  bool is_drained = false;
+  bool is_awaited = false;
+  for (const model::BackendKey &key : restless_) {
+    const std::optional<model::DrainProgress> &drain = observed_.condition_of(key).drain;
+    is_drained = is_drained || drain.has_value();
+    is_awaited = is_awaited || (drain && !is_over(*drain));
+  }
   if (!is_drained) totals_.clear();
   if (!is_drained || now < next_count_) return;
-  next_count_ = now + kCountInterval;
+  next_count_ = now + (is_awaited ? kCountInterval : kIdleCountInterval);
   const auto region = link_.counters();
   totals_ = region.ok() ? read_backends(*region.value()) : std::vector<BackendTotals>();
 }

@@ -112,11 +112,16 @@ api::ChangeResult Reconciler::apply_orders(const model::BackendKey &key, Operato
   if (!saved.ok()) return {.outcome = Outcome::kRefused, .message = saved.error().message};
   model::ObservedState next = observed_;
   next.orders = std::move(orders);
-  next.backends[key].drain.reset();  // its deadline is reckoned anew
+  model::BackendCondition &condition = next.backends[key];
+  condition.drain.reset();  // its deadline is reckoned anew
+  condition.drained_since_unix_s.reset();
   const model::OperatorOrder *order = next.order_of(key);
-  const bool is_maintenance = order != nullptr && order->kind == model::OrderKind::kMaintenance;
-  // Nobody checks it from now on: what was known grows old.
-  if (is_maintenance) next.backends[key].health = model::Health::kUnknown;
+  // Nobody has checked it meanwhile: what was known is old.
+  const model::OperatorOrder *before = observed_.order_of(key);
+  if (before != nullptr && before->kind == model::OrderKind::kMaintenance)
+    condition.health = model::Health::kUnknown;
+  totals_.clear();  // counted before packets were decided by this
+  next_count_ = {};
   api::ChangeResult applied = apply(desired_, &next);
   if (applied.outcome == Outcome::kRefused) {
     keep_orders(observed_.orders);
@@ -127,6 +132,11 @@ api::ChangeResult Reconciler::apply_orders(const model::BackendKey &key, Operato
                order == nullptr ? "drain or maintenance ended" : done_text(order->kind));
   take_over(model::DesiredState(desired_), std::move(next), applied.outcome);
   set_targets();
+  if (applied.outcome == Outcome::kUnchanged) {
+    // Packets are decided as before: the order is another all the same.
+    applied.outcome = Outcome::kApplied;
+    applied.message = "in force";
+  }
   return applied;
 }
 

@@ -35,13 +35,13 @@ std::string down_text(const Member &member, const model::BackendCondition &condi
   if (condition.health == model::Health::kDown || !condition.held_until) return last_check;
   const model::FlapDamping damping = member.pool.flap_damping.value_or(model::FlapDamping{});
   return fmt::format("well again, but it went down {} times within {} s: held for another {} s",
-                     condition.falls.size(), damping.window.count(),
-                     seconds_until(*condition.held_until, now));
+                     condition.held_for, damping.window.count(), seconds_until(*condition.held_until, now));
 }
 
 std::string own_reason(const Member &member, const model::BackendCondition &condition,
-                       const EffectivePool &pool, const std::string &last_check, ServingState state,
+                       const EffectivePool &pool, const api::BackendView &view, ServingState state,
                        model::SteadyTime now) {
+  const std::string &last_check = view.last_check;
   switch (state) {
     case ServingState::kMaintenance:
       return drain_text("put there by the operator", member, condition, last_check, now);
@@ -61,7 +61,7 @@ std::string own_reason(const Member &member, const model::BackendCondition &cond
     case ServingState::kUp:
       break;
   }
-  if (member.backend.priority <= pool.priority) return "";
+  if (member.backend.priority <= pool.priority || view.slots > 0) return "";
   return fmt::format("stands by: priority {} serves", pool.priority);
 }
 
@@ -73,8 +73,8 @@ int64_t seconds_until(model::SteadyTime end, model::SteadyTime now) {
 
 std::string state_reason(const Member &member, const model::BackendCondition &condition,
                          const EffectivePool &pool, const EffectiveBackend &effective,
-                         const std::string &last_check, model::SteadyTime now) {
-  std::string text = own_reason(member, condition, pool, last_check, effective.serving, now);
+                         const api::BackendView &view, model::SteadyTime now) {
+  std::string text = own_reason(member, condition, pool, view, effective.serving, now);
   if (!effective.failed_open) return text;
   const char *why = pool.fails_open ? "its whole pool failed, and fail_open says to go on"
                                     : "a service is below its quorum and takes all";

@@ -4,15 +4,16 @@
 
 #include <string>
 
+#include "controlplane/api/control.h"
 #include "controlplane/compile/effective_backends.h"
 #include "controlplane/lifecycle/lifecycle.h"
 
 namespace sluice {
 
-/// `last_check` is what its last check found, "" if it is not checked. Empty when there is nothing to say.
+/// `view` has its last check and its slots already. Empty when there is nothing to say.
 std::string state_reason(const Member &member, const model::BackendCondition &condition,
                          const EffectivePool &pool, const EffectiveBackend &effective,
-                         const std::string &last_check, model::SteadyTime now);
+                         const api::BackendView &view, model::SteadyTime now);
 
 /// Whole seconds until `end`, rounded up; 0 when it has passed.
 int64_t seconds_until(model::SteadyTime end, model::SteadyTime now);

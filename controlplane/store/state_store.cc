@@ -92,12 +92,12 @@ std::optional<OperatorOrders::value_type> read_order(const json &entry) {
   const json since = entry.value("since_unix_s", json());
   const json deadline = entry.value("deadline_s", json(0u));
   const auto known = std::ranges::find(kOrderNames, kind.is_string() ? kind.get<std::string>() : "");
-  if (!pool.is_string() || !name.is_string() || known == kOrderNames.end() || !since.is_number_unsigned() ||
+  if (!pool.is_string() || !name.is_string() || known == kOrderNames.end() || !since.is_number_integer() ||
       !deadline.is_number_unsigned() || deadline > UINT32_MAX) {
     return std::nullopt;
   }
   model::OperatorOrder order{.kind = static_cast<model::OrderKind>(known - kOrderNames.begin()),
-                             .since_unix_s = since.get<int64_t>()};
+                             .since_unix_s = std::max<int64_t>(0, since.get<int64_t>())};
   if (entry.contains("deadline_s")) order.deadline = std::chrono::seconds(deadline.get<uint32_t>());
   return OperatorOrders::value_type{{pool.get<std::string>(), name.get<std::string>()}, order};
 }

@@ -78,7 +78,8 @@ struct Service {
   uint16_t closing_timeout_s;      // TCP: FIN or RST seen
   uint16_t udp_timeout_s;          // UDP: more than one packet seen
   uint8_t scheduler;               // enum Scheduler
-  uint8_t reserved[7];
+  uint8_t below_quorum;            // 1: its slots are those that its quorum says
+  uint8_t reserved[6];
   struct StringRef name;
 };
 
@@ -124,7 +125,7 @@ struct Backend {
   uint8_t failed_open;  // 1: failed its checks, up because its whole pool failed and fails open
   uint8_t ramp_step;    // in a slow start: parts of kRampSteps that it has of its weight; 0: all of it
   uint8_t reserved;
-  uint64_t removed_unix_s;  // when it was removed, 0 otherwise
+  uint64_t out_since_unix_s;  // when it was removed, or its drain began; 0 otherwise
   // The longest timeouts of the services that use the pool: what a sweep expires an entry by, since
   // an entry names its backend and not its service.
   uint16_t embryonic_timeout_s;

@@ -20,7 +20,6 @@ enum class OutputFormat { kTable, kJson };
 struct Context {
   std::string socket_path = "/run/sluice/sluiced.sock";
   OutputFormat output = OutputFormat::kTable;
-  int64_t now_unix_s = 0;
   std::ostream &out;
   std::ostream &err;
 };

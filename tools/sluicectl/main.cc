@@ -1,5 +1,4 @@
 #include <array>
-#include <ctime>
 #include <fstream>
 #include <iostream>
 #include <map>
@@ -38,11 +37,6 @@ struct Arguments {
   bool end = false;
   Rows rows = Rows::kNonZero;
 };
-
-Command status_command(int64_t now_unix_s) {
-  return {.target = "/v1/status",
-          .present = [now_unix_s](const nlohmann::json &body) { return present_status(body, now_unix_s); }};
-}
 
 Command services_command(const Arguments &arguments) {
   if (arguments.service.empty()) return {.target = "/v1/services", .present = present_services};
@@ -113,7 +107,7 @@ class CommandLine {
   CLI::App *add(const std::string &name, const std::string &help, const std::string &examples);
   void add_connections();
   void add_orders();
-  Result<Command> command(int64_t now_unix_s) const;
+  Result<Command> command() const;
 
   CLI::App app_{"Asks and tells sluiced, Sluice's control plane, over its REST API."};
   Arguments arguments_;
@@ -206,8 +200,8 @@ CommandLine::CommandLine() {
   add("reload", "read the configuration file again; a bad one changes nothing", "  sluicectl reload");
 }
 
-Result<Command> CommandLine::command(int64_t now_unix_s) const {
-  if (chosen_ == "status") return status_command(now_unix_s);
+Result<Command> CommandLine::command() const {
+  if (chosen_ == "status") return Command{.target = "/v1/status", .present = present_status};
   if (chosen_ == "services") return services_command(arguments_);
   if (chosen_ == "backends") {
     return Command{.target = with_parameters("/v1/backends", {{"pool", arguments_.pool}}),
@@ -239,13 +233,11 @@ int CommandLine::run(int argc, const char *const *argv) {
     arguments_.connections.push_back({kConnectionParameters[i], connection_filter_[i]});
   }
   if (expired_) arguments_.connections.push_back({"expired", "true"});
-  const auto now_unix_s = static_cast<int64_t>(std::time(nullptr));
   const Context context{.socket_path = arguments_.socket_path,
                         .output = arguments_.output == "json" ? OutputFormat::kJson : OutputFormat::kTable,
-                        .now_unix_s = now_unix_s,
                         .out = std::cout,
                         .err = std::cerr};
-  const Result<Command> chosen = command(now_unix_s);
+  const Result<Command> chosen = command();
   if (!chosen.ok()) return report_failure(context, kExitUsage, chosen.error().message);
   const int done = run_command(context, chosen.value());
   return done == kExitOk && arguments_.wait ? wait_until_drained(context, arguments_.backend) : done;

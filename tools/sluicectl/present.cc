@@ -156,7 +156,7 @@ std::string backend_section(const json &body, Rows rows) {
 
 }  // namespace
 
-std::string present_status(const json &body, int64_t now_unix_s) {
+std::string present_status(const json &body) {
   const json &config = body.at("config");
   const json &health = body.at("health");
   std::string text;
@@ -164,11 +164,12 @@ std::string present_status(const json &body, int64_t now_unix_s) {
     text += fmt::format("{:<11}{}\n", label, value);
   };
   line("sluiced", fmt::format("version {}, up {}", text_of(body, "version"),
-                              span_text(now_unix_s - body.at("started_unix_s").get<int64_t>())));
+                              span_text(body.at("uptime_s").get<int64_t>())));
   if (const auto step = body.at("clock_step_s").get<int64_t>(); step != 0) {
-    line("clock", fmt::format("the host's clock was set {} by {} since then; deadlines and graces go on by the "
-                              "one of before",
-                              step > 0 ? "forward" : "back", span_text(std::abs(step))));
+    line("clock",
+         fmt::format("the host's clock was set {} by {} since then; deadlines and graces go on by the "
+                     "one of before",
+                     step > 0 ? "forward" : "back", span_text(std::abs(step))));
   }
   line("config", fmt::format("{}, loaded {}", text_of(config, "path"),
                              time_text(config.at("loaded_unix_s").get<int64_t>())));

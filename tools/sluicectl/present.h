@@ -14,7 +14,7 @@ enum class Rows { kNonZero, kAll };
 
 // Each takes the body of one answer. A field that is missing (another version of sluiced) throws
 // nlohmann::json::exception, which the caller reports.
-std::string present_status(const nlohmann::json &body, int64_t now_unix_s);
+std::string present_status(const nlohmann::json &body);
 std::string present_services(const nlohmann::json &body);
 std::string present_service(const nlohmann::json &body);
 std::string present_backends(const nlohmann::json &body);

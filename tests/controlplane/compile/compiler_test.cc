@@ -212,7 +212,7 @@ TEST(Compiler, checked_backend_takes_connections_only_when_it_is_known_to_be_up)
   EXPECT_EQ(compiled.record("a").state, kBackendUp);
   EXPECT_EQ(compiled.record("b").state, kBackendDown);
   EXPECT_EQ(compiled.record("b").weight, 0);
-  EXPECT_EQ(compiled.record("c").state, kBackendDown) << "never checked yet";
+  EXPECT_EQ(compiled.record("c").state, kBackendDraining) << "never checked yet: it has failed nothing";
   EXPECT_EQ(compiled.backends_in_slots("web"), std::set<std::string>{"a"});
 }
 
@@ -282,6 +282,30 @@ TEST(Compiler, slow_start_is_a_part_of_weight_and_slots) {
   EXPECT_NEAR(static_cast<double>(std::ranges::count(slots, a)), 65537 * 0.5 * 0.25, 300);
 }
 
+TEST(Compiler, while_nobody_has_his_whole_share_the_furthest_counts_as_whole) {
+  auto desired = small_state();
+  desired.pools[0].slots = 65537;
+  const auto share_of_a = [&](uint8_t step_of_a, uint8_t step_of_b) {
+    model::ObservedState observed;
+    observed.backends[{"p", "a"}].ramp_step = step_of_a;
+    observed.backends[{"p", "b"}].ramp_step = step_of_b;
+    const Compilation compiled(desired, observed);
+    const uint16_t a = compiled.identifiers.backend_id({"p", "a"}).value();
+    const auto slots = compiled.view.slots_of(compiled.view.services()[0]);
+    return static_cast<double>(std::ranges::count(slots, a)) / static_cast<double>(slots.size());
+  };
+  EXPECT_NEAR(share_of_a(1, 1), 0.5, 0.01);
+  EXPECT_NEAR(share_of_a(1, 2), 0.25, 0.01);
+  double before = 0;
+  for (uint8_t step = 1; step < kRampSteps; step++) {  // one beat behind: its share only grows
+    const double share = share_of_a(step, static_cast<uint8_t>(step + 1));
+    EXPECT_GE(share, before) << int{step};
+    EXPECT_LE(share, 0.5 + 0.01);
+    before = share;
+  }
+  EXPECT_NEAR(share_of_a(1, kRampSteps), 0.5 / int{kRampSteps}, 0.01);
+}
+
 TEST(Compiler, smallest_part_of_a_small_weight_is_not_nothing) {
   auto desired = small_state();
   desired.pools[0].backends[0].weight = 1;
@@ -341,6 +365,20 @@ TEST_F(CompiledQuorum, backup_pool_without_anybody_leaves_it_to_those_who_are_le
   EXPECT_EQ(with(model::QuorumAction::kBackupPool).backends_in_slots("web"), std::set<std::string>{"a"});
 }
 
+TEST_F(CompiledQuorum, backup_pool_that_failed_whole_is_no_better_than_those_who_are_left) {
+  desired_.pools[1].health.kind = model::TcpCheck{};
+  desired_.pools[1].fail_open = true;
+  observed_.backends[{"standby", "s"}].health = Health::kDown;
+  EXPECT_EQ(with(model::QuorumAction::kBackupPool).backends_in_slots("web"), std::set<std::string>{"a"});
+  observed_.backends[{"p", "a"}].health = Health::kDown;
+  EXPECT_EQ(with(model::QuorumAction::kBackupPool).backends_in_slots("web"), std::set<std::string>{"s"});
+}
+
+TEST_F(CompiledQuorum, is_recovered_from_the_snapshot) {
+  const Compilation compiled = with(model::QuorumAction::kWithdraw);
+  EXPECT_EQ(model::recover_observed_state(compiled.view).below_quorum, std::set<std::string>{"web"});
+}
+
 TEST_F(CompiledQuorum, backends_of_a_backup_pool_have_the_services_timeouts) {
   desired_.services[0].timeouts.established = 7000s;
   const Compilation compiled = with(model::QuorumAction::kBackupPool);
@@ -371,7 +409,7 @@ TEST(Compiler, removed_backend_stays_for_its_connections) {
   const Backend &record = compiled.view.backends()[id];
   EXPECT_EQ(record.state, kBackendDraining);
   EXPECT_EQ(record.removed, 1);
-  EXPECT_EQ(record.removed_unix_s, 2000u);
+  EXPECT_EQ(record.out_since_unix_s, 2000u);
   EXPECT_EQ(record.weight, 0);
   EXPECT_EQ(record.address, address("10.0.0.1"));
   EXPECT_EQ(record.established_timeout_s, 500) << "its connections were promised that";

@@ -61,6 +61,7 @@ TEST(LifecycleReader, reads_what_pools_say_of_their_backends_lives) {
                                               "  - {name: b1, address: 10.1.0.11, priority: 3}\n"
                                               "  slow_start: 1500ms\n"
                                               "  drain_deadline: 10m\n"
+                                              "  health: {type: icmp}\n"
                                               "  flap_damping: {falls: 5, window: 1h, hold: 90s}\n"))
                                .pools[0];
   EXPECT_EQ(pool.slow_start, 1500ms);
@@ -71,16 +72,21 @@ TEST(LifecycleReader, reads_what_pools_say_of_their_backends_lives) {
   EXPECT_EQ(plain.slow_start, 0ms);
   EXPECT_FALSE(plain.drain_deadline.has_value());
   EXPECT_FALSE(plain.flap_damping.has_value());
-  EXPECT_EQ(state_of(with_pool("  backends: []\n  flap_damping: {}\n")).pools[0].flap_damping,
+  EXPECT_EQ(state_of(with_pool("  backends: []\n  health: {type: icmp}\n  flap_damping: {}\n"))
+                .pools[0]
+                .flap_damping,
             model::FlapDamping{});
 }
 
 TEST(LifecycleReader, tells_what_is_wrong_with_a_pool) {
-  EXPECT_THAT(errors_of(with_pool("  backends: []\n  slow_start: 25h\n  drain_deadline: 500ms\n"
-                                  "  flap_damping: {falls: 0, window: 0s, hold: forever, strength: 1}\n")),
+  EXPECT_THAT(errors_of(with_pool(
+                  "  backends: []\n  health: {type: icmp}\n  slow_start: 25h\n  drain_deadline: 500ms\n"
+                  "  flap_damping: {falls: 0, window: 0s, hold: forever, strength: 1}\n")),
               ElementsAre(HasSubstr("pools[0].slow_start"), HasSubstr("pools[0].drain_deadline"),
                           HasSubstr("flap_damping.falls"), HasSubstr("flap_damping.window"),
                           HasSubstr("flap_damping.hold"), HasSubstr("strength")));
+  EXPECT_THAT(errors_of(with_pool("  backends: []\n  flap_damping: {}\n")),
+              ElementsAre(HasSubstr("flap_damping: has no meaning in a pool without health checks")));
   EXPECT_THAT(errors_of(with_backend("{name: b1, address: 10.1.0.11, priority: 65535}")),
               ElementsAre(HasSubstr("backends[0].priority")));
 }

@@ -189,6 +189,69 @@ TEST_F(Lifecycle, a_deadline_outlives_a_restart_and_a_clock_that_was_set) {
   EXPECT_EQ(*condition_.drain->ends - at(0s).steady, 60s);
 }
 
+TEST_F(Lifecycle, a_deadline_that_is_changed_counts_from_when_the_drain_began) {
+  backend_.drain = true;
+  pass(0s, 1);
+  pool_.drain_deadline = 60s;
+  pass(30s, 1);
+  EXPECT_EQ(*condition_.drain->ends - at(0s).steady, 60s);
+  pass(60s, 1);
+  EXPECT_EQ(state(), ServingState::kDrained);
+  pool_.drain_deadline = 120s;
+  pass(61s, 1);
+  EXPECT_EQ(state(), ServingState::kDraining);
+  pool_.drain_deadline.reset();
+  pass(1000s, 1);
+  EXPECT_EQ(state(), ServingState::kDraining);
+}
+
+TEST_F(Lifecycle, a_drain_of_the_configuration_outlives_a_restart) {
+  pool_.drain_deadline = 60s;
+  backend_.drain = true;
+  condition_.drained_since_unix_s = at(0s).unix_s;
+  pass(59s, 1);
+  EXPECT_EQ(state(), ServingState::kDraining);
+  pass(60s, 1);
+  EXPECT_EQ(state(), ServingState::kDrained);
+}
+
+TEST_F(Lifecycle, a_slow_start_of_another_length_goes_on_from_its_step) {
+  pool_.slow_start = 19s;
+  hear(Health::kUp, 0s);
+  pass(9s);
+  EXPECT_EQ(condition_.ramp_step, 10);
+  pool_.slow_start = 190s;
+  pass(10s);
+  EXPECT_EQ(condition_.ramp_step, 10);
+  pass(20s);
+  EXPECT_EQ(condition_.ramp_step, 11);
+}
+
+TEST_F(Lifecycle, a_restart_keeps_each_step_of_any_slow_start) {
+  for (const auto length : {6s, 10s, 30s, 60s}) {
+    pool_.slow_start = length;
+    for (uint8_t step = 1; step < kRampSteps; step++) {
+      condition_ = {.health = Health::kUp, .serving = true, .ramp_step = step};
+      pass(1234567ms);
+      EXPECT_EQ(condition_.ramp_step, step) << length.count();
+    }
+  }
+}
+
+TEST_F(Lifecycle, backends_that_start_at_different_times_step_together) {
+  pool_.slow_start = 19s;
+  model::BackendCondition other;
+  hear(Health::kUp, 300ms);
+  note_health(member(), Health::kUp, at(900ms).steady, &other);
+  advance(member(), at(900ms), std::nullopt, &other);
+  EXPECT_EQ(condition_.ramp_step, other.ramp_step);
+  for (const auto when : {999ms, 1000ms, 1999ms, 2000ms, 7500ms}) {
+    pass(when);
+    advance(member(), at(when), std::nullopt, &other);
+    EXPECT_EQ(condition_.ramp_step, other.ramp_step) << when.count();
+  }
+}
+
 TEST_F(Lifecycle, the_pools_deadline_is_for_drains_of_the_configuration) {
   pool_.drain_deadline = 60s;
   backend_.drain = true;

@@ -30,7 +30,7 @@ TEST(Quorum, share_is_rounded_up) {
   EXPECT_EQ(needed({50, true}, 5), 3u);
   EXPECT_EQ(needed({1, true}, 5), 1u);
   EXPECT_EQ(needed({100, true}, 5), 5u);
-  EXPECT_EQ(needed({50, true}, 0), 0u);
+  EXPECT_EQ(needed({50, true}, 0), 1u) << "nobody is no quorum";
   EXPECT_EQ(needed({7, false}, 5), 7u);
 }
 
@@ -56,6 +56,29 @@ TEST(Quorum, is_a_share_of_those_that_the_operator_wants) {
   observed.orders[{"p", "b9"}].kind = model::OrderKind::kMaintenance;
   update_quorums(desired, &observed);
   EXPECT_FALSE(observed.below_quorum.contains("web")) << "4 of 8";
+}
+
+TEST(Quorum, is_lost_when_the_operator_takes_everybody_out) {
+  const auto desired = pool_of(2, {.min = {50, true}, .recover = {50, true}});
+  model::ObservedState observed;
+  set_up(&observed, 2, 2);
+  for (const char *name : {"b0", "b1"}) observed.orders[{"p", name}] = {};
+  update_quorums(desired, &observed);
+  EXPECT_TRUE(observed.below_quorum.contains("web"));
+}
+
+TEST(Quorum, is_not_lost_by_new_backends_nor_met_by_the_first_of_many) {
+  const auto desired = pool_of(10, {.min = {50, true}, .recover = {70, true}});
+  model::ObservedState observed;
+  set_up(&observed, 3, 3);  // the other seven were never checked
+  update_quorums(desired, &observed);
+  EXPECT_FALSE(observed.below_quorum.contains("web"));
+  observed.below_quorum = {"web"};
+  update_quorums(desired, &observed);
+  EXPECT_TRUE(observed.below_quorum.contains("web"));
+  set_up(&observed, 7, 10);
+  update_quorums(desired, &observed);
+  EXPECT_FALSE(observed.below_quorum.contains("web"));
 }
 
 TEST(Quorum, is_gone_with_its_service) {

@@ -316,6 +316,31 @@ TEST(Identifiers, recovered_remember_the_number_of_a_vip_that_is_gone) {
   EXPECT_EQ(after.vip_number(address("192.0.2.3")), 3u);
 }
 
+TEST(Identifiers, follow_a_clock_that_was_set) {
+  Identifiers identifiers;
+  DesiredState desired = with_backends({backend("a", "10.0.0.1")});
+  desired.removed_backend_grace = std::chrono::seconds(100);
+  ASSERT_TRUE(identifiers.assign(desired, 1000).ok());
+  ASSERT_TRUE(identifiers.assign(with_backends({}), 1000).ok());
+  identifiers.follow_clock(36'000);
+  DesiredState empty = with_backends({});
+  empty.removed_backend_grace = std::chrono::seconds(100);
+  ASSERT_TRUE(identifiers.assign(empty, 37'050).ok());
+  EXPECT_EQ(identifiers.removed_backends().size(), 1u);
+  ASSERT_TRUE(identifiers.assign(empty, 37'100).ok());
+  EXPECT_TRUE(identifiers.removed_backends().empty());
+}
+
+TEST(Identifiers, given_up_is_free_at_once_but_rests) {
+  Identifiers identifiers;
+  const DesiredState desired = with_backends({backend("a", "10.0.0.1")});
+  ASSERT_TRUE(identifiers.assign(desired, 1000).ok());
+  identifiers.give_up({"p", "a"}, 1000);
+  ASSERT_TRUE(identifiers.assign(with_backends({backend("b", "10.0.0.2")}), 1001).ok());
+  EXPECT_TRUE(identifiers.removed_backends().empty());
+  EXPECT_EQ(identifiers.backend_id({"p", "b"}), 2);
+}
+
 TEST(ObservedState, recovered_from_a_snapshot_is_the_health_that_was_published) {
   DesiredState desired =
       with_backends({backend("up", "10.0.0.1"), backend("down", "10.0.0.2"), backend("drained", "10.0.0.3")});

@@ -88,6 +88,24 @@ TEST_F(CarryOver, orders_go_with_their_backends) {
   EXPECT_EQ(carried.orders.at(kB1).kind, model::OrderKind::kMaintenance);
 }
 
+TEST_F(CarryOver, nothing_is_recovered_of_what_is_in_maintenance) {
+  model::ObservedState observed;
+  observed.orders[kB1].kind = model::OrderKind::kMaintenance;
+  const auto state = one_backend("10.0.0.1");
+  const SnapshotView view = snapshot();  // has it up
+  EXPECT_EQ(carry_over(state, observed, &view, state).health_of(kB1), Health::kUnknown);
+}
+
+TEST_F(CarryOver, a_drain_goes_on_from_when_it_began) {
+  builder_.set_state(1, kBackendDraining);
+  builder_.backend(1).out_since_unix_s = 1234;
+  const AlignedBytes bytes = builder_.build();
+  bytes_.assign(bytes.begin(), bytes.end());
+  const SnapshotView view = snapshot();
+  const auto state = one_backend("10.0.0.1");
+  EXPECT_EQ(carry_over(state, {}, &view, state).condition_of(kB1).drained_since_unix_s, 1234);
+}
+
 TEST_F(CarryOver, a_slow_start_goes_on_where_it_was) {
   model::ObservedState observed = with_health(Health::kUp);
   observed.backends[kB1].serving = true;
@@ -109,6 +127,7 @@ TEST_F(CarryOver, a_service_stays_below_its_quorum_as_long_as_it_has_one) {
   state.services.push_back({.name = "web", .pool = "web", .quorum = model::Quorum{}});
   state.services.push_back({.name = "other", .pool = "web"});
   model::ObservedState observed;
+  observed.backends[kB1].health = Health::kUp;
   observed.below_quorum = {"web", "other", "gone"};
   EXPECT_EQ(carry_over(state, observed, nullptr, state).below_quorum, std::set<std::string>{"web"});
 }

@@ -219,7 +219,7 @@ TEST_F(ReconcilerTest, another_deadline_is_another_order) {
   using std::chrono::seconds;
   ASSERT_EQ(reconciler_->drain(kB1, seconds(1000)).outcome, kApplied);
   EXPECT_EQ(reconciler_->drain(kB1, seconds(1000)).outcome, kUnchanged);
-  EXPECT_NE(reconciler_->drain(kB1, seconds(2000)).outcome, kRefused);
+  EXPECT_EQ(reconciler_->drain(kB1, seconds(2000)).outcome, kApplied);
   const auto left = *reconciler_->observed().condition_of(kB1).drain->ends - reconciler_->now().steady;
   EXPECT_GT(left, seconds(1500));
 }
@@ -234,21 +234,54 @@ TEST_F(ReconcilerTest, a_backend_in_maintenance_is_neither_used_nor_checked_and_
   EXPECT_EQ(reconciler_->in_force()->view().backends()[id].state, kBackendDraining);
   EXPECT_EQ(monitor_->stats().targets, 1u);
   reconciler_->note_health(kB1, *parse_address("127.0.0.1"), model::Health::kUp, "was on its way");
-  EXPECT_EQ(reconciler_->observed().health_of(kB1), model::Health::kUnknown);
+  EXPECT_FALSE(reconciler_->observed().condition_of(kB1).serving);
   EXPECT_EQ(reconciler_->undrain(kB1).outcome, kConflict);
-  ASSERT_EQ(reconciler_->end_maintenance(kB1).outcome, kApplied);
+  EXPECT_EQ(reconciler_->end_maintenance(kB1).outcome, kApplied);
   EXPECT_EQ(reconciler_->end_maintenance(kB1).outcome, kUnchanged);
   EXPECT_EQ(monitor_->stats().targets, 2u);
-  EXPECT_EQ(reconciler_->in_force()->view().backends()[id].state, kBackendDown) << "not checked yet";
+  EXPECT_EQ(reconciler_->observed().health_of(kB1), model::Health::kUnknown) << "not checked yet";
+  EXPECT_EQ(reconciler_->in_force()->view().backends()[id].weight, 0);
 }
 
 TEST_F(ReconcilerTest, a_drain_becomes_maintenance_and_the_other_way_round) {
   ASSERT_EQ(reconciler_->drain(kB1).outcome, kApplied);
-  EXPECT_NE(reconciler_->maintain(kB1).outcome, kRefused);
+  EXPECT_EQ(reconciler_->maintain(kB1).outcome, kApplied);
   EXPECT_EQ(reconciler_->observed().order_of(kB1)->kind, model::OrderKind::kMaintenance);
-  EXPECT_NE(reconciler_->drain(kB1).outcome, kRefused);
+  EXPECT_EQ(reconciler_->drain(kB1).outcome, kApplied);
   EXPECT_EQ(reconciler_->undrain(kB1).outcome, kApplied);
   EXPECT_EQ(reconciler_->observed().order_of(kB1), nullptr);
+}
+
+TEST_F(ReconcilerTest, maintenance_that_was_pending_ends_with_a_check_too) {
+  start(kTwoMembers, kNeverChecked);
+  reconciler_->note_health(kB1, *parse_address("127.0.0.1"), model::Health::kUp, "well");
+  reconciler_->apply_pending();
+  lose_dataplane();
+  EXPECT_EQ(reconciler_->maintain(kB1).outcome, kPending);
+  get_dataplane_back();
+  ASSERT_NE(reconciler_->reload().outcome, kRefused);
+  EXPECT_EQ(reconciler_->end_maintenance(kB1).outcome, kApplied);
+  EXPECT_EQ(reconciler_->observed().health_of(kB1), model::Health::kUnknown);
+}
+
+TEST_F(ReconcilerTest, a_drained_backend_that_fails_is_down_at_once) {
+  start(kTwoMembers, kNeverChecked);
+  ASSERT_NE(reconciler_->drain(kB1).outcome, kRefused);
+  reconciler_->note_health(kB1, *parse_address("127.0.0.1"), model::Health::kDown, "refused");
+  reconciler_->apply_pending();
+  const uint16_t id = reconciler_->latest_identifiers().backend_id(kB1).value();
+  EXPECT_EQ(reconciler_->in_force()->view().backends()[id].state, kBackendDown);
+}
+
+TEST_F(ReconcilerTest, a_backend_past_its_deadline_that_is_removed_does_not_come_back) {
+  ASSERT_EQ(reconciler_->drain(kB2, std::chrono::seconds(1)).outcome, kApplied);
+  const uint16_t id = reconciler_->latest_identifiers().backend_id(kB2).value();
+  const auto state = [&] { return reconciler_->in_force()->view().backends()[id].state; };
+  ASSERT_TRUE(eventually_at_a_tick([&] { return state() == kBackendClosed; }));
+  configure(kOneMember);
+  ASSERT_EQ(reconciler_->reload().outcome, kApplied);
+  const auto backends = reconciler_->in_force()->view().backends();
+  EXPECT_TRUE(id >= backends.size() || backends[id].state == kBackendUnused);
 }
 
 TEST_F(ReconcilerTest, a_slow_start_goes_on_by_itself_and_no_failed_check_publishes_anything) {

@@ -150,7 +150,7 @@ TEST_F(StateStoreTest, damaged_orders_are_an_error) {
         with_entry(R"("pool":"p","order":"drain","since_unix_s":1)"),
         with_entry(R"("pool":"p","backend":7,"order":"drain","since_unix_s":1)"),
         with_entry(R"("pool":"p","backend":"b","order":"dance","since_unix_s":1)"),
-        with_entry(R"("pool":"p","backend":"b","order":"drain","since_unix_s":-1)"),
+        with_entry(R"("pool":"p","backend":"b","order":"drain","since_unix_s":"now")"),
         with_entry(good + R"(,"deadline_s":"soon")"), with_entry(good + R"(,"deadline_s":99999999999999)")}) {
     write("orders.json", text);
     const auto orders = store.load_orders();
