@@ -171,7 +171,7 @@ class DocumentReader {
     const auto health = reader_.find(field, "health");
     if (health) health_ = read_health(*health, reader_);
     placed.pool.health = health_;
-    if (health && model::has_port(health_.kind) && !FieldReader::find(*health, "port")) {
+    if (health && model::needs_port(health_.kind) && !FieldReader::find(*health, "port")) {
       placed.missing_check_port = health->node->place;
     }
     if (const auto damping = reader_.find(field, "flap_damping"); damping && !health_.checks())

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "controlplane/config/command_reader.h"
+
 namespace sluice {
 namespace {
 
@@ -20,11 +22,11 @@ constexpr milliseconds kMinInterval = 10ms;
 constexpr milliseconds kMaxInterval = 1h;
 constexpr milliseconds kMaxMinValidity = 24h * 3650;
 
-constexpr std::array<std::string_view, 28> kHealthKeys = {
-    "type",   "port",    "source", "interval",  "fast_interval", "timeout",  "jitter",
-    "rise",   "fall",    "tls",    "send",      "expect",        "method",   "path",
-    "host",   "headers", "status", "body",      "version",       "service",  "name",
-    "record", "code",    "answer", "transport", "client_id",     "username", "password_file"};
+constexpr std::array<std::string_view, 30> kHealthKeys = {
+    "type",      "port",      "source",   "interval",      "fast_interval", "timeout", "jitter", "rise",
+    "fall",      "tls",       "send",     "expect",        "method",        "path",    "host",   "headers",
+    "status",    "body",      "version",  "service",       "name",          "record",  "code",   "answer",
+    "transport", "client_id", "username", "password_file", "command",       "readable"};
 constexpr std::array<std::string_view, 7> kTlsKeys = {
     "verify", "server_name", "ca_file", "certificate_file", "key_file", "min_version", "min_validity"};
 
@@ -36,8 +38,8 @@ struct KeyUse {
   std::string_view key;
   std::string_view types;
 };
-constexpr std::array<KeyUse, 21> kKeyUses = {{
-    {"port", "tcp tls http https grpc websocket dns udp quic mqtt"},
+constexpr std::array<KeyUse, 23> kKeyUses = {{
+    {"port", "tcp tls http https grpc websocket dns udp quic mqtt exec"},
     {"source", "icmp tcp tls http https grpc websocket dns udp quic mqtt"},
     {"tls", "tls https grpc websocket mqtt"},
     {"send", "tcp udp"},
@@ -58,6 +60,8 @@ constexpr std::array<KeyUse, 21> kKeyUses = {{
     {"client_id", "mqtt"},
     {"username", "mqtt"},
     {"password_file", "mqtt"},
+    {"command", "exec"},
+    {"readable", "exec"},
 }};
 
 constexpr std::array<std::pair<std::string_view, uint16_t>, 9> kRecordTypes = {{
@@ -130,7 +134,8 @@ class HealthReader {
                                                           {"dns", &HealthReader::read_dns},
                                                           {"udp", &HealthReader::read_udp},
                                                           {"quic", &HealthReader::read_quic},
-                                                          {"mqtt", &HealthReader::read_mqtt}});
+                                                          {"mqtt", &HealthReader::read_mqtt},
+                                                          {"exec", &HealthReader::read_exec}});
     if (!read_kind) return health;
     type_ = type->node->text;
     refuse_useless_keys();
@@ -164,6 +169,8 @@ class HealthReader {
   model::HealthKind read_none() { return model::NoCheck{}; }
   model::HealthKind read_icmp() { return model::IcmpCheck{}; }
   model::HealthKind read_quic() { return model::QuicCheck{}; }
+
+  model::HealthKind read_exec() { return read_command_check(field_, reader_); }
 
   model::HealthKind read_tcp() {
     model::TcpCheck check;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "controlplane/model/address_text.h"
+#include "controlplane/model/desired_state.h"
 #include "controlplane/model/health_check.h"
 #include "dataplane/abi/address.h"
 
@@ -17,6 +18,7 @@ struct CheckSpec {
   Address address{};
   uint16_t l4_port = 0;  // 0: the kind of check has none
   model::HealthSpec health;
+  model::BackendKey backend;  // what it is called
 
   bool operator==(const CheckSpec &) const = default;
 };

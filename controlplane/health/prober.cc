@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <optional>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/executor_work_guard.hpp>
@@ -19,10 +20,15 @@ namespace {
 constexpr uint64_t kReservedDescriptors = 512;  // snapshot, sockets, API connections, log
 constexpr uint64_t kMinConcurrentChecks = 16;
 constexpr uint64_t kMaxConcurrentChecks = 16384;
-constexpr int kServedAtOnce = 256;  // then the caller's clock is looked at again
+constexpr size_t kCommandsAtOnce = 32;  // each is some processes
+constexpr int kServedAtOnce = 256;      // then the caller's clock is looked at again
 
 // `spec` lives in the coroutine; `begun` outlives it.
 ProbeRun run_check(ProbeContext &context, CheckSpec spec, const Prober::Begun &begun, uint64_t token) {
+  std::optional<Turns::Turn> turn;
+  if (std::holds_alternative<model::ExecCheck>(spec.health.kind)) {
+    turn.emplace(co_await context.commands.take());
+  }
   if (begun) begun(token);
   if (std::holds_alternative<model::NoCheck>(spec.health.kind)) co_return healthy("not checked");
   ProbeRun run = std::visit(
@@ -39,11 +45,12 @@ ProbeRun run_check(ProbeContext &context, CheckSpec spec, const Prober::Begun &b
 
 }  // namespace
 
-// The loop's end unwinds the coroutines of checks that run: after `curl`, before `tls`.
+// The loop's end unwinds the coroutines of checks that run: after `curl`, before `tls` and `commands`.
 struct Prober::Impl {
   Done done;
   Begun begun;
   TlsContexts tls;
+  Turns commands{kCommandsAtOnce};
   asio::io_context io{1};
   asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
   std::unique_ptr<CurlTransfers> curl;
@@ -61,7 +68,8 @@ Result<std::unique_ptr<Prober>> Prober::create(Done done, Begun begun) {
   Result<std::unique_ptr<CurlTransfers>> curl = CurlTransfers::create(impl->io);
   if (!curl.ok()) return curl.error();
   impl->curl = std::move(curl).value();
-  impl->context = std::make_unique<ProbeContext>(ProbeContext{impl->io, impl->tls, *impl->curl});
+  impl->context =
+      std::make_unique<ProbeContext>(ProbeContext{impl->io, impl->tls, *impl->curl, impl->commands});
   return std::unique_ptr<Prober>(new Prober(std::move(impl)));
 }
 

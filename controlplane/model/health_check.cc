@@ -1,5 +1,7 @@
 #include "controlplane/model/health_check.h"
 
+#include <algorithm>
+
 namespace sluice::model {
 
 namespace {
@@ -16,6 +18,7 @@ struct KindName {
   std::string_view operator()(const UdpCheck &) const { return "udp"; }
   std::string_view operator()(const QuicCheck &) const { return "quic"; }
   std::string_view operator()(const MqttCheck &) const { return "mqtt"; }
+  std::string_view operator()(const ExecCheck &) const { return "exec"; }
 };
 
 }  // namespace
@@ -24,6 +27,14 @@ std::string_view health_kind_name(const HealthKind &kind) { return std::visit(Ki
 
 bool has_port(const HealthKind &kind) {
   return !std::holds_alternative<NoCheck>(kind) && !std::holds_alternative<IcmpCheck>(kind);
+}
+
+bool needs_port(const HealthKind &kind) {
+  const auto *exec = std::get_if<ExecCheck>(&kind);
+  if (exec == nullptr) return has_port(kind);
+  return std::ranges::any_of(exec->command, [](const std::string &argument) {
+    return argument.find("{port}") != std::string::npos;
+  });
 }
 
 const TlsOptions *tls_of(const HealthKind &kind) {

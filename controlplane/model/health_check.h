@@ -135,8 +135,20 @@ struct MqttCheck {
   bool operator==(const MqttCheck &) const = default;
 };
 
+/// What a command's arguments may name: it is replaced by what it stands for.
+inline constexpr std::array<std::string_view, 4> kCommandPlaceholders = {"{address}", "{port}", "{pool}",
+                                                                         "{backend}"};
+
+/// A command in a sandbox, which ends with exit status 0.
+struct ExecCheck {
+  std::vector<std::string> command;   // an absolute path, and its arguments; no shell
+  std::vector<std::string> readable;  // what it may read besides /usr: absolute paths
+
+  bool operator==(const ExecCheck &) const = default;
+};
+
 using HealthKind = std::variant<NoCheck, IcmpCheck, TcpCheck, TlsCheck, HttpCheck, GrpcCheck, WebsocketCheck,
-                                DnsCheck, UdpCheck, QuicCheck, MqttCheck>;
+                                DnsCheck, UdpCheck, QuicCheck, MqttCheck, ExecCheck>;
 
 /// How a pool's backends are checked. With NoCheck nothing else counts.
 struct HealthSpec {
@@ -158,7 +170,10 @@ struct HealthSpec {
 /// What a type is called in the configuration and in `sluicectl`'s answers: "http", "https".
 std::string_view health_kind_name(const HealthKind &kind);
 
-/// Whether a check of this kind goes to a layer 4 port.
+/// Whether a check of this kind needs a layer 4 port: a command does whose arguments name it.
+bool needs_port(const HealthKind &kind);
+
+/// Whether a check of this kind can be told a layer 4 port.
 bool has_port(const HealthKind &kind);
 
 /// The TLS options of a kind that has them now; nullptr: it speaks without.

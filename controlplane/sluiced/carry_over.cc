@@ -92,7 +92,8 @@ std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
       target.address = backend.address;
       target.spec = {.address = backend.checked_address(),
                      .l4_port = backend.check_port == 0 ? pool.health.port : backend.check_port,
-                     .health = pool.health};
+                     .health = pool.health,
+                     .backend = target.key};
       target.initial = observed.health_of(target.key);
       targets.push_back(std::move(target));
     }

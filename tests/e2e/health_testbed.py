@@ -101,10 +101,14 @@ class HealthChecks(unittest.TestCase):
 
     def check(self, address: str, health: dict) -> tuple[str, str]:
         """The outcome of one check, and the text that the operator sees."""
-        program = harness.build() / "tests/controlplane/health/check_once"
-        said = json.loads(run(enter(self.netns, [str(program), address]), stdin=json.dumps(
+        said = json.loads(run(self.checking(address), stdin=json.dumps(
             {"interval": _LONG_TIMEOUT, "timeout": _LONG_TIMEOUT, **health})))
         return said["outcome"], said["text"]
+
+    def checking(self, address: str) -> list[str]:
+        """The command line of one check, which reads how from its standard input."""
+        program = harness.build() / "tests/controlplane/health/check_once"
+        return enter(self.netns, [str(program), address])
 
     def assert_healthy(self, text: str, addresses: Sequence[str] = LOOPBACKS, **health: object) -> None:
         """A check of each address succeeds and says so."""

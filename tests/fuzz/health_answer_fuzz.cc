@@ -3,10 +3,12 @@
 #include <cstdint>
 #include <string>
 
+#include "controlplane/health/probes/command_words.h"
 #include "controlplane/health/probes/expected_bytes.h"
 #include "controlplane/health/probes/grpc_health.h"
 #include "controlplane/health/probes/mqtt_packet.h"
 #include "controlplane/health/probes/quic_version.h"
+#include "controlplane/health/probes/sandbox.h"
 
 namespace {
 
@@ -29,5 +31,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (status) require(!sluice::grpc_serving_status_text(*status).empty());
   require(!sluice::grpc_status_text(answer).empty());
   for (const char shown : sluice::shown(answer)) require(shown >= ' ' && shown < 0x7f);
+  for (const char shown : sluice::first_line(answer)) require(shown >= ' ' && shown < 0x7f);
+  require(sluice::with_first_line("text", answer).starts_with("text"));
+  const sluice::model::BackendKey key{"p", "b"};
+  const auto words = sluice::command_words({answer}, {.address = "::1", .l4_port = 1, .key = &key});
+  require(words.size() == 1 && words[0].size() <= size);
+  sluice::sandboxed_exit_status(answer);
+  sluice::why_not_executed(127, answer);
   return 0;
 }

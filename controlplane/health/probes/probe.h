@@ -13,6 +13,7 @@
 #include "controlplane/health/probes/curl_transfers.h"
 #include "controlplane/health/probes/expected_bytes.h"
 #include "controlplane/health/probes/tls_contexts.h"
+#include "controlplane/health/probes/turns.h"
 
 namespace sluice {
 
@@ -21,6 +22,7 @@ struct ProbeContext {
   boost::asio::io_context &io;
   TlsContexts &tls;
   CurlTransfers &curl;
+  Turns &commands;
   std::vector<char> scratch = std::vector<char>(kMaxAnswerBytes);  // between two waits, for any check
 };
 
@@ -41,6 +43,7 @@ ProbeRun run_probe(ProbeContext &context, const CheckSpec &spec, const model::Dn
 ProbeRun run_probe(ProbeContext &context, const CheckSpec &spec, const model::UdpCheck &check);
 ProbeRun run_probe(ProbeContext &context, const CheckSpec &spec, const model::QuicCheck &check);
 ProbeRun run_probe(ProbeContext &context, const CheckSpec &spec, const model::MqttCheck &check);
+ProbeRun run_probe(ProbeContext &context, const CheckSpec &spec, const model::ExecCheck &check);
 
 /// The address that a check of `spec` comes from, if the operator has chosen one for its family.
 const std::optional<Address> &source_of(const CheckSpec &spec);

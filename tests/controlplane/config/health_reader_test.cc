@@ -116,10 +116,58 @@ TEST(HealthReader, reads_the_other_kinds) {
   EXPECT_EQ(health_of("{type: icmp}").port, 0);
 }
 
+TEST(HealthReader, reads_commands) {
+  EXPECT_EQ(check_of<model::ExecCheck>(
+                "{type: exec, command: [/usr/bin/x, \"\", 7, \"{address}:{port} {\\\"a\\\": {}}\"], "
+                "port: 1, readable: [/etc/x, /srv]}"),
+            (model::ExecCheck{.command = {"/usr/bin/x", "", "7", "{address}:{port} {\"a\": {}}"},
+                              .readable = {"/etc/x", "/srv"}}));
+  EXPECT_EQ(check_of<model::ExecCheck>("{type: exec, command: [/srv/x/y], readable: [/srv]}").command,
+            std::vector<std::string>{"/srv/x/y"});
+}
+
+TEST(HealthReader, a_command_needs_a_port_when_it_names_one) {
+  EXPECT_EQ(health_of("{type: exec, command: [/bin/x]}").port, 0);
+  EXPECT_EQ(health_of("{type: exec, command: [/bin/x], port: 5}").port, 5);
+  EXPECT_THAT(errors_of(with_health("{type: exec, command: [/bin/x, \"-p{port}\"]}")),
+              ElementsAre(HasSubstr("pools[0].health: key \"port\" is missing; add it")));
+}
+
+TEST(HealthReader, a_command_is_an_absolute_path_that_its_sandbox_has) {
+  EXPECT_THAT(errors_of(with_health("{type: exec}")), ElementsAre(HasSubstr("key \"command\" is missing")));
+  EXPECT_THAT(errors_of(with_health("{type: exec, command: []}")),
+              ElementsAre(HasSubstr("command: has 0 elements; allowed: 1 to 64")));
+  for (const std::string path : {"x", "/", "/usr//x", "/usr/./x", "/usr/../etc/x", "/usr/x/", "./x"}) {
+    EXPECT_THAT(errors_of(with_health("{type: exec, command: [\"" + path + "\"]}")),
+                ElementsAre(HasSubstr("command[0]: \"" + path + "\" is no absolute path")))
+        << path;
+  }
+  for (const std::string path : {"/opt/x", "/usrx/y", "/srv/y"}) {
+    EXPECT_THAT(errors_of(with_health("{type: exec, command: [" + path + "], readable: [/srv/x]}")),
+                ElementsAre(HasSubstr("command[0]: \"" + path + "\" is not in the command's sandbox")))
+        << path;
+  }
+}
+
+TEST(HealthReader, placeholders_that_stand_for_nothing_are_refused) {
+  EXPECT_THAT(
+      errors_of(with_health("{type: exec, command: [/bin/x, \"{address}{adress}\"]}")),
+      ElementsAre(HasSubstr("command[1]: \"{adress}\" stands for nothing; allowed: {address}, {port}, "
+                            "{pool}, {backend}")));
+}
+
+TEST(HealthReader, what_a_sandbox_has_of_its_own_is_not_readable) {
+  for (const std::string path : {"/proc", "/dev/sda", "/sys/fs"}) {
+    EXPECT_THAT(errors_of(with_health("{type: exec, command: [/bin/x], readable: [" + path + "]}")),
+                ElementsAre(HasSubstr("readable[0]: \"" + path + "\" cannot be read by a command")))
+        << path;
+  }
+}
+
 TEST(HealthReader, bad_values_of_single_kinds_are_refused) {
   EXPECT_THAT(errors_of(with_health("{type: ntp}")),
               ElementsAre("6:18: pools[0].health.type: \"ntp\" is not known; allowed: none, icmp, tcp, tls, "
-                          "http, https, grpc, websocket, dns, udp, quic, mqtt"));
+                          "http, https, grpc, websocket, dns, udp, quic, mqtt, exec"));
   EXPECT_THAT(
       errors_of(with_health("{type: http, port: 1, headers: [\"no colon\", \"a b: c\", \"a: \\n\"]}")),
       ElementsAre(HasSubstr("headers[0]: \"no colon\" is no header"), HasSubstr("headers[1]"),

@@ -45,8 +45,10 @@ int run(const std::string &address) {
     return 2;
   }
   const model::Pool &pool = loaded.state->pools[0];
-  const CheckResult result =
-      check({.address = pool.backends[0].address, .l4_port = pool.health.port, .health = pool.health});
+  const CheckResult result = check({.address = pool.backends[0].address,
+                                    .l4_port = pool.health.port,
+                                    .health = pool.health,
+                                    .backend = {pool.name, pool.backends[0].name}});
   std::cout << nlohmann::json{{"outcome", outcome_name(result.outcome)}, {"text", result.text}} << "\n";
   return 0;
 }

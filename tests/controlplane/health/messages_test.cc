@@ -4,10 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "controlplane/health/probes/command_words.h"
 #include "controlplane/health/probes/expected_bytes.h"
 #include "controlplane/health/probes/grpc_health.h"
 #include "controlplane/health/probes/mqtt_packet.h"
 #include "controlplane/health/probes/quic_version.h"
+#include "controlplane/health/probes/sandbox.h"
 
 namespace sluice {
 namespace {
@@ -50,6 +52,37 @@ TEST(QuicVersion, what_is_no_answer_to_the_probe_is_none) {
     other[changed] = static_cast<char>(other[changed] ^ 0x80);
     EXPECT_FALSE(parse_quic_versions(other, kDestination, kSource).has_value()) << changed;
   }
+}
+
+TEST(CommandWords, placeholders_are_replaced_once) {
+  const model::BackendKey key{"{backend}", "b{port}"};
+  EXPECT_THAT(command_words({"/x", "{address}{port}", "{{pool}}", "{backend}{", "{a}"},
+                            {.address = "::1", .l4_port = 80, .key = &key}),
+              ElementsAre("/x", "::180", "{{backend}}", "b{port}{", "{a}"));
+}
+
+TEST(CommandWords, the_first_line_is_printable_and_short) {
+  EXPECT_EQ(first_line("a \"b\"\r\nc"), "a \"b\"");
+  EXPECT_EQ(first_line("\x1b[0m\xff"), "\\x1b[0m\\xff");
+  EXPECT_EQ(first_line(std::string(200, 'x')), std::string(200, 'x'));
+  EXPECT_EQ(first_line(std::string(201, 'x')), std::string(200, 'x') + "...");
+  EXPECT_EQ(with_first_line("exit status 1", "why\n"), "exit status 1: why");
+  EXPECT_EQ(with_first_line("exit status 1", "\nwhy"), "exit status 1");
+}
+
+TEST(Sandbox, the_exit_status_is_what_it_reported) {
+  EXPECT_EQ(sandboxed_exit_status("{ \"child-pid\": 7 }\n{ \"exit-code\": 3 }\n"), 3);
+  for (const std::string report :
+       {"", "{ \"child-pid\": 7 }\n", "{ \"exit-code\"", "[1]\n{\"exit-code\": \"3\"}\n", "null\n"}) {
+    EXPECT_EQ(sandboxed_exit_status(report), std::nullopt) << report;
+  }
+}
+
+TEST(Sandbox, tells_a_command_that_is_missing_from_one_that_misses_something) {
+  EXPECT_EQ(why_not_executed(127, "prlimit: failed to execute /x: No such file or directory\n"),
+            "/x: No such file or directory\n");
+  EXPECT_EQ(why_not_executed(127, "/bin/sh: 1: x: not found\n"), std::nullopt);
+  EXPECT_EQ(why_not_executed(1, "prlimit: failed to execute /x: No such file or directory\n"), std::nullopt);
 }
 
 TEST(MqttPacket, connect_has_what_is_given) {

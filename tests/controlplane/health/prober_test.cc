@@ -1,5 +1,6 @@
 #include "controlplane/health/prober.h"
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <thread>
@@ -8,6 +9,7 @@
 #include <malloc.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/controlplane/health/loopback_server.h"
@@ -117,6 +119,43 @@ TEST_P(ProberTest, tcp_succeeds_when_a_handshake_does) {
 TEST_P(ProberTest, tcp_succeeds_when_the_server_says_nothing) {
   LoopbackServer server(GetParam(), [](LoopbackServer &self, int) { self.hold(); });
   EXPECT_RESULT(run(spec(model::TcpCheck{}, server.l4_port(), kLongTimeout)), kSuccess, "connected");
+}
+
+// The most that ran at once.
+TEST(Prober, commands_take_turns_and_all_get_theirs) {
+  constexpr uint64_t kChecks = 80;
+  size_t running = 0;
+  size_t most = 0;
+  uint64_t healthy = 0;
+  auto prober = Prober::create(
+      [&](uint64_t, const CheckResult &result) {
+        running--;
+        if (result.outcome == CheckOutcome::kSuccess) healthy++;
+      },
+      [&](uint64_t) { most = std::max(most, ++running); });
+  ASSERT_TRUE(prober.ok());
+  CheckSpec spec;
+  spec.health.kind = model::ExecCheck{.command = {"/usr/bin/true"}, .readable = {}};
+  spec.health.timeout = kLongTimeout;
+  for (uint64_t i = 0; i < kChecks; ++i) prober.value()->start(i, spec);
+  const auto give_up = Prober::Clock::now() + kGiveUp;
+  while (prober.value()->running() > 0 && Prober::Clock::now() < give_up)
+    prober.value()->serve_until(give_up);
+  EXPECT_EQ(healthy, kChecks);
+  EXPECT_EQ(most, 32u);
+}
+
+// And of those that wait for their turn.
+TEST(Prober, commands_that_run_end_with_it) {
+  auto prober = Prober::create([](uint64_t, const CheckResult &) {});
+  ASSERT_TRUE(prober.ok());
+  CheckSpec spec;
+  spec.health.kind = model::ExecCheck{.command = {"/usr/bin/sleep", "3600"}, .readable = {}};
+  spec.health.timeout = kLongTimeout;
+  for (uint64_t i = 0; i < 40; ++i) prober.value()->start(i, spec);
+  prober.value()->serve_until(Prober::Clock::now() + 1ms);
+  prober.value().reset();
+  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1) << "a process of a check is still there";
 }
 
 TEST_P(ProberTest, tcp_refused) {

@@ -147,6 +147,7 @@ TEST(CheckTargets, ask_the_backend_unless_it_says_where_else) {
   ASSERT_EQ(check_targets(desired, {}).size(), 1u);
   EXPECT_EQ(check_targets(desired, {})[0].spec.address, one_backend("10.0.0.1").pools[0].backends[0].address);
   EXPECT_EQ(check_targets(desired, {})[0].spec.l4_port, 80);
+  EXPECT_EQ(check_targets(desired, {})[0].spec.backend, kB1);
   desired.pools[0].backends[0].check_address = one_backend("10.9.0.1").pools[0].backends[0].address;
   desired.pools[0].backends[0].check_port = 81;
   EXPECT_EQ(check_targets(desired, {})[0].spec.address, one_backend("10.9.0.1").pools[0].backends[0].address);
