@@ -27,7 +27,7 @@ constexpr int kServedAtOnce = 256;      // then the caller's clock is looked at 
 ProbeRun run_check(ProbeContext &context, CheckSpec spec, const Prober::Begun &begun, uint64_t token) {
   std::optional<Turns::Turn> turn;
   if (std::holds_alternative<model::ExecCheck>(spec.health.kind)) {
-    turn.emplace(co_await context.commands.take());
+    turn.emplace(co_await context.commands.take(context.io));
   }
   if (begun) begun(token);
   if (std::holds_alternative<model::NoCheck>(spec.health.kind)) co_return healthy("not checked");

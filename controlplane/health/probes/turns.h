@@ -8,9 +8,9 @@
 #include <utility>  // boost/asio/awaitable.hpp of Boost 1.74 forgets it
 
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 namespace sluice {
@@ -34,12 +34,12 @@ class Turns {
     Turns *turns_;
   };
 
-  boost::asio::awaitable<Turn> take() {
+  boost::asio::awaitable<Turn> take(boost::asio::io_context &loop) {
     if (left_ > 0) {
       left_--;
       co_return Turn(this);
     }
-    const Place place(this, co_await boost::asio::this_coro::executor);
+    const Place place(this, loop);
     boost::system::error_code cancelled;  // by whoever gives a turn back
     co_await place.called->async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, cancelled));
     co_return Turn(this);
@@ -50,7 +50,7 @@ class Turns {
 
   // In the line; leaves it also when the loop ends.
   struct Place {
-    Place(Turns *turns_of, const boost::asio::any_io_executor &loop)
+    Place(Turns *turns_of, boost::asio::io_context &loop)
         : turns(turns_of),
           called(
               turns->line_.emplace(turns->line_.end(), loop, std::chrono::steady_clock::time_point::max())) {}
