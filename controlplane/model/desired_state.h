@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "controlplane/model/address_text.h"
+#include "controlplane/model/discovery.h"
 #include "controlplane/model/health_check.h"
 #include "dataplane/abi/address.h"
 #include "dataplane/abi/snapshot.h"
@@ -121,6 +122,7 @@ struct Pool {
   std::chrono::milliseconds slow_start{0};             // 0: the whole weight at once
   std::optional<std::chrono::seconds> drain_deadline;  // absent: a drain waits for the last connection
   std::optional<FlapDamping> flap_damping;
+  DiscoverySpec discovery;
 
   bool operator==(const Pool &) const = default;
 };
