@@ -39,7 +39,7 @@ TEST(TidiedAnswer, has_each_name_and_each_address_once_and_names_what_it_skips) 
 TEST(AddressName, is_the_address_in_characters_of_names) {
   EXPECT_EQ(address_name(*parse_address("10.1.0.11")), "10.1.0.11");
   EXPECT_EQ(address_name(*parse_address("2001:db8::11")), "2001-db8--11");
-  EXPECT_EQ(address_name(*parse_address("::1:2")), "0--1-2");
+  EXPECT_EQ(address_name(*parse_address("::1:2:3")), "0--1-2-3");
 }
 
 TEST(ScaledWeights, keep_their_ratios_below_the_largest_that_is_allowed) {
