@@ -26,10 +26,9 @@ constexpr std::array<std::string_view, 5> kDocumentKeys = {"version", "flow_hash
 constexpr std::array<std::string_view, 8> kServiceKeys = {"name", "vips",      "protocol", "ports",
                                                           "pool", "scheduler", "timeouts", "quorum"};
 constexpr std::array<std::string_view, 4> kTimeoutKeys = {"embryonic", "established", "closing", "udp"};
-constexpr std::array<std::string_view, 10> kPoolKeys = {"name",       "forwarding",     "slots",
-                                                       "fail_open",  "backends",       "health",
-                                                       "slow_start", "drain_deadline", "flap_damping",
-                                                       "discovery"};
+constexpr std::array<std::string_view, 10> kPoolKeys = {
+    "name",   "forwarding", "slots",          "fail_open",    "backends",
+    "health", "slow_start", "drain_deadline", "flap_damping", "discovery"};
 constexpr std::array<std::string_view, 6> kBackendKeys = {"name",  "address",  "weight",
                                                           "drain", "priority", "check"};
 constexpr uint32_t kMaxPriority = 65534;

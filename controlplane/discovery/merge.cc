@@ -31,6 +31,8 @@ model::BackendSpec spec_of(const FoundBackend &found, const model::Pool &pool) {
   backend.name = found.name;
   backend.address = found.address;
   backend.weight = found.weight;
+  backend.priority = found.priority;
+  backend.is_found = true;
   backend.drain = found.drain || found.weight == 0;
   if (checks_ports(pool)) backend.check_port = found.check_port;
   return backend;

@@ -97,6 +97,8 @@ struct BackendSpec {
   std::optional<Address> check_address = std::nullopt;  // what checks ask; absent: `address`
   uint16_t check_port = 0;                              // layer 4; 0: the pool's
 
+  bool is_found = false;  // by the pool's source, not configured
+
   const Address &checked_address() const { return check_address ? *check_address : address; }
 
   bool operator==(const BackendSpec &) const = default;

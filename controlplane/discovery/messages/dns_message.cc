@@ -15,7 +15,8 @@ namespace sluice {
 namespace {
 
 constexpr size_t kHeaderBytes = 12;
-constexpr size_t kSrvFixedBytes = 6;  // priority, weight, port
+constexpr uint16_t kMaxPriority = 65534;  // as the configuration's
+constexpr size_t kSrvFixedBytes = 6;      // priority, weight, port
 constexpr int kClassIn = 1;
 enum RecordType : int { kTypeA = 1, kTypeCname = 5, kTypeAaaa = 28, kTypeSrv = 33 };
 
@@ -106,7 +107,7 @@ bool read_record(Reader *reader, DnsRecords *records) {
     records->addresses.push_back(address_of(data.take(length)));
   } else if (type == kTypeSrv && length > kSrvFixedBytes) {
     DnsTarget target;
-    target.priority = data.number16();
+    target.priority = std::min(data.number16(), kMaxPriority);
     target.weight = data.number16();
     target.l4_port = data.number16();
     target.name = lower_case(data.name());

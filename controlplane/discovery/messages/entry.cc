@@ -13,7 +13,7 @@ namespace sluice {
 
 namespace {
 
-constexpr uint32_t kMaxPriority = 65535;
+constexpr uint32_t kMaxPriority = 65534;  // as the configuration's
 
 Result<uint16_t> parse_number(std::string_view key, std::string_view text, uint32_t min, uint32_t max) {
   uint32_t number = 0;

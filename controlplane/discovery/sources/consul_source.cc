@@ -1,7 +1,6 @@
 // The passing instances of a service of Consul, by blocking queries.
 #include <spdlog/fmt/fmt.h>
 
-#include "controlplane/api/target.h"
 #include "controlplane/config/field_reader.h"
 #include "controlplane/discovery/messages/consul_message.h"
 #include "controlplane/discovery/source.h"
@@ -16,6 +15,12 @@ namespace asio = boost::asio;
 
 constexpr size_t kMaxTokenKib = 64;
 constexpr std::chrono::milliseconds kShortAnswer{1000};
+
+std::string encoded(const std::string &text) {
+  const std::unique_ptr<char, void (*)(void *)> made(
+      curl_easy_escape(nullptr, text.data(), static_cast<int>(text.size())), curl_free);
+  return made == nullptr ? "" : made.get();
+}
 
 class ConsulSource : public Source {
  public:
@@ -55,9 +60,9 @@ class ConsulSource : public Source {
  private:
   Result<HttpQuestion> make_question() const {
     HttpQuestion question;
-    question.path = "/v1/health/service/" + api::percent_encode(consul_.service) + "?passing=1";
-    if (!consul_.datacenter.empty()) question.path += "&dc=" + api::percent_encode(consul_.datacenter);
-    if (!consul_.tag.empty()) question.path += "&tag=" + api::percent_encode(consul_.tag);
+    question.path = "/v1/health/service/" + encoded(consul_.service) + "?passing=1";
+    if (!consul_.datacenter.empty()) question.path += "&dc=" + encoded(consul_.datacenter);
+    if (!consul_.tag.empty()) question.path += "&tag=" + encoded(consul_.tag);
     question.timeout = spec_.timeout;
     if (index_ != 0) {
       question.path += fmt::format("&index={}&wait={}ms", index_, spec_.interval.count());
