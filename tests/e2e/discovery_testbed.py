@@ -2,6 +2,7 @@
 servers that it learns backends from: unbound, etcd, and one that speaks Consul's HTTP API."""
 
 import base64
+import contextlib
 import http.server
 import json
 import pathlib
@@ -247,11 +248,12 @@ class ConsulServer:
             if self.token and given != self.token:
                 status = 403
         body = json.dumps(instances).encode() if status == 200 else b"Permission denied"
-        handler.send_response(status)
-        handler.send_header("X-Consul-Index", str(index))
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
+        with contextlib.suppress(OSError):  # who asked has gone
+            handler.send_response(status)
+            handler.send_header("X-Consul-Index", str(index))
+            handler.send_header("Content-Length", str(len(body)))
+            handler.end_headers()
+            handler.wfile.write(body)
 
 
 def instance(identifier: str, address: str, weight: int = 1, port: int = 80, node: str = "10.9.9.9") -> dict:

@@ -120,7 +120,7 @@ class DiscoveryFromConsul(Discovery):
     def test_instances_are_followed_by_blocking_queries(self) -> None:
         consul = self.serve()
         consul.set(instance("web-1", "10.1.0.11"), instance("web-2", "", node="2001:db8::12"))
-        self.start(datacenter="dc1", tag="blue & green")
+        self.start(datacenter="dc1", tag="blue&green")
         self.wait_for("10.1.0.11", "2001-db8--12")
         consul.set(instance("web-1", "10.1.0.11", weight=3), instance("web-3", "10.1.0.13"))
         found = self.wait_for("10.1.0.11", "10.1.0.13")
@@ -133,7 +133,7 @@ class DiscoveryFromConsul(Discovery):
         self.assertIn("11", [query.get("index") for query in consul.queries])
         first = consul.queries[0]
         self.assertEqual((first["path"], first["passing"], first["dc"], first["tag"]),
-                         ("/v1/health/service/web", "1", "dc1", "blue & green"))
+                         ("/v1/health/service/web", "1", "dc1", "blue&green"))
         self.assertEqual(consul.queries[1]["wait"], "20000ms")
         consul.set()
         self.wait_for_text("gave 0 backends, fewer than min_backends, which is 1; 2 backends of")

@@ -116,12 +116,11 @@ class Lookup {
       case ARES_ECANCELLED:
         return fmt::format("{} {} did not answer the question for {} within {}", server, servers, name,
                            duration_text(spec_.timeout));
-      case ARES_ECONNREFUSED:
-        return fmt::format("{} {} cannot be reached, asked for {}", server, servers, name);
-      case ARES_ESERVFAIL:
-        return fmt::format("{} {} failed at {} (SERVFAIL)", server, servers, name);
-      case ARES_EREFUSED:
-        return fmt::format("{} {} refused the question for {} (REFUSED)", server, servers, name);
+      case ARES_ECONNREFUSED:  // c-ares says so, too, when each of them answered that it would not, or could
+                               // not
+        return fmt::format(
+            "{} {} cannot be reached, or answered the question for {} with REFUSED, SERVFAIL or NOTIMP",
+            server, servers, name);
       default:
         return fmt::format("{} {}, asked for {}: {}", server, servers, name, ares_strerror(status));
     }
