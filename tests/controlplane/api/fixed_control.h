@@ -51,6 +51,7 @@ class FixedControl : public Control {
     b1.address = *parse_address("10.1.0.11");
     b1.id = 1;
     b1.state = "up";
+    b1.source = "configuration";
     b1.weight = 100;
     b1.health = "up";
     b1.last_check = "HTTP status 200";
@@ -118,8 +119,8 @@ class FixedControl : public Control {
     return {report};
   }
   ChangeResult put_registration(const std::string &pool, const FoundBackend &backend) override {
-    return change("register " + pool + "/" + backend.name + " at " + format_address(backend.address) + " for " +
-                  std::to_string(backend.ttl.count()) + " ms");
+    return change("register " + pool + "/" + backend.name + " at " + format_address(backend.address) +
+                  " for " + std::to_string(backend.ttl.count()) + " ms");
   }
   ChangeResult remove_registration(const std::string &pool, const std::string &name) override {
     return change("deregister " + pool + "/" + name);
