@@ -69,8 +69,11 @@ struct Discoverer::Impl {
   bool ending = false;
   std::thread thread;
 
+  std::mutex store_mutex;  // taken before `mutex`: what is stored last is the newest
+
   mutable std::mutex mutex;  // guards what follows
   model::DesiredState configured;
+  std::optional<FoundLimits> limits;  // of `configured`
   std::map<std::string, FollowedPtr> followed;
 
   void follow(const FollowedPtr &one);
@@ -100,29 +103,28 @@ FoundPools Discoverer::Impl::found_pools() const {
 PoolFeed::Fits Discoverer::Impl::fits(const std::string &pool) const {
   return
       [this, pool](const std::vector<FoundBackend> &backends, std::vector<std::string> *left_out) -> Status {
-        FoundPools pools = found_pools();
-        pools[pool] = std::make_shared<const std::vector<FoundBackend>>(backends);
-        Result<Merged> merged = merge(configured, pools);
-        if (!merged.ok()) return merged.error();
-        *left_out = std::move(merged.value().left_out[pool]);
-        return Done{};
+        size_t others = 0;
+        for (const auto &[name, one] : followed) {
+          if (name != pool) others += one->feed.found()->size();
+        }
+        return limits->fits(pool, backends, others, left_out);
       };
 }
 
 // After the lock: stores what has changed, says so, and says what is worth a line in the log.
 void Discoverer::Impl::tell(const Followed &one, bool changed, SourceState before) {
+  const std::lock_guard store_lock(store_mutex);
   SourceReport report;
   StoredPool stored;
   {
     const std::lock_guard lock(mutex);
+    if (!changed && one.feed.state() == before) return;
     report = one.feed.report(Clock::now());
-    stored = {one.feed.found_unix_s(), *one.feed.found()};
+    if (changed) stored = {one.feed.found_unix_s(), *one.feed.found()};
   }
-  if (changed || report.state != before) {
-    const bool fine = report.state == SourceState::kOk;
-    spdlog::log(fine ? spdlog::level::info : spdlog::level::warn, "discovery of pool {}: {}: {}", report.pool,
-                report.source, report.text);
-  }
+  const bool fine = report.state == SourceState::kOk;
+  spdlog::log(fine ? spdlog::level::info : spdlog::level::warn, "discovery of pool {}: {}: {}", report.pool,
+              report.source, report.text);
   if (!changed) return;
   if (const Status saved = store.save(report.pool, stored); !saved.ok()) {
     spdlog::error("{}; a restart of sluiced would not find what was found", saved.error().message);
@@ -316,6 +318,7 @@ void Discoverer::set_sources(const model::DesiredState &configured) {
   {
     const std::lock_guard lock(impl_->mutex);
     impl_->configured = configured;
+    impl_->limits.emplace(impl_->configured);
     std::map<std::string, FollowedPtr> gone = impl_->followed;
     for (const model::Pool &pool : configured.pools) {
       if (!pool.discovery.finds()) continue;

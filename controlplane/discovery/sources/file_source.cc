@@ -8,6 +8,7 @@
 
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -50,10 +51,13 @@ std::optional<Stamp> stamp_of(const std::string &path) {
 class FileSource : public Source {
  public:
   FileSource(SourceContext &context, const model::DiscoverySpec &spec, Signal &wake)
-      : spec_(spec),
-        path_(std::get<model::FileSource>(spec.kind).path),
-        wake_(wake),
-        events_(context.io, inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {
+      : spec_(spec), path_(std::get<model::FileSource>(spec.kind).path), wake_(wake), events_(context.io) {
+    const int inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (inotify < 0) {  // the user's limit: then the interval has to do
+      spdlog::warn("{} is not watched, only looked at: {}", path_, std::generic_category().message(errno));
+      return;
+    }
+    events_.assign(inotify);
     wait_for_events();
   }
 
@@ -70,7 +74,8 @@ class FileSource : public Source {
 
   void stop() override {
     stopped_ = true;
-    events_.close();
+    boost::system::error_code ignored;
+    events_.close(ignored);
   }
 
  private:
@@ -86,6 +91,7 @@ class FileSource : public Source {
 
   // The directory may be another one than before, or be there only now.
   void watch_directory() {
+    if (!events_.is_open()) return;
     const std::string directory = std::filesystem::path(path_).parent_path();
     const int watched = inotify_add_watch(events_.native_handle(), directory.c_str(), kEvents);
     if (watched_ >= 0 && watched != watched_) inotify_rm_watch(events_.native_handle(), watched_);
