@@ -91,7 +91,7 @@ TEST(Present, backends_in_columns) {
 
 TEST(Present, sources_in_words_and_what_is_not_used_of_them) {
   api::FixedControl control;
-  const std::string text = present_discovery(as_client({{"sources", to_json(control.discovery())}}));
+  const std::string text = present_discovery(as_client({{"sources", api::to_json(control.discovery())}}));
   EXPECT_THAT(text,
               HasSubstr("web   dns web.example (srv)  failing         5  server 10.0.0.1 did not answer\n"));
   EXPECT_THAT(text, HasSubstr("Not used:\n  pool web: target \"b\xef\xbf\xbd\" has no address\n"));
