@@ -13,6 +13,8 @@
 #include <nlohmann/json.hpp>
 
 #include "controlplane/config/config_loader.h"
+#include "controlplane/discovery/found.h"
+#include "controlplane/discovery/pool_feed.h"
 #include "controlplane/lifecycle/quorum.h"
 #include "controlplane/lifecycle/serving_state.h"
 #include "controlplane/model/desired_state.h"
@@ -59,6 +61,7 @@ struct StatusView {
   uint64_t pools = 0;
   BackendCounts backends;
   HealthView health;
+  std::vector<SourceReport> sources;  // of discovery
   DataplaneView dataplane;
 };
 
@@ -88,6 +91,8 @@ struct BackendView {
   uint16_t weight = 0;  // configured
   uint16_t scheduled_weight = 0;
   uint16_t priority = 0;
+  std::string
+      source;  // "configuration", or what found it: "dns web.example (srv)"; empty when it was removed
   std::optional<uint64_t> connections_left;  // while it is drained and that is known
   std::optional<int64_t> drain_ends_s;       // seconds until its connections are given up
   bool drain_over = false;                   // none are left, or they were given up
@@ -150,6 +155,12 @@ class Control {
                                 std::optional<std::chrono::seconds> deadline) = 0;
   virtual ChangeResult end_maintenance(const model::BackendKey &key) = 0;
   virtual ChangeResult reload() = 0;
+
+  /// Every pool's source of backends.
+  virtual std::vector<SourceReport> discovery() = 0;
+  /// A backend says that it is there, or goes.
+  virtual ChangeResult put_registration(const std::string &pool, const FoundBackend &backend) = 0;
+  virtual ChangeResult remove_registration(const std::string &pool, const std::string &name) = 0;
 };
 
 }  // namespace sluice::api

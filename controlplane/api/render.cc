@@ -132,6 +132,27 @@ const char *status_title(unsigned status) {
 
 }  // namespace
 
+json to_json(const std::vector<SourceReport> &sources) {
+  json list = json::array();
+  for (const SourceReport &source : sources) {
+    const auto ms_or_null = [](const std::optional<std::chrono::milliseconds> &time) {
+      return time ? json(time->count()) : json();
+    };
+    list.push_back({{"pool", source.pool},
+                    {"type", source.type},
+                    {"source", source.source},
+                    {"state", source_state_name(source.state)},
+                    {"text", source.text},
+                    {"backends", source.backends},
+                    {"skipped", source.skipped},
+                    {"skipped_count", source.skipped_count},
+                    {"last_answer_age_ms", ms_or_null(source.last_answer_age)},
+                    {"next_try_ms", ms_or_null(source.next_try)},
+                    {"failures", source.failures}});
+  }
+  return list;
+}
+
 json to_json(const StatusView &status) {
   return {{"version", status.version},
           {"started_unix_s", status.started_unix_s},
@@ -152,6 +173,7 @@ json to_json(const StatusView &status) {
             {"waiting", status.health.waiting},
             {"max_concurrent", status.health.max_concurrent},
             {"worst_lateness_ms", status.health.worst_lateness_ms}}},
+          {"discovery", to_json(status.sources)},
           {"dataplane", to_json(status.dataplane)}};
 }
 
@@ -191,6 +213,7 @@ json to_json(const BackendView &backend) {
                {"weight", backend.weight},
                {"scheduled_weight", backend.scheduled_weight},
                {"priority", backend.priority},
+               {"source", backend.source},
                {"connections_left", or_null(backend.connections_left)},
                {"drain_ends_s", or_null(backend.drain_ends_s)},
                {"drain_over", backend.drain_over},

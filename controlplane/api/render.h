@@ -13,6 +13,7 @@
 namespace sluice::api {
 
 nlohmann::json to_json(const StatusView &status);
+nlohmann::json to_json(const std::vector<SourceReport> &sources);
 nlohmann::json to_json(const ServiceView &service);
 nlohmann::json to_json(const BackendView &backend);
 nlohmann::json to_json(const ConnectionList &connections);

@@ -9,6 +9,7 @@
 
 #include "controlplane/api/render.h"
 #include "controlplane/api/target.h"
+#include "controlplane/discovery/messages/registration.h"
 #include "controlplane/model/address_text.h"
 
 namespace sluice::api {
@@ -212,6 +213,20 @@ Response post_undrain(const Request & /*request*/, const Match &match, Control &
   return change_response(control.undrain({match.names[0], match.names[1]}));
 }
 
+Response get_discovery(const Request & /*request*/, const Match & /*match*/, Control &control) {
+  return json_response(200, {{"sources", to_json(control.discovery())}});
+}
+
+Response put_registration(const Request &request, const Match &match, Control &control) {
+  const Result<FoundBackend> backend = parse_registration(match.names[1], request.body);
+  if (!backend.ok()) return problem(400, backend.error().message);
+  return change_response(control.put_registration(match.names[0], backend.value()));
+}
+
+Response delete_registration(const Request & /*request*/, const Match &match, Control &control) {
+  return change_response(control.remove_registration(match.names[0], match.names[1]));
+}
+
 Response post_reload(const Request & /*request*/, const Match & /*match*/, Control &control) {
   return change_response(control.reload());
 }
@@ -243,6 +258,9 @@ constexpr std::array kRoutes = {
     Route{"POST", "v1/backends/*/*/undrain", "", post_undrain},
     Route{"POST", "v1/backends/*/*/maintenance", "deadline", post_maintenance},
     Route{"DELETE", "v1/backends/*/*/maintenance", "", delete_maintenance},
+    Route{"GET", "v1/discovery", "", get_discovery},
+    Route{"PUT", "v1/pools/*/registrations/*", "", put_registration},
+    Route{"DELETE", "v1/pools/*/registrations/*", "", delete_registration},
     Route{"POST", "v1/reload", "", post_reload},
     Route{"POST", "v1/check-config", "file", post_check_config},
 };

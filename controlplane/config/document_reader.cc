@@ -3,8 +3,10 @@
 #include <array>
 #include <span>
 
+#include "controlplane/config/discovery_reader.h"
 #include "controlplane/config/health_reader.h"
 #include "controlplane/config/lifecycle_reader.h"
+#include "controlplane/config/tls_reader.h"
 #include "controlplane/model/prime.h"
 
 namespace sluice {
@@ -24,9 +26,9 @@ constexpr std::array<std::string_view, 5> kDocumentKeys = {"version", "flow_hash
 constexpr std::array<std::string_view, 8> kServiceKeys = {"name", "vips",      "protocol", "ports",
                                                           "pool", "scheduler", "timeouts", "quorum"};
 constexpr std::array<std::string_view, 4> kTimeoutKeys = {"embryonic", "established", "closing", "udp"};
-constexpr std::array<std::string_view, 9> kPoolKeys = {"name",       "forwarding",     "slots",
-                                                       "fail_open",  "backends",       "health",
-                                                       "slow_start", "drain_deadline", "flap_damping"};
+constexpr std::array<std::string_view, 10> kPoolKeys = {
+    "name",   "forwarding", "slots",          "fail_open",    "backends",
+    "health", "slow_start", "drain_deadline", "flap_damping", "discovery"};
 constexpr std::array<std::string_view, 6> kBackendKeys = {"name",  "address",  "weight",
                                                           "drain", "priority", "check"};
 constexpr uint32_t kMaxPriority = 65534;
@@ -177,7 +179,11 @@ class DocumentReader {
     if (const auto damping = reader_.find(field, "flap_damping"); damping && !health_.checks())
       reader_.error(*damping,
                     "has no meaning in a pool without health checks; remove it or give the pool a health");
-    read_each(field, "backends", &placed.backends, &DocumentReader::read_backend);
+    const auto discovery = reader_.find(field, "discovery");
+    if (discovery) placed.pool.discovery = read_discovery(*discovery, reader_);
+    if (!discovery || reader_.find(field, "backends")) {
+      read_each(field, "backends", &placed.backends, &DocumentReader::read_backend);
+    }
     return placed;
   }
 
@@ -255,7 +261,9 @@ std::vector<std::string> configuration_keys() {
   add("pools[].backends[].", kBackendKeys);
   add("pools[].backends[].check.", kCheckKeys);
   add("pools[].health.", health_keys());
-  add("pools[].health.tls.", health_tls_keys());
+  add("pools[].health.tls.", tls_keys());
+  add("pools[].discovery.", discovery_keys());
+  add("pools[].discovery.tls.", tls_keys());
   return paths;
 }
 

@@ -19,14 +19,6 @@ bool is_letter_or_digit(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-bool is_name(std::string_view text) {
-  const auto is_name_character = [](char c) {
-    return is_letter_or_digit(c) || c == '.' || c == '_' || c == '-';
-  };
-  return !text.empty() && text.size() <= kMaxNameLength && is_letter_or_digit(text.front()) &&
-         std::ranges::all_of(text, is_name_character);
-}
-
 // Decimal digits and nothing else.
 std::optional<uint64_t> parse_number(std::string_view text) {
   uint64_t number = 0;
@@ -35,42 +27,11 @@ std::optional<uint64_t> parse_number(std::string_view text) {
   return number;
 }
 
-std::optional<milliseconds> parse_duration(std::string_view text) {
-  const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
-  const auto count = parse_number(text.substr(0, digits));
-  const std::string_view unit = text.substr(digits);
-  uint64_t unit_ms = 0;
-  if (unit == "ms") unit_ms = 1;
-  if (unit == "s") unit_ms = 1000;
-  if (unit == "m") unit_ms = 60 * 1000;
-  if (unit == "h") unit_ms = 3600 * 1000;
-  constexpr uint64_t kMaxCount = 1'000'000'000;  // the product with the largest unit fits
-  if (!count || *count > kMaxCount || unit_ms == 0) return std::nullopt;
-  return milliseconds(*count * unit_ms);
-}
-
 std::string format_duration(milliseconds duration) {
   const auto count = duration.count();
   if (count % 1000 != 0) return std::to_string(count) + "ms";
   if (count % 3600'000 == 0) return std::to_string(count / 3600'000) + "h";
   return std::to_string(count / 1000) + "s";
-}
-
-// What keeps an address from being a destination, nullptr if nothing does.
-const char *address_fault(const Address &address) {
-  const auto *bytes = reinterpret_cast<const uint8_t *>(&address);
-  if (address_is_ipv4(&address)) {
-    if (bytes[12] == 0) return "is in 0.0.0.0/8, which names no host (RFC 1122)";
-    if (bytes[12] >= 224 && bytes[12] < 240) return "is a multicast address";
-    if (bytes[12] >= 240) return "is a reserved or broadcast address";
-    return nullptr;
-  }
-  const bool begins_with_zeros = (address.word[0] | address.word[1] | address.word[2]) == 0;
-  if (begins_with_zeros && address.word[3] == 0) return "is the unspecified address";
-  if (bytes[0] == 0xff) return "is a multicast address";
-  if (bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80)
-    return "is a link-local address, which needs an interface";
-  return nullptr;
 }
 
 const char *kind_text(YamlKind kind) {
@@ -114,6 +75,44 @@ std::string shown_value(const YamlNode &node) {
 }
 
 }  // namespace
+
+std::optional<milliseconds> parse_duration(std::string_view text) {
+  const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  const auto count = parse_number(text.substr(0, digits));
+  const std::string_view unit = text.substr(digits);
+  uint64_t unit_ms = 0;
+  if (unit == "ms") unit_ms = 1;
+  if (unit == "s") unit_ms = 1000;
+  if (unit == "m") unit_ms = 60 * 1000;
+  if (unit == "h") unit_ms = 3600 * 1000;
+  constexpr uint64_t kMaxCount = 1'000'000'000;  // the product with the largest unit fits
+  if (!count || *count > kMaxCount || unit_ms == 0) return std::nullopt;
+  return milliseconds(*count * unit_ms);
+}
+
+bool is_name(std::string_view text) {
+  const auto is_name_character = [](char c) {
+    return is_letter_or_digit(c) || c == '.' || c == '_' || c == '-';
+  };
+  return !text.empty() && text.size() <= kMaxNameLength && is_letter_or_digit(text.front()) &&
+         std::ranges::all_of(text, is_name_character);
+}
+
+const char *address_fault(const Address &address) {
+  const auto *bytes = reinterpret_cast<const uint8_t *>(&address);
+  if (address_is_ipv4(&address)) {
+    if (bytes[12] == 0) return "is in 0.0.0.0/8, which names no host (RFC 1122)";
+    if (bytes[12] >= 224 && bytes[12] < 240) return "is a multicast address";
+    if (bytes[12] >= 240) return "is a reserved or broadcast address";
+    return nullptr;
+  }
+  const bool begins_with_zeros = (address.word[0] | address.word[1] | address.word[2]) == 0;
+  if (begins_with_zeros && address.word[3] == 0) return "is the unspecified address";
+  if (bytes[0] == 0xff) return "is a multicast address";
+  if (bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80)
+    return "is a link-local address, which needs an interface";
+  return nullptr;
+}
 
 std::string in_quotes(std::string_view value) {
   std::string shown = "\"";

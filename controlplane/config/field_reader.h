@@ -51,6 +51,15 @@ struct Field {
   Field item(size_t item_index) const { return {&node->items[item_index], this, {}, item_index}; }
 };
 
+/// "500ms", "10s", "15m", "2h".
+std::optional<std::chrono::milliseconds> parse_duration(std::string_view text);
+
+/// Whether `text` can name a service, a pool or a backend: see FieldReader::name().
+bool is_name(std::string_view text);
+
+/// What keeps an address from being a destination ("is a multicast address"); nullptr if nothing does.
+const char *address_fault(const Address &address);
+
 /// `value` in quotes, cut and made printable: for messages.
 std::string in_quotes(std::string_view value);
 

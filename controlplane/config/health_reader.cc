@@ -4,6 +4,7 @@
 #include <array>
 
 #include "controlplane/config/command_reader.h"
+#include "controlplane/config/tls_reader.h"
 
 namespace sluice {
 namespace {
@@ -11,24 +12,19 @@ namespace {
 using namespace std::chrono_literals;
 using std::chrono::milliseconds;
 
-constexpr size_t kMaxHostLength = 255;
 constexpr size_t kMaxPathLength = 2048;
-constexpr size_t kMaxFilePathLength = 4095;
 constexpr size_t kMaxTextLength = 255;
 constexpr size_t kMaxBytes = 4096;
 constexpr size_t kMaxListLength = 64;
 constexpr uint32_t kMaxJitterPercent = 50;
 constexpr milliseconds kMinInterval = 10ms;
 constexpr milliseconds kMaxInterval = 1h;
-constexpr milliseconds kMaxMinValidity = 24h * 3650;
 
 constexpr std::array<std::string_view, 30> kHealthKeys = {
     "type",      "port",      "source",   "interval",      "fast_interval", "timeout", "jitter", "rise",
     "fall",      "tls",       "send",     "expect",        "method",        "path",    "host",   "headers",
     "status",    "body",      "version",  "service",       "name",          "record",  "code",   "answer",
     "transport", "client_id", "username", "password_file", "command",       "readable"};
-constexpr std::array<std::string_view, 7> kTlsKeys = {
-    "verify", "server_name", "ca_file", "certificate_file", "key_file", "min_version", "min_validity"};
 
 constexpr std::array<std::string_view, 4> kOwnHeaders = {"Host", "Content-Length", "Transfer-Encoding",
                                                          "Connection"};
@@ -93,16 +89,6 @@ bool has_word(std::string_view words, std::string_view word) {
   return false;
 }
 
-// What SNI takes (RFC 6066 section 3), and '_', which some names have.
-bool is_host_name(std::string_view text) {
-  const auto is_allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '_' || c == '.';
-  };
-  return !text.empty() && std::ranges::all_of(text, is_allowed) && !text.starts_with('.') &&
-         !text.ends_with('.') && text.find("..") == std::string_view::npos && !parse_address(text);
-}
-
 bool is_same_header(std::string_view a, std::string_view b) {
   const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
   return std::ranges::equal(a, b, {}, lower, lower);
@@ -126,7 +112,7 @@ class HealthReader {
     const auto read_kind = reader_.choice<Reader>(*type, {{"none", &HealthReader::read_none},
                                                           {"icmp", &HealthReader::read_icmp},
                                                           {"tcp", &HealthReader::read_tcp},
-                                                          {"tls", &HealthReader::read_tls},
+                                                          {"tls", &HealthReader::read_tls_check},
                                                           {"http", &HealthReader::read_http},
                                                           {"https", &HealthReader::read_https},
                                                           {"grpc", &HealthReader::read_grpc},
@@ -186,7 +172,7 @@ class HealthReader {
     return check;
   }
 
-  model::HealthKind read_tls() { return model::TlsCheck{read_tls_options().value_or(model::TlsOptions{})}; }
+  model::HealthKind read_tls_check() { return model::TlsCheck{read_tls().value_or(model::TlsOptions{})}; }
 
   model::HealthKind read_http() {
     model::HttpCheck check;
@@ -215,20 +201,20 @@ class HealthReader {
 
   model::HealthKind read_https() {
     model::HealthKind kind = read_http();
-    std::get<model::HttpCheck>(kind).tls = read_tls_options().value_or(model::TlsOptions{});
+    std::get<model::HttpCheck>(kind).tls = read_tls().value_or(model::TlsOptions{});
     return kind;
   }
 
   model::HealthKind read_grpc() {
     model::GrpcCheck check;
-    check.tls = read_tls_options();
+    check.tls = read_tls();
     if (const auto service = find("service")) put(reader_.word(*service, kMaxTextLength), &check.service);
     return check;
   }
 
   model::HealthKind read_websocket() {
     model::WebsocketCheck check;
-    check.tls = read_tls_options();
+    check.tls = read_tls();
     read_path(&check.path);
     read_host(&check.host);
     return check;
@@ -266,7 +252,7 @@ class HealthReader {
 
   model::HealthKind read_mqtt() {
     model::MqttCheck check;
-    check.tls = read_tls_options();
+    check.tls = read_tls();
     if (const auto id = find("client_id")) put(reader_.word(*id, kMaxTextLength), &check.client_id);
     if (const auto name = find("username")) put(reader_.word(*name, kMaxTextLength), &check.username);
     if (const auto file = find("password_file")) {
@@ -328,46 +314,9 @@ class HealthReader {
     for (size_t i = 0; i < field.node->items.size(); ++i) read_one(field.item(i));
   }
 
-  std::optional<model::TlsOptions> read_tls_options() {
+  std::optional<model::TlsOptions> read_tls() {
     const auto field = find("tls");
-    if (!field || !reader_.is_map(*field, kTlsKeys)) return std::nullopt;
-    const auto find_tls = [&](std::string_view key) { return FieldReader::find(*field, key); };
-    model::TlsOptions tls;
-    if (const auto verify = find_tls("verify")) put(reader_.boolean(*verify), &tls.verify);
-    if (const auto name = find_tls("server_name")) read_server_name(*name, &tls.server_name);
-    const std::pair<std::string_view, std::string *> files[] = {
-        {"ca_file", &tls.ca_file}, {"certificate_file", &tls.certificate_file}, {"key_file", &tls.key_file}};
-    for (const auto &[key, file] : files) {
-      if (const auto path = find_tls(key)) put(reader_.word(*path, kMaxFilePathLength), file);
-    }
-    if (tls.certificate_file.empty() != tls.key_file.empty()) {
-      reader_.error(*field, "has one of certificate_file and key_file; a client's certificate needs both");
-    }
-    if (const auto version = find_tls("min_version")) {
-      using enum model::TlsVersion;
-      put(reader_.choice<model::TlsVersion>(*version, {{"1.2", kTls12}, {"1.3", kTls13}}), &tls.min_version);
-    }
-    if (const auto validity = find_tls("min_validity")) {
-      const auto duration = reader_.duration(*validity, 0ms, kMaxMinValidity);
-      if (duration) tls.min_validity = std::chrono::ceil<std::chrono::hours>(*duration);
-    }
-    if (!tls.verify) {
-      for (const std::string_view key : {"ca_file", "min_validity"}) {
-        if (const auto useless = find_tls(key))
-          reader_.error(*useless, "has no meaning with verify: false; remove one of the two");
-      }
-    }
-    return tls;
-  }
-
-  void read_server_name(const Field &field, std::string *name) {
-    const auto word = reader_.word(field, kMaxHostLength);
-    if (!word) return;
-    *name = *word;
-    if (!is_host_name(*word)) {
-      reader_.error(field, in_quotes(*word) +
-                               " is no host name; allowed: letters, digits, \"-\", \"_\" and single \".\"");
-    }
+    return field ? read_tls_options(*field, reader_) : std::nullopt;
   }
 
   void read_port(model::HealthSpec *health) {
@@ -426,6 +375,5 @@ model::HealthSpec read_health(const Field &field, FieldReader &reader) {
 }
 
 std::span<const std::string_view> health_keys() { return kHealthKeys; }
-std::span<const std::string_view> health_tls_keys() { return kTlsKeys; }
 
 }  // namespace sluice

@@ -13,9 +13,7 @@ namespace sluice {
 /// Notes an error for everything that is wrong, and gives what could be read.
 model::HealthSpec read_health(const Field &field, FieldReader &reader);
 
-/// Of "health", and of "health.tls".
 std::span<const std::string_view> health_keys();
-std::span<const std::string_view> health_tls_keys();
 
 }  // namespace sluice
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "controlplane/model/address_text.h"
+#include "controlplane/model/discovery.h"
 #include "controlplane/model/health_check.h"
 #include "dataplane/abi/address.h"
 #include "dataplane/abi/snapshot.h"
@@ -96,6 +97,8 @@ struct BackendSpec {
   std::optional<Address> check_address = std::nullopt;  // what checks ask; absent: `address`
   uint16_t check_port = 0;                              // layer 4; 0: the pool's
 
+  bool is_found = false;  // by the pool's source, not configured
+
   const Address &checked_address() const { return check_address ? *check_address : address; }
 
   bool operator==(const BackendSpec &) const = default;
@@ -121,6 +124,7 @@ struct Pool {
   std::chrono::milliseconds slow_start{0};             // 0: the whole weight at once
   std::optional<std::chrono::seconds> drain_deadline;  // absent: a drain waits for the last connection
   std::optional<FlapDamping> flap_damping;
+  DiscoverySpec discovery;
 
   bool operator==(const Pool &) const = default;
 };

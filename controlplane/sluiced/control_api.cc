@@ -81,6 +81,7 @@ api::BackendView BackendSources::configured(const Member &member, const Effectiv
   view.state = meaning_of(effective.serving).name;
   view.weight = backend.weight;
   view.priority = backend.priority;
+  view.source = backend.is_found ? model::source_text(member.pool.discovery.kind) : "configuration";
   const bool is_checked = member.pool.health.checks() && effective.serving != ServingState::kMaintenance;
   view.health = is_checked ? health_name(condition.health) : "unchecked";
   if (const auto report = reports.find(key); report != reports.end()) {
@@ -166,6 +167,7 @@ api::StatusView ControlApi::status() {
                  .waiting = stats.waiting,
                  .max_concurrent = stats.max_concurrent,
                  .worst_lateness_ms = static_cast<double>(stats.worst_lateness.count()) / 1000};
+  view.sources = reconciler_.sources();
   const Result<nlohmann::json> details = link.status();
   view.dataplane.connected = link.connected();
   view.dataplane.state = dataplane_state(reconciler_, link);

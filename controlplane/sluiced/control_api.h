@@ -38,6 +38,13 @@ class ControlApi : public api::Control {
     return reconciler_.end_maintenance(key);
   }
   api::ChangeResult reload() override { return reconciler_.reload(); }
+  std::vector<SourceReport> discovery() override { return reconciler_.sources(); }
+  api::ChangeResult put_registration(const std::string &pool, const FoundBackend &backend) override {
+    return reconciler_.put_registration(pool, backend);
+  }
+  api::ChangeResult remove_registration(const std::string &pool, const std::string &name) override {
+    return reconciler_.remove_registration(pool, name);
+  }
 
  private:
   std::optional<api::QuorumView> quorum_of(const model::Service &service, const PoolCount &count) const;

@@ -71,6 +71,7 @@ class Daemon {
   Reconciler reconciler_;
   std::unique_ptr<ControlApi> control_;
   std::unique_ptr<api::Server> server_;
+  std::unique_ptr<Discoverer> discoverer_;
   std::unique_ptr<HealthMonitor> monitor_;  // last: its thread ends first
 };
 
@@ -92,7 +93,17 @@ std::optional<int> Daemon::start(const Options &options) {
   monitor_ = std::move(monitor).value();
   spdlog::info("health: at most {} checks at once", max_concurrent);
 
-  const Status started = reconciler_.start(monitor_.get());
+  Result<std::unique_ptr<Discoverer>> discoverer =
+      Discoverer::start({.directory = options.state_dir / "discovery", .seed = seed()}, [this] {
+        asio::post(io_, [this] {
+          reconciler_.note_found();
+          asio::post(io_, [this] { reconciler_.apply_pending(); });
+        });
+      });
+  if (!discoverer.ok()) return fail(discoverer.error().message);
+  discoverer_ = std::move(discoverer).value();
+
+  const Status started = reconciler_.start(monitor_.get(), discoverer_.get());
   if (!started.ok()) return fail(started.error().message);
   control_ = std::make_unique<ControlApi>(&reconciler_, static_cast<int64_t>(std::time(nullptr)));
   const Status place = make_directories(options.api_socket.parent_path());
@@ -139,6 +150,7 @@ void Daemon::wait_for_tick() {
 
 void Daemon::stop() {
   server_.reset();
+  discoverer_.reset();
   monitor_.reset();
   reconciler_.flush();
 }

@@ -22,7 +22,8 @@ constexpr std::chrono::seconds kLongestStorageBackoff{60};
 
 Reconciler::Reconciler(Parts parts)
     : config_path_(std::move(parts.config_path)),
-      desired_(std::move(parts.desired)),
+      configured_(std::move(parts.desired)),
+      desired_(configured_),
       store_(std::move(parts.store)),
       link_(std::move(parts.link)),
       stored_flow_hash_key_(parts.stored_flow_hash_key),
@@ -30,8 +31,10 @@ Reconciler::Reconciler(Parts parts)
       latest_identifiers_(identifiers_),
       config_loaded_unix_s_(clock_.now().unix_s) {}
 
-Status Reconciler::start(HealthMonitor *monitor) {
+Status Reconciler::start(HealthMonitor *monitor, Discoverer *discoverer) {
   monitor_ = monitor;
+  discoverer_ = discoverer;
+  begin_discovery();
   Result<OperatorOrders> orders = store_.load_orders();
   if (!orders.ok()) return orders.error();
   const OperatorOrders stored_orders = std::move(orders).value();
@@ -129,6 +132,7 @@ void Reconciler::tick() {
   if (now >= next_review_) {
     next_review_ = now + kReviewInterval;
     noted_ = true;
+    found_noted_ = true;
   }
   note_clock();
   settle_restless();
@@ -169,6 +173,7 @@ void Reconciler::note_health(const model::BackendKey &key, const Address &addres
 }
 
 void Reconciler::apply_pending() {
+  if (found_noted_) apply_found();
   if (!noted_) return;
   noted_ = false;
   const std::set<std::string> below_before = observed_.below_quorum;
@@ -184,7 +189,7 @@ void Reconciler::apply_pending() {
 void Reconciler::fall_back(const std::string &why) {
   Accepted accepted = std::move(*fallback_);
   fallback_.reset();
-  if (accepted.desired != desired_) {
+  if (accepted.configured != configured_) {
     config_problem_ = why + "; it was taken over while the dataplane was unreachable";
     spdlog::error("back to the configuration of before");
   }
@@ -201,6 +206,8 @@ void Reconciler::fall_back(const std::string &why) {
   observed_.orders = std::move(accepted.orders);
   observed_ = known_of(accepted.desired);
   desired_ = std::move(accepted.desired);
+  configured_ = std::move(accepted.configured);
+  if (discoverer_ != nullptr) discoverer_->set_sources(configured_);
   note_members();
   accepted_ = true;
   noted_ = true;
@@ -307,34 +314,50 @@ api::ChangeResult Reconciler::reload() {
                                    config_path_.native(), loaded.errors.size()),
             .errors = std::move(loaded.errors)};
   }
-  model::ObservedState carried = known_of(*loaded.state);
-  // A drain goes with its backend, from the state directory too, or it would come back at a restart.
-  const bool forgets_orders = carried.orders != observed_.orders;
-  const Status saved = forgets_orders ? store_.save_orders(carried.orders) : Done{};
+  Result<model::DesiredState> next = with_found(*loaded.state);
   api::ChangeResult applied =
-      saved.ok() ? apply(*loaded.state, &carried)
-                 : api::ChangeResult{.outcome = Outcome::kRefused, .message = saved.error().message};
+      next.ok() ? change_members(std::move(next).value())
+                : api::ChangeResult{.outcome = Outcome::kRefused, .message = next.error().message};
   if (applied.outcome == Outcome::kRefused) {
-    if (forgets_orders) keep_orders(observed_.orders);
     config_problem_ = applied.message;
     applied.message += "; the configuration of before stays";
     spdlog::error("reload refused: {}", applied.message);
     noted_ = true;  // what was noted before must still go out
     return applied;
   }
-  take_over(std::move(*loaded.state), std::move(carried), applied.outcome);
+  configured_ = std::move(*loaded.state);
+  if (discoverer_ != nullptr) discoverer_->set_sources(configured_);
+  found_noted_ = true;  // of a pool that is new, what was found before
   config_problem_.clear();
   config_loaded_unix_s_ = clock_.now().unix_s;
-  set_targets();
   spdlog::info("configuration reloaded from {}: {} services, {} pools", config_path_.native(),
                desired_.services.size(), desired_.pools.size());
+  return applied;
+}
+
+// Applies and keeps other backends, of which known ones keep what they have; nothing of it when it is
+// refused.
+api::ChangeResult Reconciler::change_members(model::DesiredState next) {
+  model::ObservedState carried = known_of(next);
+  // A drain goes with its backend, from the state directory too, or it would come back at a restart.
+  const bool forgets_orders = carried.orders != observed_.orders;
+  const Status saved = forgets_orders ? store_.save_orders(carried.orders) : Done{};
+  api::ChangeResult applied =
+      saved.ok() ? apply(next, &carried)
+                 : api::ChangeResult{.outcome = Outcome::kRefused, .message = saved.error().message};
+  if (applied.outcome == Outcome::kRefused) {
+    if (forgets_orders) keep_orders(observed_.orders);
+    return applied;
+  }
+  take_over(std::move(next), std::move(carried), applied.outcome);
+  set_targets();
   return applied;
 }
 
 // Keeps what apply() has published, or will when the dataplane is back.
 void Reconciler::take_over(model::DesiredState desired, model::ObservedState observed, Outcome outcome) {
   if (outcome == Outcome::kPending && pending_) {
-    if (accepted_) fallback_ = Accepted{std::move(desired_), std::move(observed_.orders)};
+    if (accepted_) fallback_ = Accepted{configured_, std::move(desired_), std::move(observed_.orders)};
     accepted_ = false;
   }
   const std::set<std::string> below_before = std::move(observed_.below_quorum);

@@ -16,6 +16,7 @@
 
 #include "controlplane/api/control.h"
 #include "controlplane/compile/compiler.h"
+#include "controlplane/discovery/discoverer.h"
 #include "controlplane/health/monitor.h"
 #include "controlplane/lifecycle/lifecycle.h"
 #include "controlplane/model/identifiers.h"
@@ -41,9 +42,10 @@ class Reconciler {
   explicit Reconciler(Parts parts);
 
   /// Recovers identifiers and health from the dataplane's snapshot, or, while it is unreachable, from
-  /// the stored one; then publishes what differs. `monitor` must outlive the reconciler.
-  /// Fails when the state directory cannot be read, or the configuration breaks a limit.
-  Status start(HealthMonitor *monitor);
+  /// the stored one; then publishes what differs. `monitor` must outlive the reconciler, and so must
+  /// `discoverer`, without which nothing is found. Fails when the state directory cannot be read, or the
+  /// configuration breaks a limit.
+  Status start(HealthMonitor *monitor, Discoverer *discoverer = nullptr);
 
   /// To be called several times a second: connects, notices a lost dataplane, goes on with slow starts, holds
   /// and drains, frees what has passed its grace, retries what was refused, stores what was published.
@@ -53,6 +55,9 @@ class Reconciler {
   /// `address` is the backend's own: the change says nothing of one that has another by now.
   void note_health(const model::BackendKey &key, const Address &address, model::Health health,
                    const std::string &reason);
+
+  /// What is found of the pools' backends has changed. Waits for apply_pending(), too.
+  void note_found() { found_noted_ = true; }
 
   /// Publishes noted changes, if there are any.
   void apply_pending();
@@ -70,12 +75,19 @@ class Reconciler {
                              std::optional<std::chrono::seconds> deadline = std::nullopt);
   api::ChangeResult end_maintenance(const model::BackendKey &key);
 
+  /// A backend of a pool of type registration says that it is there, or goes.
+  api::ChangeResult put_registration(const std::string &pool, const FoundBackend &backend);
+  api::ChangeResult remove_registration(const std::string &pool, const std::string &name);
+  /// Every pool's source of backends.
+  std::vector<SourceReport> sources() const;
+
   /// Stores the last published snapshot. For the end.
   void flush();
 
   const std::filesystem::path &config_path() const { return config_path_; }
   const std::string &config_problem() const { return config_problem_; }
   int64_t config_loaded_unix_s() const { return config_loaded_unix_s_; }
+  /// The configuration, with what is found.
   const model::DesiredState &desired() const { return desired_; }
   const model::ObservedState &observed() const { return observed_; }
   DataplaneLink &link() { return link_; }
@@ -103,6 +115,11 @@ class Reconciler {
   api::ChangeResult publish(std::shared_ptr<const HeldSnapshot> made,
                             std::shared_ptr<const model::Identifiers> ids);
   api::ChangeResult unchanged(const std::string &how) const;
+  api::ChangeResult change_members(model::DesiredState next);
+  Result<model::DesiredState> with_found(const model::DesiredState &configured) const;
+  void begin_discovery();
+  api::ChangeResult apply_found();
+  api::ChangeResult after(const Registered &registered);
   void take_over(model::DesiredState desired, model::ObservedState observed, Outcome outcome);
   void fall_back(const std::string &why);
   void keep_orders(const OperatorOrders &orders);
@@ -134,7 +151,8 @@ class Reconciler {
   std::filesystem::path config_path_;
   UnixClock clock_;
   std::chrono::seconds clock_step_{0};
-  model::DesiredState desired_;
+  model::DesiredState configured_;  // what the operator wrote
+  model::DesiredState desired_;     // configured_ with what is found
   model::ObservedState observed_;
   struct Place {
     size_t pool;
@@ -148,6 +166,7 @@ class Reconciler {
   DataplaneLink link_;
   FlowHashKey stored_flow_hash_key_{};
   HealthMonitor *monitor_ = nullptr;
+  Discoverer *discoverer_ = nullptr;  // none: nothing is found
   Compiler compiler_;
 
   std::shared_ptr<const model::Identifiers> identifiers_;         // in force
@@ -159,6 +178,7 @@ class Reconciler {
   // What the operator can change, as the dataplane accepted it last, while later changes are pending.
   // Nothing while none are, or when this sluiced has not had any accepted.
   struct Accepted {
+    model::DesiredState configured;
     model::DesiredState desired;
     OperatorOrders orders;
   };
@@ -170,6 +190,7 @@ class Reconciler {
   std::string refusal_;
   bool pending_ = false;       // the dataplane lacks `latest_`
   bool noted_ = false;         // observed_ has changed since the last apply
+  bool found_noted_ = false;   // what is found may have changed since
   bool store_is_old_ = false;  // in_force_ is not stored yet
   Clock::time_point next_store_{};
   std::string storage_problem_;  // of the dataplane: published again until it is gone

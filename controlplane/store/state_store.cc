@@ -7,14 +7,13 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
 #include <sys/file.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 
+#include "controlplane/store/atomic_file.h"
 #include "controlplane/store/directories.h"
 
 namespace sluice {
@@ -28,60 +27,6 @@ constexpr const char *kOrdersFile = "orders.json";
 constexpr const char *kLockFile = "lock";
 constexpr int kOrdersVersion = 1;
 constexpr std::array<std::string_view, 2> kOrderNames = {"drain", "maintenance"};  // by OrderKind
-constexpr uint64_t kMaxFileBytes = 4ull << 30;
-
-Error system_error(const std::filesystem::path &path, const std::string &what) {
-  return Error{"state file " + path.string() + ": " + what + ": " + std::strerror(errno)};
-}
-
-// The file's bytes; nothing when there is no such file.
-Result<std::optional<std::vector<std::byte>>> read_file(const std::filesystem::path &path) {
-  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file.valid() && errno == ENOENT) return std::optional<std::vector<std::byte>>();
-  if (!file.valid()) return system_error(path, "cannot be opened");
-  struct stat status {};
-  if (fstat(file.get(), &status) != 0) return system_error(path, "fstat");
-  const auto size = static_cast<uint64_t>(status.st_size);
-  if (!S_ISREG(status.st_mode) || size > kMaxFileBytes) {
-    return Error{"state file " + path.string() + ": no regular file of a sensible size; remove it"};
-  }
-  std::vector<std::byte> bytes(size);
-  for (uint64_t done = 0; done < size;) {
-    const ssize_t count = ::read(file.get(), bytes.data() + done, size - done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return system_error(path, "cannot be read");
-    done += static_cast<uint64_t>(count);
-  }
-  return std::optional(std::move(bytes));
-}
-
-Status sync_directory(const std::filesystem::path &directory) {
-  const FileDescriptor opened(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!opened.valid() || fsync(opened.get()) != 0) return system_error(directory, "fsync");
-  return Done{};
-}
-
-// Writes a new file beside the old one and puts it in the old one's place: whoever reads sees one of
-// the two, whole, also after a power failure.
-Status write_file(const std::filesystem::path &path, std::span<const std::byte> bytes) {
-  std::filesystem::path temporary = path;
-  temporary += ".new";
-  FileDescriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!file.valid()) return system_error(temporary, "cannot be made");
-  for (size_t done = 0; done < bytes.size();) {
-    const ssize_t count = ::write(file.get(), bytes.data() + done, bytes.size() - done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return system_error(temporary, "cannot be written");
-    done += static_cast<size_t>(count);
-  }
-  if (fsync(file.get()) != 0) return system_error(temporary, "fsync");
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return system_error(path, "cannot be replaced");
-  return sync_directory(path.parent_path());
-}
-
-Status write_file(const std::filesystem::path &path, const std::string &text) {
-  return write_file(path, std::as_bytes(std::span(text)));
-}
 
 // One entry of the orders' file; nothing when it is not as save_orders() writes it.
 std::optional<OperatorOrders::value_type> read_order(const json &entry) {
@@ -118,7 +63,7 @@ Result<StateStore> StateStore::open(const std::filesystem::path &directory) {
   const std::filesystem::path path = directory / kLockFile;
   FileDescriptor lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!lock.valid()) {
-    return Error{system_error(path, "cannot be opened").message + "; let the user of sluiced write to " +
+    return Error{state_file_error(path, "cannot be opened").message + "; let the user of sluiced write to " +
                  directory.string() + ", or choose another directory with --state-dir"};
   }
   if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {

@@ -84,9 +84,34 @@ TEST(Present, backends_in_columns) {
   json body = {{"backends", json::array()}};
   for (const auto &view : control.backends(std::nullopt)) body["backends"].push_back(to_json(view));
   const std::string text = present_backends(as_client(body));
-  EXPECT_THAT(text, HasSubstr("web   b1       10.1.0.11     100  75.0%"));
+  EXPECT_THAT(text, HasSubstr("web   b1       10.1.0.11  configuration     100  75.0%"));
   EXPECT_THAT(text, HasSubstr("down: connection refused\n"));
   EXPECT_EQ(present_backends({{"backends", json::array()}}), "No backends are configured.\n");
+}
+
+TEST(Present, sources_in_words_and_what_is_not_used_of_them) {
+  api::FixedControl control;
+  const std::string text = present_discovery(as_client({{"sources", api::to_json(control.discovery())}}));
+  EXPECT_THAT(text,
+              HasSubstr("web   dns web.example (srv)  failing         5  server 10.0.0.1 did not answer\n"));
+  EXPECT_THAT(text, HasSubstr("Not used:\n  pool web: target \"b\xef\xbf\xbd\" has no address\n"));
+  EXPECT_EQ(present_discovery({{"sources", json::array()}}), "No pool has a source of backends.\n");
+}
+
+TEST(Present, status_names_the_sources_that_are_not_in_order) {
+  api::FixedControl control;
+  api::StatusView view;
+  EXPECT_THAT(present_status(as_client(to_json(view)), 0), Not(HasSubstr("discovery")));
+  view.sources = control.discovery();
+  view.sources.push_back({.pool = "fine", .type = "file", .source = "file /a", .state = SourceState::kOk});
+  view.sources.push_back({.pool = "jobs", .type = "registration", .source = "registration"});
+  const std::string text = present_status(as_client(to_json(view)), 0);
+  EXPECT_THAT(
+      text,
+      HasSubstr("discovery  3 sources, 1 of them not in order\n"
+                "           pool web: dns web.example (srv): failing: server 10.0.0.1 did not answer\n"));
+  EXPECT_THAT(text, Not(HasSubstr("pool fine")));
+  EXPECT_THAT(text, Not(HasSubstr("pool jobs")));
 }
 
 TEST(Present, one_service_with_its_members) {

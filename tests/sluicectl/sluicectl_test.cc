@@ -262,7 +262,8 @@ TEST_F(Sluicectl, tables_for_people_and_json_for_programs) {
     const Finished as_json = ctl({command, "-o", "json"});
     EXPECT_TRUE(json::parse(as_json.out).is_object());
   }
-  EXPECT_THAT(ctl({"backends"}).out, HasSubstr("b1       127.0.0.1     100  100.0%       1        7    700"));
+  EXPECT_THAT(ctl({"backends"}).out,
+              HasSubstr("b1       127.0.0.1  configuration     100  100.0%       1        7    700"));
   EXPECT_THAT(ctl({"counters"}).out, HasSubstr("forward_new          forward        1"));
   EXPECT_THAT(ctl({"counters"}).out, Not(HasSubstr("drop_fragment")));
   EXPECT_THAT(ctl({"counters", "--all"}).out, HasSubstr("drop_fragment"));

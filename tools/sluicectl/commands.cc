@@ -84,6 +84,13 @@ std::string backend_target(const std::string &name, const std::string &action) {
          api::percent_encode(name.substr(slash + 1)) + "/" + action;
 }
 
+std::string registration_target(const std::string &name) {
+  const size_t slash = name.find('/');
+  if (slash == std::string::npos || slash == 0 || slash + 1 == name.size()) return "";
+  return "/v1/pools/" + api::percent_encode(name.substr(0, slash)) + "/registrations/" +
+         api::percent_encode(name.substr(slash + 1));
+}
+
 std::string with_parameters(const std::string &path, const std::vector<Parameter> &parameters) {
   std::string target = path;
   char separator = '?';

@@ -41,6 +41,9 @@ int report_failure(const Context &context, ExitCode code, const std::string &mes
 /// "POOL/BACKEND" as the target of "drain" or "undrain"; empty when the name is no such pair.
 std::string backend_target(const std::string &name, const std::string &action);
 
+/// "POOL/NAME" as the target of a registration; empty when the name is no such pair.
+std::string registration_target(const std::string &name);
+
 /// A path with those parameters that are not empty.
 struct Parameter {
   std::string name;

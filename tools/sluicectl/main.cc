@@ -33,6 +33,9 @@ struct Arguments {
   std::string file;
   std::vector<Parameter> connections;
   int64_t deadline_s = 0;  // 0: none given
+  std::string address;
+  std::string ttl;
+  std::string weight;
   bool wait = false;
   bool end = false;
   Rows rows = Rows::kNonZero;
@@ -86,6 +89,19 @@ Result<Command> order_command(const Arguments &arguments, const std::string &act
                  .present = present_change};
 }
 
+// "register" and "deregister".
+Result<Command> registration_command(const Arguments &arguments, bool comes) {
+  const std::string target = registration_target(arguments.backend);
+  if (target.empty()) return Error{"\"" + arguments.backend + "\" is no POOL/NAME"};
+  if (!comes) return Command{.method = "DELETE", .target = target, .present = present_change};
+  nlohmann::json body = {{"address", arguments.address}, {"ttl", arguments.ttl}};
+  if (!arguments.weight.empty()) body["weight"] = arguments.weight;
+  return Command{.method = "PUT",
+                 .target = target,
+                 .body = body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
+                 .present = present_change};
+}
+
 // Whether a command line that may be wrong asks for JSON.
 bool asks_for_json(std::span<const char *const> arguments) {
   for (size_t i = 0; i < arguments.size(); i++) {
@@ -107,6 +123,7 @@ class CommandLine {
   CLI::App *add(const std::string &name, const std::string &help, const std::string &examples);
   void add_connections();
   void add_orders();
+  void add_discovery();
   Result<Command> command() const;
 
   CLI::App app_{"Asks and tells sluiced, Sluice's control plane, over its REST API."};
@@ -172,6 +189,19 @@ void CommandLine::add_orders() {
   maintenance->add_flag("--end", arguments_.end, "it is checked again, and serves when it is well");
 }
 
+void CommandLine::add_discovery() {
+  add("discovery", "where the pools' backends are learned from, and what each source says",
+      "  sluicectl discovery\n  sluicectl -o json discovery");
+  CLI::App *enter = add("register", "say that a backend is there; again within the ttl, it is a heartbeat",
+                        "  sluicectl register jobs/j1 --address 10.1.0.21 --ttl 10s --weight 50");
+  CLI::App *leave = add("deregister", "take a registered backend out", "  sluicectl deregister jobs/j1");
+  for (CLI::App *command : {enter, leave})
+    command->add_option("NAME", arguments_.backend, "POOL/NAME")->required();
+  enter->add_option("--address", arguments_.address, "the backend's")->required();
+  enter->add_option("--ttl", arguments_.ttl, "how long it is true: 10s, 5m")->required();
+  enter->add_option("--weight", arguments_.weight, "0 to 1000 (default 100)");
+}
+
 CommandLine::CommandLine() {
   app_.require_subcommand(1);
   app_.footer(kExitCodeHelp);
@@ -192,6 +222,7 @@ CommandLine::CommandLine() {
       "  sluicectl counters\n  sluicectl counters --all")
       ->add_flag("--all", all_, "also what is zero");
   add_orders();
+  add_discovery();
   add("check-config", "check a configuration file, without using it",
       "  sluicectl check-config /etc/sluice/sluice.yaml\n  sluicectl check-config - < new.yaml\n"
       "Without a running sluiced: sluiced --check-config FILE")
@@ -215,6 +246,9 @@ Result<Command> CommandLine::command() const {
   if (chosen_ == "check-config") return check_config_command(arguments_.file);
   if (chosen_ == "reload")
     return Command{.method = "POST", .target = "/v1/reload", .present = present_change};
+  if (chosen_ == "discovery") return Command{.target = "/v1/discovery", .present = present_discovery};
+  if (chosen_ == "register" || chosen_ == "deregister")
+    return registration_command(arguments_, chosen_ == "register");
   return order_command(arguments_, chosen_);
 }
 

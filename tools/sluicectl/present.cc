@@ -71,6 +71,7 @@ Table backend_table(const json &list) {
   Table table({{"POOL"},
                {"BACKEND"},
                {"ADDRESS"},
+               {"FROM"},
                {"WEIGHT", Align::kRight},
                {"SLOTS", Align::kRight},
                {"ACTIVE", Align::kRight},
@@ -80,7 +81,7 @@ Table backend_table(const json &list) {
                {"STATE"}});
   for (const json &backend : list) {
     table.add({text_of(backend, "pool"), text_of(backend, "name"), text_of(backend, "address"),
-               count_of(backend, "weight"),
+               text_of(backend, "source"), count_of(backend, "weight"),
                fmt::format("{:.1f}%", backend.at("slot_share").get<double>() * 100),
                count_of(backend, "active_connections"), count_of(backend, "packets"),
                count_of(backend, "bytes"), text_of(backend, "last_check"), state_cell(backend)});
@@ -154,6 +155,25 @@ std::string backend_section(const json &body, Rows rows) {
   return table.empty() ? "" : fmt::format("\n{}", table.text());
 }
 
+bool is_in_order(const json &source) {
+  const std::string state = text_of(source, "state");
+  return state == "ok" || (state == "asked" && text_of(source, "type") == "registration");
+}
+
+json troubled_sources(const json &sources) {
+  json troubled = json::array();
+  for (const json &source : sources) {
+    if (!is_in_order(source)) troubled.push_back(source);
+  }
+  return troubled;
+}
+
+// "pool web: dns web.example (srv): failing: server 10.0.0.1 did not answer ..."
+std::string source_line(const json &source) {
+  return fmt::format("pool {}: {}: {}: {}", text_of(source, "pool"), text_of(source, "source"),
+                     text_of(source, "state"), text_of(source, "text"));
+}
+
 }  // namespace
 
 std::string present_status(const json &body) {
@@ -188,6 +208,11 @@ std::string present_status(const json &body) {
            "late",
            number_of(health, "targets"), number_of(health, "running"), number_of(health, "waiting"),
            number_of(health, "max_concurrent"), health.at("worst_lateness_ms").get<double>()));
+  const json &sources = body.at("discovery");
+  const json troubled = troubled_sources(sources);
+  if (!sources.empty())
+    line("discovery", fmt::format("{} sources, {} of them not in order", sources.size(), troubled.size()));
+  for (const json &source : troubled) line("", source_line(source));
   const json &details = body.at("dataplane").at("details");
   if (details.is_structured() && !details.empty()) {
     text += "\nThe dataplane says:\n";
@@ -271,6 +296,19 @@ std::string present_connections(const json &body) {
 std::string present_counters(const json &body, Rows rows) {
   return verdict_section(body, rows) + "\n" + worker_section(body) + service_section(body, rows) +
          backend_section(body, rows);
+}
+
+std::string present_discovery(const json &body) {
+  Table table({{"POOL"}, {"SOURCE"}, {"STATE"}, {"BACKENDS", Align::kRight}, {"WHAT IT SAYS"}});
+  std::string skipped;
+  for (const json &source : body.at("sources")) {
+    table.add({text_of(source, "pool"), text_of(source, "source"), text_of(source, "state"),
+               count_of(source, "backends"), text_of(source, "text")});
+    for (const json &entry : source.at("skipped"))
+      skipped += fmt::format("  pool {}: {}\n", text_of(source, "pool"), entry.get<std::string>());
+  }
+  if (table.empty()) return "No pool has a source of backends.\n";
+  return table.text() + (skipped.empty() ? "" : "\nNot used:\n" + skipped);
 }
 
 std::string present_change(const json &body) {

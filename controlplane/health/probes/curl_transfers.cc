@@ -67,6 +67,15 @@ class Shard {
     finish.release();  // NOLINT(bugprone-unused-return-value): finish_ended() or the destructor deletes it
   }
 
+  // Whether it was this shard's.
+  bool cancel(CURL *easy) {
+    if (running_.erase(easy) == 0) return false;
+    const std::unique_ptr<Finish> finish(finish_of(easy));
+    curl_multi_remove_handle(multi_, easy);
+    (*finish)(CURLE_ABORTED_BY_CALLBACK);
+    return true;
+  }
+
   // `action`: CURL_CSELECT_*.
   void act(curl_socket_t socket, int action) {
     int running = 0;
@@ -165,14 +174,20 @@ CurlTransfers::~CurlTransfers() = default;
 Result<std::unique_ptr<CurlTransfers>> CurlTransfers::create(asio::io_context &io) {
   const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
   if (epoll_fd < 0) {
-    return Error{"health checks: cannot make an event queue: " + std::generic_category().message(errno)};
+    return Error{"HTTP: cannot make an event queue: " + std::generic_category().message(errno)};
   }
   auto impl = std::make_unique<Impl>(io, epoll_fd);
   for (const auto &shard : impl->shards) {
-    if (!shard->ok()) return Error{"health checks: libcurl cannot start: out of memory"};
+    if (!shard->ok()) return Error{"HTTP: libcurl cannot start: out of memory"};
   }
   impl->wait_for_sockets();
   return std::unique_ptr<CurlTransfers>(new CurlTransfers(std::move(impl)));
+}
+
+void CurlTransfers::cancel(CURL *easy) {
+  for (const auto &shard : impl_->shards) {
+    if (shard->cancel(easy)) return;
+  }
 }
 
 asio::awaitable<CURLcode> CurlTransfers::perform(CURL *easy) {

@@ -27,6 +27,9 @@ class CurlTransfers {
   /// Carries out the transfer that `easy` has been set up for. Its CURLOPT_TIMEOUT_MS bounds it.
   boost::asio::awaitable<CURLcode> perform(CURL *easy);
 
+  /// Ends a transfer with CURLE_ABORTED_BY_CALLBACK; nothing happens to one that does not run.
+  void cancel(CURL *easy);
+
  private:
   struct Impl;
   explicit CurlTransfers(std::unique_ptr<Impl> impl);

@@ -51,6 +51,7 @@ class FixedControl : public Control {
     b1.address = *parse_address("10.1.0.11");
     b1.id = 1;
     b1.state = "up";
+    b1.source = "configuration";
     b1.weight = 100;
     b1.health = "up";
     b1.last_check = "HTTP status 200";
@@ -103,6 +104,27 @@ class FixedControl : public Control {
   }
   ChangeResult undrain(const model::BackendKey &key) override { return change("undrain " + key.text()); }
   ChangeResult reload() override { return change("reload"); }
+
+  std::vector<SourceReport> discovery() override {
+    SourceReport report;
+    report.pool = "web";
+    report.type = "dns";
+    report.source = "dns web.example (srv)";
+    report.state = SourceState::kFailing;
+    report.text = "server 10.0.0.1 did not answer";
+    report.backends = 5;
+    report.skipped = {"target \"b\xff\" has no address"};
+    report.skipped_count = 1;
+    report.next_try = std::chrono::milliseconds(8000);
+    return {report};
+  }
+  ChangeResult put_registration(const std::string &pool, const FoundBackend &backend) override {
+    return change("register " + pool + "/" + backend.name + " at " + format_address(backend.address) +
+                  " for " + std::to_string(backend.ttl.count()) + " ms");
+  }
+  ChangeResult remove_registration(const std::string &pool, const std::string &name) override {
+    return change("deregister " + pool + "/" + name);
+  }
 
  private:
   static std::string deadline_text(std::optional<std::chrono::seconds> deadline) {

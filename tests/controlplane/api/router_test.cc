@@ -149,6 +149,36 @@ TEST_F(Router, what_only_the_dataplane_knows_is_unavailable_without_it) {
   }
 }
 
+TEST_F(Router, registers_the_backend_of_the_path) {
+  const std::string target = "/v1/pools/web/registrations/b%31";
+  EXPECT_EQ(handle({"PUT", target, R"({"address": "2001:db8::1", "ttl": "10s"})"}, control).status, 200u);
+  EXPECT_EQ(ask("DELETE", target).status, 200u);
+  EXPECT_EQ(control.calls,
+            (std::vector<std::string>{"register web/b1 at 2001:db8::1 for 10000 ms", "deregister web/b1"}));
+}
+
+TEST_F(Router, refuses_a_registration_that_says_nothing_of_use) {
+  for (const char *body : {"", "[]", R"({"address": "10.0.0.1"})", R"({"address": "x", "ttl": "10s"})",
+                           R"({"address": "10.0.0.1", "ttl": "10s", "wight": 7})"}) {
+    const Response response = handle({"PUT", "/v1/pools/web/registrations/b1", body}, control);
+    EXPECT_EQ(response.status, 400u) << body;
+  }
+  EXPECT_EQ(handle({"PUT", "/v1/pools/web/registrations/b%2F1", R"({"address": "10.0.0.1", "ttl": "10s"})"},
+                   control)
+                .status,
+            400u);
+  EXPECT_TRUE(control.calls.empty());
+}
+
+TEST_F(Router, shows_what_sources_say) {
+  const nlohmann::json source = nlohmann::json::parse(ask("GET", "/v1/discovery").body).at("sources").at(0);
+  EXPECT_EQ(source.at("pool"), "web");
+  EXPECT_EQ(source.at("state"), "failing");
+  EXPECT_EQ(source.at("text"), "server 10.0.0.1 did not answer");
+  EXPECT_EQ(source.at("next_try_ms"), 8000);
+  EXPECT_TRUE(source.at("last_answer_age_ms").is_null());
+}
+
 TEST_F(Router, drains_and_undrains_the_backend_of_the_path) {
   const Response response = ask("POST", "/v1/backends/web/b%201/drain");
   EXPECT_EQ(response.status, 200u);

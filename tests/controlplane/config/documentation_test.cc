@@ -86,6 +86,12 @@ TEST(ConfigurationDocumentation, defaults_are_the_models) {
   says("pools[].health.timeout", std::to_string(pool.health.timeout.count()) + "ms");
   says("pools[].health.rise", std::to_string(pool.health.rise));
   says("pools[].health.fall", std::to_string(pool.health.fall));
+  says("pools[].discovery.timeout", std::to_string(pool.discovery.timeout.count() / 1000) + "s");
+  says("pools[].discovery.max_backoff", std::to_string(pool.discovery.max_backoff.count() / 1000) + "s");
+  says("pools[].discovery.weight", std::to_string(pool.discovery.weight));
+  says("pools[].discovery.min_backends", std::to_string(pool.discovery.min_backends));
+  says("pools[].discovery.max_lost_percent", std::to_string(pool.discovery.max_lost_percent));
+  says("pools[].discovery.lost_hold", std::to_string(pool.discovery.lost_hold.count() / 1000) + "s");
   says("services[].timeouts.embryonic", std::to_string(timeouts.embryonic.count()) + "s");
   says("services[].timeouts.established", std::to_string(timeouts.established.count()) + "s");
   says("services[].timeouts.closing", std::to_string(timeouts.closing.count()) + "s");

@@ -39,13 +39,17 @@ class ReconcilerTest : public testing::Test {
         {}, [](const model::BackendKey &, const Address &, model::Health, const std::string &) {});
     ASSERT_TRUE(monitor.ok());
     monitor_ = std::move(monitor).value();
+    auto discoverer =
+        Discoverer::start({.directory = directory_.path() / "state" / "discovery", .seed = 7}, [] {});
+    ASSERT_TRUE(discoverer.ok());
+    discoverer_ = std::move(discoverer).value();
     reconciler_ = std::make_unique<Reconciler>(
         Reconciler::Parts{.config_path = config_path(),
                           .desired = load_config_file(config_path()).state.value(),
                           .store = std::move(store).value(),
                           .link = DataplaneLink(dataplane_.path()),
                           .stored_flow_hash_key = {{1, 2, 3}}});
-    const Status started = reconciler_->start(monitor_.get());
+    const Status started = reconciler_->start(monitor_.get(), discoverer_.get());
     ASSERT_TRUE(started.ok()) << started.error().message;
   }
 
@@ -84,6 +88,7 @@ class ReconcilerTest : public testing::Test {
   TemporaryDirectory directory_;
   ObedientDataplane dataplane_;
   std::unique_ptr<HealthMonitor> monitor_;
+  std::unique_ptr<Discoverer> discoverer_;
   std::unique_ptr<Reconciler> reconciler_;
 };
 
@@ -343,6 +348,70 @@ TEST_F(ReconcilerTest, a_request_that_loses_the_dataplane_tells_why) {
   dataplane_.hang_up();
   EXPECT_EQ(reconciler_->drain(kB1).outcome, kPending);
   EXPECT_THAT(reconciler_->link().state(), HasSubstr("closed by the dataplane"));
+}
+
+constexpr const char *kRegistering = "{type: none}\n    discovery: {type: registration}";
+const model::BackendKey kB3{"web", "b3"};
+
+FoundBackend third() {
+  FoundBackend backend;
+  backend.name = "b3";
+  backend.address = *parse_address("127.0.0.3");
+  backend.ttl = std::chrono::hours(1);
+  return backend;
+}
+
+TEST_F(ReconcilerTest, a_found_backend_is_one_of_the_pools_and_outlives_a_reload) {
+  start(kOneMember, kRegistering);
+  EXPECT_EQ(reconciler_->put_registration("web", third()).outcome, kApplied);
+  EXPECT_TRUE(is_configured(kB3));
+  EXPECT_EQ(reconciler_->put_registration("web", third()).outcome, kUnchanged);
+  EXPECT_EQ(reconciler_->drain(kB3).outcome, kApplied);
+  configure(kTwoMembers, kRegistering);
+  EXPECT_EQ(reconciler_->reload().outcome, kApplied);
+  EXPECT_TRUE(is_configured(kB2));
+  EXPECT_TRUE(is_configured(kB3));
+  EXPECT_TRUE(is_drained(kB3));
+  EXPECT_EQ(reconciler_->remove_registration("web", "b3").outcome, kApplied);
+  EXPECT_FALSE(is_configured(kB3));
+  EXPECT_THAT(stored_orders(), Not(HasSubstr("b3")));
+}
+
+TEST_F(ReconcilerTest, found_backends_go_with_their_source) {
+  start(kOneMember, kRegistering);
+  ASSERT_EQ(reconciler_->put_registration("web", third()).outcome, kApplied);
+  configure(kOneMember);
+  EXPECT_EQ(reconciler_->reload().outcome, kApplied);
+  EXPECT_FALSE(is_configured(kB3));
+  EXPECT_EQ(reconciler_->put_registration("web", third()).outcome, kNotFound);
+}
+
+TEST_F(ReconcilerTest, a_restart_begins_with_what_was_found) {
+  start(kOneMember, kRegistering);
+  ASSERT_EQ(reconciler_->put_registration("web", third()).outcome, kApplied);
+  start(kOneMember, kRegistering);
+  EXPECT_TRUE(is_configured(kB3));
+}
+
+TEST_F(ReconcilerTest, found_backends_that_the_dataplane_refuses_are_tried_again) {
+  start(kOneMember, kRegistering);
+  reconciler_->tick();
+  dataplane_.refuse("no room");
+  EXPECT_EQ(reconciler_->put_registration("web", third()).outcome, kRefused);
+  EXPECT_FALSE(is_configured(kB3));
+  dataplane_.refuse("");
+  reconciler_->note_found();
+  EXPECT_TRUE(eventually_at_a_tick([this] { return is_configured(kB3); }));
+}
+
+TEST_F(ReconcilerTest, a_backend_found_while_the_dataplane_is_away_is_in_force_when_it_is_back) {
+  start(kOneMember, kRegistering);
+  lose_dataplane();
+  EXPECT_EQ(reconciler_->put_registration("web", third()).outcome, kPending);
+  EXPECT_TRUE(is_configured(kB3));
+  get_dataplane_back();
+  EXPECT_TRUE(eventually_at_a_tick([this] { return !reconciler_->pending(); }));
+  EXPECT_TRUE(is_configured(kB3));
 }
 
 }  // namespace

@@ -1,0 +1,174 @@
+#include "controlplane/discovery/pool_feed.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <spdlog/fmt/chrono.h>
+#include <spdlog/fmt/fmt.h>
+
+namespace sluice {
+
+namespace {
+
+int64_t whole_seconds(std::chrono::steady_clock::duration time) {
+  return std::max<int64_t>(0, std::chrono::ceil<std::chrono::seconds>(time).count());
+}
+
+std::string count_text(size_t backends) {
+  return fmt::format("{} backend{}", backends, backends == 1 ? "" : "s");
+}
+
+}  // namespace
+
+const char *source_state_name(SourceState state) {
+  switch (state) {
+    case SourceState::kAsked:
+      return "asked";
+    case SourceState::kOk:
+      return "ok";
+    case SourceState::kHeld:
+      return "held";
+    case SourceState::kRefused:
+      return "refused";
+    case SourceState::kFailing:
+      return "failing";
+  }
+  return "";
+}
+
+void PoolFeed::begin_with(std::vector<FoundBackend> backends, int64_t unix_s) {
+  found_ = std::make_shared<const std::vector<FoundBackend>>(std::move(backends));
+  found_unix_s_ = unix_s;
+}
+
+bool PoolFeed::note_answer(Answer answer, const Now &now, const Fits &fits) {
+  failures_ = 0;
+  last_answer_ = now.steady;
+  waiting_ = tidied(std::move(answer));
+  skipped_ = std::move(waiting_->skipped);
+  return judge(now, fits);
+}
+
+bool PoolFeed::note_order(std::vector<FoundBackend> backends, const Now &now, const Fits &fits) {
+  gate_.forget();
+  last_answer_ = now.steady;
+  waiting_.reset();
+  skipped_.clear();
+  return take(std::move(backends), now, fits);
+}
+
+void PoolFeed::note_failure(const std::string &problem, const Now &now) {
+  if (failures_++ == 0) failing_since_ = now.steady;
+  gate_.forget();
+  waiting_.reset();
+  review_at_.reset();
+  state_ = SourceState::kFailing;
+  problem_ = problem;
+}
+
+bool PoolFeed::review(const Now &now, const Fits &fits) { return waiting_ && judge(now, fits); }
+
+bool PoolFeed::judge(const Now &now, const Fits &fits) {
+  review_at_.reset();
+  const AnswerGate::Verdict verdict = gate_.judge(*found_, waiting_->backends, spec_, now.steady);
+  if (verdict.decision == AnswerGate::Decision::kTake) {
+    std::vector<FoundBackend> backends = std::move(waiting_->backends);
+    waiting_.reset();
+    return take(std::move(backends), now, fits);
+  }
+  problem_ = verdict.text;
+  state_ = SourceState::kRefused;
+  if (verdict.decision == AnswerGate::Decision::kHold) {
+    state_ = SourceState::kHeld;
+    review_at_ = verdict.until;
+  }
+  return false;
+}
+
+bool PoolFeed::take(std::vector<FoundBackend> backends, const Now &now, const Fits &fits) {
+  review_at_.reset();
+  const bool same = backends == *found_;
+  std::vector<std::string> left_out;
+  if (!same) {
+    if (const Status fitting = fits(backends, &left_out); !fitting.ok()) {
+      state_ = SourceState::kRefused;
+      problem_ = fmt::format("gave {}: {}", count_text(backends.size()), fitting.error().message);
+      waiting_ = Answer{std::move(backends), {}};
+      return false;
+    }
+    left_out_ = std::move(left_out);
+    found_ = std::make_shared<const std::vector<FoundBackend>>(std::move(backends));
+  }
+  found_unix_s_ = now.unix_s;
+  state_ = SourceState::kOk;
+  problem_.clear();
+  return !same;
+}
+
+// "5 backends of 2026-11-21 12:01:07 UTC are kept".
+std::string PoolFeed::kept_text() const {
+  if (found_->empty()) return "nothing is known from before";
+  return fmt::format("{} of {:%Y-%m-%d %H:%M:%S} UTC {} kept", count_text(found_->size()),
+                     fmt::gmtime(static_cast<std::time_t>(found_unix_s_)),
+                     found_->size() == 1 ? "is" : "are");
+}
+
+std::string PoolFeed::text(Clock::time_point now) const {
+  const std::string next =
+      next_try_ ? fmt::format("; next try in {} s", whole_seconds(*next_try_ - now)) : std::string();
+  const auto is_long = [](const std::vector<std::string> &list) {
+    return list.size() > 1 ? "entries" : "entry";
+  };
+  std::string tail;
+  if (!skipped_.empty())
+    tail +=
+        fmt::format("; {} {} skipped, the first: {}", skipped_.size(), is_long(skipped_), skipped_.front());
+  if (!left_out_.empty())
+    tail += fmt::format("; {} {} left out, the first: {}", left_out_.size(), is_long(left_out_),
+                        left_out_.front());
+  switch (state_) {
+    case SourceState::kAsked:
+      return fmt::format("{}; {}{}",
+                         std::holds_alternative<model::RegistrationSource>(spec_.kind)
+                             ? "nobody was heard of yet"
+                             : "no answer yet",
+                         kept_text(), tail);
+    case SourceState::kOk:
+      return fmt::format("{}, said {} s ago{}", count_text(found_->size()),
+                         (now - last_answer_.value_or(now)) / std::chrono::seconds(1), tail);
+    case SourceState::kHeld:
+      return fmt::format("the answer {}; it is taken in {} s if it stays so, meanwhile {}{}", problem_,
+                         whole_seconds(review_at_.value_or(now) - now), kept_text(), tail);
+    case SourceState::kRefused:
+      return fmt::format("the source {}; {}{}", problem_, kept_text(), tail);
+    case SourceState::kFailing:
+      return fmt::format("{}; failing for {} s; {}{}{}", problem_,
+                         (now - failing_since_) / std::chrono::seconds(1), kept_text(), next, tail);
+  }
+  return "";
+}
+
+SourceReport PoolFeed::report(Clock::time_point now) const {
+  using std::chrono::milliseconds;
+  SourceReport report;
+  report.pool = pool_;
+  report.type = model::source_kind_name(spec_.kind);
+  report.source = model::source_text(spec_.kind);
+  report.state = state_;
+  report.text = text(now);
+  report.backends = found_->size();
+  report.skipped_count = skipped_.size() + left_out_.size();
+  for (const auto *list : {&skipped_, &left_out_}) {
+    for (const std::string &each : *list) {
+      if (report.skipped.size() < kMaxShownSkipped) report.skipped.push_back(each);
+    }
+  }
+  if (last_answer_) report.last_answer_age = std::chrono::duration_cast<milliseconds>(now - *last_answer_);
+  if (next_try_) {
+    report.next_try = std::max(milliseconds(0), std::chrono::duration_cast<milliseconds>(*next_try_ - now));
+  }
+  report.failures = failures_;
+  return report;
+}
+
+}  // namespace sluice
