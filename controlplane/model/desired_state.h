@@ -14,6 +14,7 @@
 
 #include "controlplane/model/address_text.h"
 #include "controlplane/model/health_check.h"
+#include "controlplane/model/passive_health.h"
 #include "dataplane/abi/address.h"
 #include "dataplane/abi/snapshot.h"
 
@@ -121,6 +122,7 @@ struct Pool {
   std::chrono::milliseconds slow_start{0};             // 0: the whole weight at once
   std::optional<std::chrono::seconds> drain_deadline;  // absent: a drain waits for the last connection
   std::optional<FlapDamping> flap_damping;
+  std::optional<PassiveHealth> passive;
 
   bool operator==(const Pool &) const = default;
 };
