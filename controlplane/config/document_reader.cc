@@ -5,6 +5,7 @@
 
 #include "controlplane/config/health_reader.h"
 #include "controlplane/config/lifecycle_reader.h"
+#include "controlplane/config/passive_reader.h"
 #include "controlplane/model/prime.h"
 
 namespace sluice {
@@ -24,9 +25,9 @@ constexpr std::array<std::string_view, 5> kDocumentKeys = {"version", "flow_hash
 constexpr std::array<std::string_view, 8> kServiceKeys = {"name", "vips",      "protocol", "ports",
                                                           "pool", "scheduler", "timeouts", "quorum"};
 constexpr std::array<std::string_view, 4> kTimeoutKeys = {"embryonic", "established", "closing", "udp"};
-constexpr std::array<std::string_view, 9> kPoolKeys = {"name",       "forwarding",     "slots",
-                                                       "fail_open",  "backends",       "health",
-                                                       "slow_start", "drain_deadline", "flap_damping"};
+constexpr std::array<std::string_view, 10> kPoolKeys = {
+    "name",   "forwarding", "slots",          "fail_open",    "backends",
+    "health", "slow_start", "drain_deadline", "flap_damping", "passive"};
 constexpr std::array<std::string_view, 6> kBackendKeys = {"name",  "address",  "weight",
                                                           "drain", "priority", "check"};
 constexpr uint32_t kMaxPriority = 65534;
@@ -174,6 +175,8 @@ class DocumentReader {
     if (health && model::has_port(health_.kind) && !FieldReader::find(*health, "port")) {
       placed.missing_check_port = health->node->place;
     }
+    if (const auto passive = reader_.find(field, "passive"))
+      placed.pool.passive = read_passive(*passive, reader_);
     read_each(field, "backends", &placed.backends, &DocumentReader::read_backend);
     return placed;
   }
@@ -253,6 +256,7 @@ std::vector<std::string> configuration_keys() {
   add("pools[].backends[].check.", kCheckKeys);
   add("pools[].health.", health_keys());
   add("pools[].health.tls.", health_tls_keys());
+  add("pools[].passive.", passive_keys());
   return paths;
 }
 
