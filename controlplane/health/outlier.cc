@@ -71,14 +71,12 @@ void OutlierBackend::begin_anew() {
   parts_ = {};
   opens_answered_ = last_ ? last_->opens : 0;
   unanswered_ = 0;
-  held_ = false;
+  spared_.clear();
 }
 
-void OutlierBackend::take(const model::PassiveHealth &config, OutlierTime now, uint32_t identifier,
-                          const PassiveCounts &counts) {
-  if (!last_ || identifier != identifier_ || went_down(*last_, counts)) {
+void OutlierBackend::take(const model::PassiveHealth &config, OutlierTime now, const PassiveCounts &counts) {
+  if (!last_ || went_down(*last_, counts)) {
     last_ = counts;
-    identifier_ = identifier;
     opens_taken_ = 0;
     begin_anew();
     return;
@@ -194,7 +192,7 @@ void OutlierBackend::serve(OutlierTime now) {
 std::string OutlierBackend::text(const model::PassiveHealth &config, OutlierTime now) const {
   switch (state_) {
     case OutlierState::kServing:
-      return "";
+      return spared_;
     case OutlierState::kEjected:
       return fmt::format("{}; tried again in {} ({})", why_,
                          seconds_text(std::chrono::ceil<milliseconds>(until_ - now)), times_text(ejections_));
@@ -203,6 +201,12 @@ std::string OutlierBackend::text(const model::PassiveHealth &config, OutlierTime
                          std::min<uint64_t>(progresses_, config.probes), config.probes, why_);
   }
   return "";
+}
+
+bool OutlierBackend::note_spared(std::string why) {
+  const bool is_new = !why.empty() && spared_.empty();
+  spared_ = std::move(why);
+  return is_new;
 }
 
 // A pool.
@@ -224,7 +228,7 @@ std::vector<OutlierEvent> OutlierPool::observe(const model::PassiveHealth &confi
   for (const Member &member : members) judge(config, now, member, &share, &events);
   const bool nobody_else = share.serving > 0 && share.out == share.serving;
   for (const Member &member : members) {
-    OutlierBackend &backend = backends_[member.name];
+    OutlierBackend &backend = backends_.at(member.name);
     if (backend.state() != OutlierState::kEjected) continue;
     const bool due = backend.is_due(now);
     if (!due && !(nobody_else && member.serves)) continue;
@@ -241,8 +245,9 @@ OutlierPool::Share OutlierPool::take_counts(const model::PassiveHealth &config, 
   std::set<std::string_view> names;
   for (const Member &member : members) {
     names.insert(member.name);
-    OutlierBackend &backend = backends_[member.name];
-    backend.take(config, now, member.identifier, member.counts);
+    OutlierBackend &backend = backends_.try_emplace(member.name, member.identifier).first->second;
+    if (backend.identifier() != member.identifier) backend = OutlierBackend(member.identifier);
+    backend.take(config, now, member.counts);
     const bool out = backend.state() != OutlierState::kServing;
     // Who is down for another reason is not to be ejected for it when that is over.
     if (!member.serves && !out) backend.begin_anew();
@@ -257,10 +262,10 @@ OutlierPool::Share OutlierPool::take_counts(const model::PassiveHealth &config, 
 void OutlierPool::judge(const model::PassiveHealth &config, OutlierTime now, const Member &member,
                         Share *share, Events *events) {
   using Kind = OutlierEvent::Kind;
-  OutlierBackend &backend = backends_[member.name];
+  OutlierBackend &backend = backends_.at(member.name);
   const auto why = backend.complaint(config);
   if (!why) {
-    backend.set_held(false);
+    backend.note_spared("");
     if (!backend.has_passed(config)) return;
     backend.serve(now);
     if (member.serves) share->out--;
@@ -273,13 +278,13 @@ void OutlierPool::judge(const model::PassiveHealth &config, OutlierTime now, con
     backend.eject(config, now, *why);
     share->out++;
     events->push_back({member.name, Kind::kEjected, backend.text(config, now)});
-  } else if (!backend.is_held()) {
-    backend.set_held(true);
+  } else {
     const std::string others = share->serving <= 1
                                    ? "no other backend of the pool serves"
                                    : fmt::format("{} of {} are, max_ejected is {}%", share->out,
                                                  share->serving, config.max_ejected_percent);
-    events->push_back({member.name, Kind::kHeld, fmt::format("{}; not ejected: {}", *why, others)});
+    const std::string text = fmt::format("{}; not ejected: {}", *why, others);
+    if (backend.note_spared(text)) events->push_back({member.name, Kind::kSpared, text});
   }
 }
 

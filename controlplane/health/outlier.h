@@ -42,10 +42,10 @@ using OutlierTime = std::chrono::steady_clock::time_point;
 /// One backend by itself: its counts, and what they say.
 class OutlierBackend {
  public:
-  /// Takes the next counts, at intervals of about 100 ms. Counts that are another identifier's or have gone
-  /// down begin anew.
-  void take(const model::PassiveHealth &config, OutlierTime now, uint32_t identifier,
-            const PassiveCounts &counts);
+  explicit OutlierBackend(uint32_t identifier) : identifier_(identifier) {}
+
+  /// Takes the next counts, at intervals of about 100 ms. Counts that have gone down begin anew.
+  void take(const model::PassiveHealth &config, OutlierTime now, const PassiveCounts &counts);
 
   /// Why it is to be ejected, in words; nothing if it is not. Of a serving or a probing one.
   std::optional<std::string> complaint(const model::PassiveHealth &config) const;
@@ -62,12 +62,13 @@ class OutlierBackend {
   }
 
   OutlierState state() const { return state_; }
-  /// "5 connections in a row made no progress; tried again in 25 s (2nd time)"; empty while it serves.
+  uint32_t identifier() const { return identifier_; }
+  /// "5 connections in a row made no progress; tried again in 25 s (2nd time)", or why it is not ejected
+  /// though there is a complaint. Empty while there is nothing to say.
   std::string text(const model::PassiveHealth &config, OutlierTime now) const;
 
-  /// That it would be ejected if others were not; noted so that it is told once.
-  bool is_held() const { return held_; }
-  void set_held(bool held) { held_ = held; }
+  /// Notes why it is not ejected; empty: there is no complaint. False if that was noted before.
+  bool note_spared(std::string why);
 
  private:
   using Failures = std::array<uint64_t, model::kPassiveSignals>;  // by PassiveSignal
@@ -90,7 +91,7 @@ class OutlierBackend {
 
   OutlierState state_ = OutlierState::kServing;
   std::optional<PassiveCounts> last_;  // nothing before the first
-  uint32_t identifier_ = 0;            // whose counts they are
+  uint32_t identifier_;                // whose counts they are
   Failures run_{};                     // since the last progress
   uint64_t progresses_ = 0;            // since the state began
   std::array<Opens, kOpensKept> opens_{};
@@ -102,13 +103,13 @@ class OutlierBackend {
   unsigned ejections_ = 0;     // in a row, that the next one's length follows from
   OutlierTime until_{};        // of the ejection
   OutlierTime quiet_since_{};  // of serving
-  std::string why_;
-  bool held_ = false;
+  std::string why_;            // of the last ejection
+  std::string spared_;         // why there is none now
 };
 
 /// What happened to a backend, for the log.
 struct OutlierEvent {
-  enum class Kind { kEjected, kHeld, kProbing, kReturned };
+  enum class Kind { kEjected, kSpared, kProbing, kReturned };
   std::string backend;
   Kind kind = Kind::kEjected;
   std::string text;  // what is logged, without the backend's name
@@ -119,7 +120,7 @@ class OutlierPool {
  public:
   struct Member {
     std::string name;
-    uint32_t identifier = 0;  // in the snapshot that is in force
+    uint32_t identifier = 0;  // with another one it is another backend
     PassiveCounts counts;
     bool serves = false;  // takes new connections but for what this decides
   };
@@ -129,7 +130,7 @@ class OutlierPool {
                                     std::span<const Member> members);
 
   OutlierState state(const std::string &backend) const;
-  /// In words; empty while it serves.
+  /// In words; empty when there is nothing to say.
   std::string text(const model::PassiveHealth &config, const std::string &backend, OutlierTime now) const;
 
  private:

@@ -86,7 +86,8 @@ api::BackendView BackendSources::configured(const Member &member, const Effectiv
     view.last_check = report->second.last_text;
     view.check_age_ms = report->second.age.count();
   }
-  view.reason = state_reason(member, condition, pool, effective, view.last_check, now);
+  view.reason = state_reason(member, condition, pool, effective,
+                             {.last_check = view.last_check, .passive = reconciler.passive_text(key)}, now);
   if (condition.drain) {
     view.connections_left = condition.drain->connections_left;
     view.drain_over = is_over(*condition.drain);

@@ -9,10 +9,16 @@
 
 namespace sluice {
 
-/// `last_check` is what its last check found, "" if it is not checked. Empty when there is nothing to say.
+/// What others found of a backend, in words; "" if they found nothing.
+struct Findings {
+  std::string last_check;  // its last check
+  std::string passive;     // passive health
+};
+
+/// Empty when there is nothing to say.
 std::string state_reason(const Member &member, const model::BackendCondition &condition,
                          const EffectivePool &pool, const EffectiveBackend &effective,
-                         const std::string &last_check, model::SteadyTime now);
+                         const Findings &findings, model::SteadyTime now);
 
 /// Whole seconds until `end`, rounded up; 0 when it has passed.
 int64_t seconds_until(model::SteadyTime end, model::SteadyTime now);

@@ -394,6 +394,23 @@ TEST(OutlierCeiling, holds_when_all_fail) {
                   "is 50%"));
 }
 
+TEST(OutlierCeiling, whom_it_spares_says_so_until_it_does_well) {
+  Pool pool(config(), 2);
+  pool.repeat(0, 5);
+  pool.repeat(1, 5);
+  EXPECT_EQ(pool.text(1),
+            "5 repeated SYNs in a row without progress; not ejected: 1 of 2 are, max_ejected is 50%");
+  pool.repeat(1, 1);
+  EXPECT_EQ(pool.text(1),
+            "6 repeated SYNs in a row without progress; not ejected: 1 of 2 are, max_ejected is 50%");
+  pool.serve(1, 1);
+  EXPECT_EQ(pool.text(1), "");
+  pool.member(0).serves = false;
+  pool.repeat(1, 5);
+  EXPECT_EQ(pool.text(1),
+            "5 repeated SYNs in a row without progress; not ejected: no other backend of the pool serves");
+}
+
 TEST(OutlierCeiling, of_a_small_share_lets_one_go_and_of_all_keeps_one) {
   struct {
     size_t backends;
@@ -441,6 +458,14 @@ TEST(OutlierCeiling, who_is_ejected_is_tried_at_once_when_nobody_else_serves) {
   pool.pass(100ms);
   EXPECT_EQ(pool.state(0), kProbing);
   EXPECT_THAT(pool.events(), ElementsAre("b0 tried: no other backend of the pool serves"));
+}
+
+TEST(OutlierPool, another_identifier_is_another_backend) {
+  Pool pool(config(), 4);
+  pool.repeat(0, 5);
+  pool.member(0).identifier = 77;
+  pool.pass(100ms);
+  EXPECT_EQ(pool.state(0), kServing);
 }
 
 TEST(OutlierPool, forgets_who_is_no_longer_there) {
