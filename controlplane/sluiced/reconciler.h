@@ -137,7 +137,8 @@ class Reconciler {
 
   // A pool with passive health.
   struct WatchedPool {
-    size_t place = 0;  // in desired_.pools
+    size_t place = 0;    // in desired_.pools
+    bool is_new = true;  // conditions may say something else of it
     OutlierPool outliers;
     std::vector<OutlierPool::Member> members;  // in the pool's order
   };

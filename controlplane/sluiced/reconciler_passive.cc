@@ -58,11 +58,15 @@ void Reconciler::judge_pool(const CounterView &counters, WatchedPool *watched) {
     const bool is_known = member.identifier != 0;
     member.serves = is_known && would_serve(pool, pool.backends[i], {pool.name, member.name}, observed_);
   }
+  const auto note = [&](const std::string &backend) {
+    note_outlier({pool.name, backend}, watched->outliers.state(backend));
+  };
   for (const OutlierEvent &event : watched->outliers.observe(*pool.passive, Clock::now(), watched->members)) {
-    const model::BackendKey key{pool.name, event.backend};
-    log_event(key, event);
-    note_outlier(key, watched->outliers.state(event.backend));
+    log_event({pool.name, event.backend}, event);
+    note(event.backend);
   }
+  if (!std::exchange(watched->is_new, false)) return;
+  for (const OutlierPool::Member &member : watched->members) note(member.name);
 }
 
 // Whom to look at, by the configuration and the identifiers that are in force. What is known of a pool that
@@ -74,12 +78,13 @@ void Reconciler::watch_clients() {
     const model::Pool &pool = desired_.pools[i];
     WatchedPool watched = std::move(before[pool.name]);
     watched.place = i;
+    watched.is_new = true;
     watched.members.clear();
     for (const model::BackendSpec &backend : pool.backends) {
       const model::BackendKey key{pool.name, backend.name};
       watched.members.push_back(
           {.name = backend.name, .identifier = identifiers_->backend_id(key).value_or(0), .counts = {}});
-      note_outlier(key, pool.passive ? watched.outliers.state(backend.name) : OutlierState::kServing);
+      if (!pool.passive) note_outlier(key, OutlierState::kServing);
     }
     if (pool.passive) watched_.emplace(pool.name, std::move(watched));
   }
