@@ -13,7 +13,8 @@ namespace {
 bool occurs(std::span<const uint8_t> bytes, const sluice::Address &address) {
   const auto *start = reinterpret_cast<const uint8_t *>(&address);
   const size_t skip = sluice::address_is_ipv4(&address) ? 12 : 0;
-  return !std::ranges::search(bytes, std::span(start + skip, sizeof(address) - skip)).empty();
+  const auto *end = start + sizeof(address);
+  return std::search(bytes.begin(), bytes.end(), start + skip, end) != bytes.end();
 }
 
 /// With the checksum that it should have: the fuzzer would hardly find it.

@@ -50,7 +50,8 @@ class UnreachableReaderTest : public testing::Test {
     const bool ipv4 = backend.find(':') == std::string::npos;
     const int fd = ::socket(ipv4 ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, protocol);
     ASSERT_GE(fd, 0) << "needs root";
-    const int whole = ipv4 ? IP_PMTUDISC_PROBE : IPV6_PMTUDISC_PROBE;
+    static_assert(IP_PMTUDISC_PROBE == IPV6_PMTUDISC_PROBE);
+    const int whole = IP_PMTUDISC_PROBE;
     ASSERT_EQ(::setsockopt(fd, ipv4 ? SOL_IP : SOL_IPV6, ipv4 ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER, &whole,
                            sizeof(whole)),
               0);

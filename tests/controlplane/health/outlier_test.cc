@@ -11,7 +11,6 @@ namespace {
 using namespace std::chrono_literals;
 using std::chrono::milliseconds;
 using testing::ElementsAre;
-using testing::IsEmpty;
 
 /// Ejection for 30 s and at most 2 min, half of the backends at most, back after 3 connections.
 model::PassiveHealth config() {
