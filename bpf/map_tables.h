@@ -135,6 +135,28 @@ SLUICE_INLINE void tables_connection_closed(const struct Tables *tables, uint16_
   if (!own || own->backends[backend].active_connections == 0) return;
   own->backends[backend].active_connections -= 1;
 }
+SLUICE_INLINE void tables_count_backend(const struct Tables *tables, uint16_t backend,
+                                        enum BackendEvent event) {
+  struct XdpCounters *own = event == kBackendNoEvent ? 0 : counters_of(tables);
+  if (!own) return;
+  struct BackendCounters *counted = &own->backends[backend];
+  switch (event) {
+    case kBackendNoEvent:
+      break;
+    case kBackendOpened:
+      counted->tcp_opens += 1;
+      break;
+    case kBackendProgressed:
+      counted->tcp_progresses += 1;
+      break;
+    case kBackendOpenRepeated:
+      counted->tcp_repeated_opens += 1;
+      break;
+    case kBackendReset:
+      counted->tcp_resets += 1;
+      break;
+  }
+}
 SLUICE_INLINE void tables_count_event(const struct Tables *tables, enum TableEvent event) {
   struct XdpCounters *own = counters_of(tables);
   if (!own) return;

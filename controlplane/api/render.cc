@@ -39,7 +39,12 @@ json to_json(const BackendTotals &traffic) {
   return {{"packets", traffic.packets},
           {"bytes", traffic.bytes},
           {"opened_connections", traffic.opened_connections},
-          {"active_connections", traffic.active_connections}};
+          {"active_connections", traffic.active_connections},
+          {"tcp_opens", traffic.tcp_opens},
+          {"tcp_progresses", traffic.tcp_progresses},
+          {"tcp_repeated_opens", traffic.tcp_repeated_opens},
+          {"tcp_resets", traffic.tcp_resets},
+          {"unreachables", traffic.unreachables}};
 }
 
 json to_json(const CounterTotals &totals) {

@@ -6,6 +6,7 @@
 #include "controlplane/config/discovery_reader.h"
 #include "controlplane/config/health_reader.h"
 #include "controlplane/config/lifecycle_reader.h"
+#include "controlplane/config/passive_reader.h"
 #include "controlplane/config/tls_reader.h"
 #include "controlplane/model/prime.h"
 
@@ -26,9 +27,9 @@ constexpr std::array<std::string_view, 5> kDocumentKeys = {"version", "flow_hash
 constexpr std::array<std::string_view, 8> kServiceKeys = {"name", "vips",      "protocol", "ports",
                                                           "pool", "scheduler", "timeouts", "quorum"};
 constexpr std::array<std::string_view, 4> kTimeoutKeys = {"embryonic", "established", "closing", "udp"};
-constexpr std::array<std::string_view, 10> kPoolKeys = {
-    "name",   "forwarding", "slots",          "fail_open",    "backends",
-    "health", "slow_start", "drain_deadline", "flap_damping", "discovery"};
+constexpr std::array<std::string_view, 11> kPoolKeys = {
+    "name",       "forwarding",     "slots",        "fail_open", "backends", "health",
+    "slow_start", "drain_deadline", "flap_damping", "discovery", "passive"};
 constexpr std::array<std::string_view, 6> kBackendKeys = {"name",  "address",  "weight",
                                                           "drain", "priority", "check"};
 constexpr uint32_t kMaxPriority = 65534;
@@ -176,6 +177,8 @@ class DocumentReader {
     if (health && model::needs_port(health_.kind) && !FieldReader::find(*health, "port")) {
       placed.missing_check_port = health->node->place;
     }
+    if (const auto passive = reader_.find(field, "passive"))
+      placed.pool.passive = read_passive(*passive, reader_);
     if (const auto damping = reader_.find(field, "flap_damping"); damping && !health_.checks())
       reader_.error(*damping,
                     "has no meaning in a pool without health checks; remove it or give the pool a health");
@@ -264,6 +267,7 @@ std::vector<std::string> configuration_keys() {
   add("pools[].health.tls.", tls_keys());
   add("pools[].discovery.", discovery_keys());
   add("pools[].discovery.tls.", tls_keys());
+  add("pools[].passive.", passive_keys());
   return paths;
 }
 

@@ -15,6 +15,7 @@
 #include "controlplane/model/address_text.h"
 #include "controlplane/model/discovery.h"
 #include "controlplane/model/health_check.h"
+#include "controlplane/model/passive_health.h"
 #include "dataplane/abi/address.h"
 #include "dataplane/abi/snapshot.h"
 
@@ -125,6 +126,7 @@ struct Pool {
   std::optional<std::chrono::seconds> drain_deadline;  // absent: a drain waits for the last connection
   std::optional<FlapDamping> flap_damping;
   DiscoverySpec discovery;
+  std::optional<PassiveHealth> passive;
 
   bool operator==(const Pool &) const = default;
 };

@@ -26,6 +26,17 @@ void add_worker(const WorkerCounters &worker, CounterTotals *totals) {
   totals->total_cycles += read(worker.total_cycles);
 }
 
+void add_backend(const BackendCounters &backend, BackendTotals *totals) {
+  totals->packets += read(backend.packets);
+  totals->bytes += read(backend.bytes);
+  totals->opened_connections += read(backend.opened_connections);
+  totals->active_connections += read(backend.active_connections);
+  totals->tcp_opens += read(backend.tcp_opens);
+  totals->tcp_progresses += read(backend.tcp_progresses);
+  totals->tcp_repeated_opens += read(backend.tcp_repeated_opens);
+  totals->tcp_resets += read(backend.tcp_resets);
+}
+
 }  // namespace
 
 const std::array<VerdictText, kVerdictCount> &verdict_texts() {
@@ -51,17 +62,20 @@ CounterTotals read_totals(const CounterView &region) {
   return totals;
 }
 
+BackendTotals read_backend(const CounterView &region, uint32_t backend_id) {
+  BackendTotals totals;
+  if (backend_id >= region.header().backend_capacity) return totals;
+  for (uint32_t worker = 0; worker < region.header().worker_count; ++worker)
+    add_backend(region.backend(worker, backend_id), &totals);
+  totals.unreachables = read(region.unreachables(backend_id));
+  return totals;
+}
+
 std::vector<BackendTotals> read_backends(const CounterView &region) {
   std::vector<BackendTotals> totals(region.header().backend_capacity);
-  for (uint32_t worker = 0; worker < region.header().worker_count; ++worker) {
-    for (uint32_t id = 0; id < totals.size(); ++id) {
-      const BackendCounters &counters = region.backend(worker, id);
-      totals[id].packets += read(counters.packets);
-      totals[id].bytes += read(counters.bytes);
-      totals[id].opened_connections += read(counters.opened_connections);
-      totals[id].active_connections += read(counters.active_connections);
-    }
-  }
+  for (uint32_t worker = 0; worker < region.header().worker_count; ++worker)
+    for (uint32_t id = 0; id < totals.size(); ++id) add_backend(region.backend(worker, id), &totals[id]);
+  for (uint32_t id = 0; id < totals.size(); ++id) totals[id].unreachables = read(region.unreachables(id));
   return totals;
 }
 

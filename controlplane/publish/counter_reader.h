@@ -33,6 +33,13 @@ struct BackendTotals {
   uint64_t bytes = 0;
   uint64_t opened_connections = 0;
   uint64_t active_connections = 0;  // embryonic and established now
+  uint64_t tcp_opens = 0;  // this and the rest: what passive health goes by (dataplane/abi/counters.h)
+  uint64_t tcp_progresses = 0;
+  uint64_t tcp_repeated_opens = 0;
+  uint64_t tcp_resets = 0;
+  uint64_t unreachables = 0;
+
+  bool operator==(const BackendTotals &) const = default;
 };
 
 struct ServiceTotals {
@@ -54,6 +61,9 @@ CounterTotals read_totals(const CounterView &region);
 
 /// The same for one worker (below header().worker_count).
 CounterTotals read_worker(const CounterView &region, uint32_t worker_index);
+
+/// Sums over all workers. Of an identifier that the region has no room for, zeros.
+BackendTotals read_backend(const CounterView &region, uint32_t backend_id);
 
 /// Sums over all workers, by identifier: as many records as the region has room for.
 std::vector<BackendTotals> read_backends(const CounterView &region);

@@ -40,11 +40,16 @@ Status check_header(const std::string &region, uint64_t magic, uint64_t expected
                               std::to_string(expected_version) + "; use both of one release");
 }
 
-// Whether every worker's part, and every record in it, lies inside. What is multiplied is bounded first.
+// Whether the server's part, every worker's part, and every record in them, lie inside. What is multiplied is
+// bounded first.
 bool counters_fit(const CounterRegionHeader &header) {
   const uint64_t backends_size = uint64_t{header.backend_capacity} * sizeof(BackendCounters);
   const uint64_t services_size = uint64_t{header.service_capacity} * sizeof(TrafficCounters);
+  const uint64_t unreachables_size = uint64_t{header.backend_capacity} * sizeof(uint64_t);
   return header.header_size >= kCounterHeaderSize && header.header_size % 64 == 0 &&
+         header.unreachables_offset >= sizeof(header) && header.unreachables_offset <= header.header_size &&
+         header.unreachables_offset % alignof(uint64_t) == 0 &&
+         unreachables_size <= header.header_size - header.unreachables_offset &&
          header.worker_count <= kMaxWorkers && header.worker_stride % alignof(uint64_t) == 0 &&
          header.backends_offset % alignof(uint64_t) == 0 && header.services_offset % alignof(uint64_t) == 0 &&
          header.worker_stride <= kMaxRegionBytes / kMaxWorkers &&
@@ -141,6 +146,10 @@ const BackendCounters &CounterView::backend(uint32_t worker_index, uint32_t back
 const TrafficCounters &CounterView::service(uint32_t worker_index, uint32_t service_id) const {
   return reinterpret_cast<const TrafficCounters *>(worker_part(worker_index) +
                                                    header_.services_offset)[service_id];
+}
+
+const uint64_t &CounterView::unreachables(uint32_t backend_id) const {
+  return reinterpret_cast<const uint64_t *>(mapping_.data() + header_.unreachables_offset)[backend_id];
 }
 
 Result<ConnectionView> ConnectionView::open(const FileDescriptor &descriptor) {

@@ -50,6 +50,7 @@ class CounterView {
   const WorkerCounters &worker(uint32_t index) const;
   const BackendCounters &backend(uint32_t worker_index, uint32_t backend_id) const;
   const TrafficCounters &service(uint32_t worker_index, uint32_t service_id) const;
+  const uint64_t &unreachables(uint32_t backend_id) const;
 
  private:
   const std::byte *worker_part(uint32_t index) const;

@@ -96,7 +96,9 @@ api::BackendView BackendSources::configured(const Member &member, const Effectiv
   view.slots = slots(view.id);
   view.scheduled_weight = scheduled_weight(view.id);
   view.traffic = traffic(view.id);
-  view.reason = state_reason(member, condition, pool, effective, view, now);
+  view.reason = state_reason(
+      member, condition, pool, effective,
+      {.last_check = view.last_check, .passive = reconciler.passive_text(key), .slots = view.slots}, now);
   return view;
 }
 

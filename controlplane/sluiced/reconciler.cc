@@ -135,6 +135,7 @@ void Reconciler::tick() {
     found_noted_ = true;
   }
   note_clock();
+  judge_clients();
   settle_restless();
   apply_pending();
   if (!storage_problem_.empty() && link_.connected() && now >= next_publication_) publish_again();

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -18,6 +19,7 @@
 #include "controlplane/compile/compiler.h"
 #include "controlplane/discovery/discoverer.h"
 #include "controlplane/health/monitor.h"
+#include "controlplane/health/outlier.h"
 #include "controlplane/lifecycle/lifecycle.h"
 #include "controlplane/model/identifiers.h"
 #include "controlplane/sluiced/dataplane_link.h"
@@ -102,6 +104,8 @@ class Reconciler {
   const HeldSnapshot *in_force() const { return in_force_.get(); }
   /// Whether the dataplane lacks the latest snapshot.
   bool pending() const { return pending_; }
+  /// What passive health says of a backend, in words; empty: nothing.
+  std::string passive_text(const model::BackendKey &key) const;
   /// Why the dataplane refused the last snapshot; empty: it did not.
   const std::string &refusal() const { return refusal_; }
   /// Why the snapshot in force is not on the dataplane's disk; empty: it is.
@@ -148,6 +152,20 @@ class Reconciler {
   void count_connections();
   void log_quorums(const std::set<std::string> &below_before) const;
 
+  // A pool with passive health.
+  struct WatchedPool {
+    size_t place = 0;    // in desired_.pools
+    bool is_new = true;  // conditions may say something else of it
+    OutlierPool outliers;
+    std::vector<OutlierPool::Member> members;  // in the pool's order
+  };
+
+  // What the dataplane sees of clients is judged, and becomes part of the conditions.
+  void judge_clients();
+  void judge_pool(const CounterView &counters, WatchedPool *watched);
+  void watch_clients();
+  void note_outlier(const model::BackendKey &key, OutlierState state);
+
   std::filesystem::path config_path_;
   UnixClock clock_;
   std::chrono::seconds clock_step_{0};
@@ -162,6 +180,8 @@ class Reconciler {
   std::unordered_set<model::BackendKey> restless_;       // whose condition time alone changes
   std::vector<BackendTotals> totals_;                    // by identifier; only while a backend is drained
   Clock::time_point next_count_{};
+  std::map<std::string, WatchedPool> watched_;                     // by name
+  std::shared_ptr<const model::Identifiers> watched_identifiers_;  // that watched_ was made for
   StateStore store_;
   DataplaneLink link_;
   FlowHashKey stored_flow_hash_key_{};

@@ -56,6 +56,7 @@ std::optional<Member> Reconciler::find_member(const model::BackendKey &key) cons
 void Reconciler::note_members() {
   places_.clear();
   restless_.clear();
+  watched_identifiers_.reset();  // whom to watch is to be seen anew
   for (size_t i = 0; i < desired_.pools.size(); i++) {
     const model::Pool &pool = desired_.pools[i];
     for (size_t j = 0; j < pool.backends.size(); j++) {

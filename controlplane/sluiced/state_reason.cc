@@ -39,9 +39,9 @@ std::string down_text(const Member &member, const model::BackendCondition &condi
 }
 
 std::string own_reason(const Member &member, const model::BackendCondition &condition,
-                       const EffectivePool &pool, const api::BackendView &view, ServingState state,
+                       const EffectivePool &pool, const Findings &findings, ServingState state,
                        model::SteadyTime now) {
-  const std::string &last_check = view.last_check;
+  const std::string &last_check = findings.last_check;
   switch (state) {
     case ServingState::kMaintenance:
       return drain_text("put there by the operator", member, condition, last_check, now);
@@ -54,14 +54,15 @@ std::string own_reason(const Member &member, const model::BackendCondition &cond
     case ServingState::kFailing:
       return last_check;
     case ServingState::kEjected:
-      return "connections to it make no progress";
+      return findings.passive;
     case ServingState::kStarting:
-      if (condition.probing) return "tried again with few connections";
+      if (condition.probing) return findings.passive;
       return fmt::format("slow start: {}% of its share", condition.ramp_step * 100 / kRampSteps);
     case ServingState::kUp:
       break;
   }
-  if (member.backend.priority <= pool.priority || view.slots > 0) return "";
+  if (!findings.passive.empty()) return findings.passive;
+  if (member.backend.priority <= pool.priority || findings.slots > 0) return "";
   return fmt::format("stands by: priority {} serves", pool.priority);
 }
 
@@ -73,8 +74,8 @@ int64_t seconds_until(model::SteadyTime end, model::SteadyTime now) {
 
 std::string state_reason(const Member &member, const model::BackendCondition &condition,
                          const EffectivePool &pool, const EffectiveBackend &effective,
-                         const api::BackendView &view, model::SteadyTime now) {
-  std::string text = own_reason(member, condition, pool, view, effective.serving, now);
+                         const Findings &findings, model::SteadyTime now) {
+  std::string text = own_reason(member, condition, pool, findings, effective.serving, now);
   if (!effective.failed_open) return text;
   const char *why = pool.fails_open ? "its whole pool failed, and fail_open says to go on"
                                     : "a service is below its quorum and takes all";

@@ -4,16 +4,22 @@
 
 #include <string>
 
-#include "controlplane/api/control.h"
 #include "controlplane/compile/effective_backends.h"
 #include "controlplane/lifecycle/lifecycle.h"
 
 namespace sluice {
 
-/// `view` has its last check and its slots already. Empty when there is nothing to say.
+/// What others found of a backend, in words ("" if they found nothing), and its slots.
+struct Findings {
+  std::string last_check;  // its last check
+  std::string passive;     // passive health
+  uint32_t slots = 0;      // how many of its pool's it has
+};
+
+/// Empty when there is nothing to say.
 std::string state_reason(const Member &member, const model::BackendCondition &condition,
                          const EffectivePool &pool, const EffectiveBackend &effective,
-                         const api::BackendView &view, model::SteadyTime now);
+                         const Findings &findings, model::SteadyTime now);
 
 /// Whole seconds until `end`, rounded up; 0 when it has passed.
 int64_t seconds_until(model::SteadyTime end, model::SteadyTime now);

@@ -1,9 +1,11 @@
-// Counters in shared memory: written by workers, each its own lines; read by sluiced with plain loads.
-// A region: CounterRegionHeader, then per worker (each part at a multiple of 64 bytes, the first one after
-// header_size bytes):
+// Counters in shared memory: written by workers, each its own lines, and by the server, which has lines of
+// its own, too; read by sluiced with plain loads. A region: CounterRegionHeader, at unreachables_offset the
+// server's part, a count for each backend, then per worker (each part at a multiple of 64 bytes, the first
+// one after header_size bytes):
 //   WorkerCounters | BackendCounters[backend_capacity] | TrafficCounters[service_capacity]
-// In the DPDK engine header_size is kCounterHeaderSize. In the XDP engine it is worker_stride: the region is
-// a BPF array whose elements are of one size, the first one the header's.
+// In the DPDK engine header_size is what header and server's part take. In the XDP engine it is
+// worker_stride: the region is a BPF array whose elements are of one size, the first one the header's and the
+// server's.
 #ifndef SLUICE_ABI_COUNTERS_H
 #define SLUICE_ABI_COUNTERS_H
 
@@ -13,7 +15,7 @@
 SLUICE_NAMESPACE_BEGIN
 
 #define SLUICE_COUNTER_MAGIC 0x544e554f43434c53ull  // "SLCCOUNT"
-#define SLUICE_COUNTER_VERSION 1u
+#define SLUICE_COUNTER_VERSION 2u
 
 enum CounterLimits { kVerdictCapacity = 64, kCounterHeaderSize = 4096 };
 
@@ -34,12 +36,18 @@ struct WorkerCounters {
   uint64_t reserved[5];
 };
 
+// One cache line. Only packets towards the VIP are seen (direct return), so what a backend answered shows in
+// what the client does next: the last four are what passive health goes by.
 struct BackendCounters {
   uint64_t packets;             // forwarded to the backend
   uint64_t bytes;               // of the frames as received
   uint64_t opened_connections;  // entries made by this worker
   uint32_t active_connections;  // embryonic and established entries in this worker's table
   uint32_t reserved;
+  uint64_t tcp_opens;           // entries made by a SYN
+  uint64_t tcp_progresses;      // embryonic connections whose client went on: it got a SYN-ACK
+  uint64_t tcp_repeated_opens;  // SYNs of connections that were still embryonic, in a later second
+  uint64_t tcp_resets;          // connections, embryonic or established, that their client broke off by RST
 };
 
 struct TrafficCounters {
@@ -61,11 +69,13 @@ struct CounterRegionHeader {
   uint64_t services_offset;   // bytes from the start of a worker's part
   uint64_t tsc_hz;
   uint64_t started_unix_ns;
+  uint64_t unreachables_offset;  // bytes from the start of the region: uint64_t[backend_capacity], ICMP
+                                 // errors that say of a packet to the backend that it did not get there
 };
 
 SLUICE_STATIC_ASSERT((int)kVerdictCount <= (int)kVerdictCapacity, "room for every verdict");
 SLUICE_STATIC_ASSERT(sizeof(struct WorkerCounters) % 64 == 0, "workers do not share cache lines");
-SLUICE_STATIC_ASSERT(sizeof(struct BackendCounters) == 32, "layout is part of the ABI");
+SLUICE_STATIC_ASSERT(sizeof(struct BackendCounters) == 64, "a hit on one backend touches one cache line");
 
 SLUICE_NAMESPACE_END
 

@@ -119,8 +119,28 @@ SLUICE_INLINE uint32_t next_state(uint32_t state, uint8_t tcp_flags) {
   return progressed ? (uint32_t)kConnectionEstablished : state;
 }
 
+// What a packet says of its connection's backend: `word` is the state word before it, `state` the state after
+// it. Nothing of UDP, where a second packet need not mean that the first was answered.
+SLUICE_INLINE enum BackendEvent backend_event(uint64_t word, uint32_t state, uint8_t tcp_flags) {
+  uint32_t before = state_of(word);
+  if (is_udp(word) || before == kConnectionClosing) return kBackendNoEvent;
+  if (tcp_flags & kTcpRst) return kBackendReset;
+  if (before != kConnectionEmbryonic) return kBackendNoEvent;
+  if (state != kConnectionEmbryonic) return kBackendProgressed;
+  return (tcp_flags & kTcpAck) == 0 ? kBackendOpenRepeated : kBackendNoEvent;  // a SYN: next_state()
+}
+
+// Counts what is no steady connection's packet. Out of the way: a connection has two of them or three.
+SLUICE_NOINLINE void connection_changes(const struct Tables *tables, uint64_t word, uint32_t state,
+                                        uint8_t tcp_flags) {
+  if (state == kConnectionClosing && state_of(word) != kConnectionClosing)
+    tables_connection_closed(tables, backend_of(word));
+  tables_count_backend(tables, backend_of(word), backend_event(word, state, tcp_flags));
+}
+
 // Notes the packet in its entry. The line is written only when something changes: at most once a
-// second for a steady connection.
+// second for a steady connection. So a SYN counts as repeated in a later second only, and a duplicate does
+// not (RFC 6298 section 2: the first retransmission waits for a second).
 SLUICE_INLINE void connection_touch(const struct Tables *tables, uint64_t *entry, const struct Packet *packet,
                                     uint32_t now_s) {
   uint64_t word = *entry;
@@ -129,9 +149,8 @@ SLUICE_INLINE void connection_touch(const struct Tables *tables, uint64_t *entry
   uint32_t state = next_state(state_of(word), packet->tcp_flags);
   uint64_t touched = make_state(word, state, now_s, backend_of(word));
   if (touched == word) return;
-  if (state == kConnectionClosing && state_of(word) != kConnectionClosing) {
-    tables_connection_closed(tables, backend_of(word));
-  }
+  if (SLUICE_UNLIKELY(state != kConnectionEstablished || state_of(word) != kConnectionEstablished))
+    connection_changes(tables, word, state, packet->tcp_flags);
   SLUICE_STORE_RELEASE(entry, touched);
 }
 

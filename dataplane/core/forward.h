@@ -96,8 +96,10 @@ SLUICE_INLINE enum PeerAnswer ask_peers(const struct Tables *tables, const struc
   if (!connection_holds(egress, found, miss->packet, miss->service, miss->now_s)) return kPeerNothing;
   // Nobody sweeps the table of a worker that is no more.
   if (timed_out(found, miss->service, miss->now_s)) return kPeerNothing;
-  *state =
-      make_state(found, next_state(state_of(found), miss->packet->tcp_flags), miss->now_s, backend_of(found));
+  uint32_t next = next_state(state_of(found), miss->packet->tcp_flags);
+  *state = make_state(found, next, miss->now_s, backend_of(found));
+  if (*state != found)
+    tables_count_backend(tables, backend_of(found), backend_event(found, next, miss->packet->tcp_flags));
   return kPeerFound;
 }
 
@@ -123,11 +125,12 @@ SLUICE_INLINE enum Verdict schedule_anew(const struct Tables *tables, const stru
   uint64_t state = make_state(key->word[(key->width - 1) & 3], kConnectionEmbryonic, miss->now_s, *backend);
   if (miss->entry) {
     connection_replace(tables, miss->entry, state);
-    return kVerdictForwardNew;
+  } else if (!connection_insert(tables, key, state, miss->now_s)) {
+    *backend = of_hash;
+    return kVerdictForwardUntracked;
   }
-  if (connection_insert(tables, key, state, miss->now_s)) return kVerdictForwardNew;
-  *backend = of_hash;
-  return kVerdictForwardUntracked;
+  if (opens_connection(packet)) tables_count_backend(tables, *backend, kBackendOpened);
+  return kVerdictForwardNew;
 }
 
 // The backend for a flow that this worker's table does not have, or has with an entry that no longer

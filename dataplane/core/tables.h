@@ -18,6 +18,15 @@ enum TableEvent {
   kEventAdoptionLookup,  // a miss looked into the other workers' tables
 };
 
+// What a backend's TCP connections do, by what their clients send (BackendCounters).
+enum BackendEvent {
+  kBackendNoEvent,
+  kBackendOpened,        // a SYN made an entry
+  kBackendProgressed,    // the client has gone on
+  kBackendOpenRepeated,  // the client has not, and asks again
+  kBackendReset,         // the client has broken off
+};
+
 // Two limits, so that datagrams, each of whose new flows looks, cannot use up what TCP needs.
 enum AdoptionLimit { kAdoptionOfTcp, kAdoptionOfOthers, kAdoptionLimitCount };
 
@@ -57,6 +66,8 @@ SLUICE_INLINE bool tables_take_icmp_reply(const struct Tables *tables);
 SLUICE_INLINE uint32_t tables_active_connections(const struct Tables *tables, uint16_t backend);
 SLUICE_INLINE void tables_connection_opened(const struct Tables *tables, uint16_t backend);
 SLUICE_INLINE void tables_connection_closed(const struct Tables *tables, uint16_t backend);
+SLUICE_INLINE void tables_count_backend(const struct Tables *tables, uint16_t backend,
+                                        enum BackendEvent event);
 SLUICE_INLINE void tables_count_event(const struct Tables *tables, enum TableEvent event);
 
 SLUICE_NAMESPACE_END

@@ -135,6 +135,26 @@ SLUICE_INLINE void tables_connection_closed(const Tables *tables, uint16_t backe
   uint32_t &active = tables->backend_counters[backend].active_connections;
   if (active > 0) active--;
 }
+SLUICE_INLINE void tables_count_backend(const Tables *tables, uint16_t backend, BackendEvent event) {
+  if (backend >= tables->counted_backends) return;
+  BackendCounters &counters = tables->backend_counters[backend];
+  switch (event) {
+    case kBackendNoEvent:
+      break;
+    case kBackendOpened:
+      counters.tcp_opens++;
+      break;
+    case kBackendProgressed:
+      counters.tcp_progresses++;
+      break;
+    case kBackendOpenRepeated:
+      counters.tcp_repeated_opens++;
+      break;
+    case kBackendReset:
+      counters.tcp_resets++;
+      break;
+  }
+}
 SLUICE_INLINE void tables_count_event(const Tables *tables, TableEvent event) {
   switch (event) {
     case kEventEvicted:

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 #include "dataplane/server/neighbours.h"
 #include "dataplane/server/netlink.h"
 #include "dataplane/server/snapshot_store.h"
+#include "dataplane/server/unreachable_reader.h"
 
 namespace sluice {
 namespace {
@@ -66,6 +68,7 @@ class Server::Impl {
 
  private:
   Status watch(int fd);
+  Status watch_unreachables();
   void install_stored();
   /// What an installation waits for, for a moment. Link addresses: workers run and carry the questions.
   enum class Await { kRoutes, kLinkAddresses };
@@ -94,6 +97,8 @@ class Server::Impl {
   std::string store_error_;  // of the last save; empty when it is on disk
   std::unique_ptr<ControlSocket> socket_;
   std::unique_ptr<Neighbours> neighbours_;
+  std::optional<UnreachableReader> unreachables_;  // nothing: not to be had, and why
+  std::string unreachables_error_;
   UniqueFd epoll_;
   std::shared_ptr<const MappedSnapshot> snapshot_;  // in force; null before the first
   enum class Counts { kNotNeeded, kMerged } counts_ = Counts::kNotNeeded;
@@ -126,7 +131,26 @@ Status Server::Impl::open() {
     Status watched = watch(fd);
     if (!watched.ok()) return watched;
   }
+  Status watched = watch_unreachables();
+  if (!watched.ok()) return watched;
   install_stored();
+  return Done{};
+}
+
+/// Forwarding needs none of it: without the privilege it goes on without.
+Status Server::Impl::watch_unreachables() {
+  auto reader = UnreachableReader::open();
+  if (!reader.ok()) {
+    unreachables_error_ = reader.error().message;
+    spdlog::warn("ICMP errors about backends are not counted: {}", unreachables_error_);
+    return Done{};
+  }
+  unreachables_ = std::move(reader).value();
+  for (const int fd : unreachables_->fds()) {
+    if (fd < 0) continue;
+    Status watched = watch(fd);
+    if (!watched.ok()) return watched;
+  }
   return Done{};
 }
 
@@ -173,7 +197,9 @@ Status Server::Impl::install(std::shared_ptr<const MappedSnapshot> snapshot, Awa
 /// Makes it the snapshot whose backends' next hops are known; null: none.
 void Server::Impl::follow(std::shared_ptr<const MappedSnapshot> snapshot) {
   snapshot_ = std::move(snapshot);
-  neighbours_->set_backends(snapshot_ ? snapshot_->backends() : std::span<const Backend>());
+  const std::span<const Backend> backends = snapshot_ ? snapshot_->backends() : std::span<const Backend>();
+  neighbours_->set_backends(backends);
+  if (unreachables_) unreachables_->set_backends(backends);
 }
 
 /// The engine has counted entries that are no more. No worker counts yet: without a snapshot there are no
@@ -251,7 +277,7 @@ Status Server::Impl::run(int stop_fd) {
   Status result = Done{};
   for (bool stopped = false; !stopped;) {
     keep_time(Clock::now());
-    std::array<epoll_event, 4> events = {};
+    std::array<epoll_event, 6> events = {};
     const int count =
         ::epoll_wait(epoll_.get(), events.data(), events.size(), milliseconds_to_next(Clock::now()));
     if (count < 0 && errno != EINTR) {
@@ -262,6 +288,8 @@ Status Server::Impl::run(int stop_fd) {
       const int fd = events[i].data.fd;
       if (fd == stop_fd) stopped = true;
       if (fd == neighbours_->fd()) follow_neighbours(Clock::now());
+      if (unreachables_ && std::ranges::count(unreachables_->fds(), fd) > 0)
+        unreachables_->read(counters_->unreachables());
       if (fd == socket_->fd())
         socket_->process([this](ControlRequest request) { return handle(std::move(request)); });
     }
@@ -370,6 +398,7 @@ Result<ControlAnswer> Server::Impl::answer_status() const {
   fields["stored"] = snapshot_ != nullptr && store_error_.empty();
   if (!store_error_.empty()) fields["warning"] = store_error_;
   fields["next_hops"] = next_hops();
+  fields["icmp_errors"] = unreachables_ ? "counted" : "not counted: " + unreachables_error_;
   fields["memory"]["connections_bytes"] = connections_->header().total_size;
   fields["memory"]["connections"] = connections_->opened_as();
   fields["memory"]["counters_bytes"] = counters_->header().total_size;

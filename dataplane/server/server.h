@@ -32,7 +32,7 @@ struct ServerOptions {
   std::chrono::milliseconds link_look_gap = std::chrono::seconds(30);
 };
 
-/// Ties control socket, snapshot store, neighbours and shared memory to one engine.
+/// Ties control socket, snapshot store, neighbours, ICMP errors and shared memory to one engine.
 class Server {
  public:
   /// Opens everything and installs the stored snapshot, if there is a good one. `engine` and the

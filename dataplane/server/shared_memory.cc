@@ -37,6 +37,7 @@ std::string difference(const CounterRegionHeader &there, const CounterRegionHead
       {"worker_stride", there.worker_stride, wanted.worker_stride},
       {"backends_offset", there.backends_offset, wanted.backends_offset},
       {"services_offset", there.services_offset, wanted.services_offset},
+      {"unreachables_offset", there.unreachables_offset, wanted.unreachables_offset},
       {"total_size", there.total_size, wanted.total_size},
   };
   for (const Field &field : fields)
@@ -95,9 +96,12 @@ CounterRegionHeader counter_region_layout(const CounterRegionShape &shape) {
   // A page between workers: the prefetcher of one must not pull another's lines.
   header.worker_stride =
       align_up(header.services_offset + size_t{shape.service_capacity} * sizeof(TrafficCounters), 4096);
-  header.header_size = kCounterHeaderSize;
+  header.unreachables_offset = kCounterHeaderSize;
+  uint64_t front =
+      align_up(header.unreachables_offset + size_t{shape.backend_capacity} * sizeof(uint64_t), 4096);
   if (shape.first_worker_part == FirstWorkerPart::kAfterOneStride)
-    header.header_size = static_cast<uint32_t>(header.worker_stride);
+    header.worker_stride = front = std::max(front, header.worker_stride);
+  header.header_size = static_cast<uint32_t>(front);
   header.total_size = header.header_size + shape.worker_count * header.worker_stride;
   header.tsc_hz = shape.tsc_hz;
   header.started_unix_ns = shape.started_unix_ns;
@@ -157,6 +161,11 @@ std::span<BackendCounters> CounterRegion::backends(uint32_t worker) const {
 std::span<TrafficCounters> CounterRegion::services(uint32_t worker) const {
   return {reinterpret_cast<TrafficCounters *>(part(worker) + header().services_offset),
           header().service_capacity};
+}
+
+std::span<uint64_t> CounterRegion::unreachables() const {
+  return {reinterpret_cast<uint64_t *>(memory_.mapping.data() + header().unreachables_offset),
+          header().backend_capacity};
 }
 
 void merge_active_connections(const CounterRegion &counters, std::span<uint32_t> merged) {

@@ -99,6 +99,8 @@ class CounterRegion {
   WorkerCounters &worker(uint32_t worker) const;
   std::span<BackendCounters> backends(uint32_t worker) const;
   std::span<TrafficCounters> services(uint32_t worker) const;
+  /// ICMP errors by backend identifier: the server's, who writes them with relaxed atomics.
+  std::span<uint64_t> unreachables() const;
 
   /// A descriptor for a client, which can map a region made by create() for reading only (SharedMemory).
   [[nodiscard]] Result<UniqueFd> read_only_descriptor() const { return duplicate_reader(memory_); }

@@ -54,6 +54,9 @@ void print(const Totals &totals) {
   std::printf("  entries evicted %" PRIu64 ", expired %" PRIu64 "; looks for adoption %" PRIu64
               "; steps of displacement %" PRIu64 "\n",
               totals.evicted, totals.expired, totals.adoption_lookups, totals.displacement_steps);
+  std::printf("  TCP opens %" PRIu64 ", progresses %" PRIu64 ", repeated opens %" PRIu64 ", resets %" PRIu64
+              "\n",
+              totals.tcp_opens, totals.tcp_progresses, totals.tcp_repeated_opens, totals.tcp_resets);
   std::fflush(stdout);
 }
 
@@ -68,6 +71,10 @@ void expect_rich_worlds(const Totals &totals) {
   EXPECT_GT(totals.expired, 0u);
   EXPECT_GT(totals.adoption_lookups, 0u);
   EXPECT_GT(totals.displacement_steps, 0u);
+  EXPECT_GT(totals.tcp_opens, 0u);
+  EXPECT_GT(totals.tcp_progresses, 0u);
+  EXPECT_GT(totals.tcp_repeated_opens, 0u);
+  EXPECT_GT(totals.tcp_resets, 0u);
 }
 
 TEST(Parity, host_core_and_dpdk_worker_and_xdp_program_decide_alike) {

@@ -251,6 +251,12 @@ void Round::note_events() {
     totals_->evicted += counters.evicted_entries;
     totals_->expired += counters.expired_entries;
     totals_->adoption_lookups += counters.adoption_lookups;
+    for (const BackendCounters &backend : engines_[0]->backends(worker)) {
+      totals_->tcp_opens += backend.tcp_opens;
+      totals_->tcp_progresses += backend.tcp_progresses;
+      totals_->tcp_repeated_opens += backend.tcp_repeated_opens;
+      totals_->tcp_resets += backend.tcp_resets;
+    }
   }
 }
 

@@ -27,6 +27,10 @@ struct Totals {
   uint64_t expired = 0;
   uint64_t adoption_lookups = 0;
   uint64_t displacement_steps = 0;
+  uint64_t tcp_opens = 0;
+  uint64_t tcp_progresses = 0;
+  uint64_t tcp_repeated_opens = 0;
+  uint64_t tcp_resets = 0;
 };
 
 class Round {

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <thread>
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -243,7 +244,7 @@ TEST_F(ServerTest, introduces_itself) {
   start();
   EXPECT_EQ(ask("hello").json,
             Json::parse(R"({"protocol":1,"id":1,"ok":true,"engine":"recording","version":"1.2.3",
-      "abi":{"snapshot":3,"connections":3,"counters":1},"revision":0})"));
+      "abi":{"snapshot":3,"connections":3,"counters":2},"revision":0})"));
 }
 
 TEST_F(ServerTest, starts_with_nothing_and_installs_what_is_published) {
@@ -255,6 +256,25 @@ TEST_F(ServerTest, starts_with_nothing_and_installs_what_is_published) {
   ASSERT_GE(engine_->installations(), 1);
   EXPECT_EQ(engine_->latest()->snapshot->header().revision, 5);
   EXPECT_EQ(engine_->latest()->egress.size(), 2);
+}
+
+// A real error of a real router: unreachable_reader_root_test.cc has all kinds of them.
+TEST_F(ServerTest, counts_icmp_errors_about_backends_beside_what_the_workers_count) {
+  namespaces_.in_peer("echo 1 > /proc/sys/net/ipv4/ip_forward; ip route add unreachable 10.1.0.11");
+  run("ip route add 10.1.0.11 via 10.0.0.2");
+  start();
+  EXPECT_EQ(ask("status").json["icmp_errors"], "counted");
+  ASSERT_TRUE(publish(snapshot_of(5, "10.1.0.11"))["ok"]);
+  const UniqueFd tunnel(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_IPIP));
+  sockaddr_in backend = {};
+  backend.sin_family = AF_INET;
+  backend.sin_addr.s_addr = inet_addr("10.1.0.11");
+  const std::array<char, 40> inner = {};
+  ASSERT_EQ(::sendto(tunnel.get(), inner.data(), inner.size(), 0, reinterpret_cast<sockaddr *>(&backend),
+                     sizeof(backend)),
+            static_cast<ssize_t>(inner.size()));
+  EXPECT_TRUE(engine_->until(
+      [this] { return __atomic_load_n(&counters_->unreachables()[1], __ATOMIC_RELAXED) == 1; }));
 }
 
 TEST_F(ServerTest, waits_a_moment_for_the_link_address_of_a_new_backend) {

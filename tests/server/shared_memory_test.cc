@@ -55,6 +55,28 @@ TEST(CounterRegion, gives_every_worker_its_own_records) {
   }
 }
 
+// What the server counts is in nobody else's lines, however small the region.
+TEST(CounterRegion, has_a_part_of_the_servers_own_before_the_workers) {
+  for (const FirstWorkerPart first : {FirstWorkerPart::kAfterOnePage, FirstWorkerPart::kAfterOneStride})
+    for (const uint32_t backends : {1u, 512u, 513u, 65536u}) {
+      const Result<CounterRegion> region = CounterRegion::create({.worker_count = 1,
+                                                                  .backend_capacity = backends,
+                                                                  .service_capacity = 1,
+                                                                  .first_worker_part = first});
+      ASSERT_TRUE(region.ok());
+      const std::span<uint64_t> unreachables = region.value().unreachables();
+      ASSERT_EQ(unreachables.size(), backends);
+      const auto *begin = reinterpret_cast<const std::byte *>(&region.value().worker(0)) -
+                          region.value().header().header_size;
+      EXPECT_GE(reinterpret_cast<const std::byte *>(unreachables.data()),
+                begin + sizeof(CounterRegionHeader));
+      EXPECT_LE(static_cast<const void *>(unreachables.data() + backends),
+                static_cast<const void *>(&region.value().worker(0)));
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(region.value().backends(0).data()) % 64, 0u)
+          << "a backend's counters are one line";
+    }
+}
+
 TEST(CounterRegion, refuses_to_count_for_no_worker) {
   CounterRegionShape shape;
   shape.worker_count = 0;
@@ -70,8 +92,8 @@ TEST(CounterRegion, can_be_read_but_not_written_by_others) {
   void *view = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
   ASSERT_NE(view, MAP_FAILED);
   region.worker(0).received_packets = 42;
-  const auto *counters =
-      reinterpret_cast<const WorkerCounters *>(static_cast<const std::byte *>(view) + kCounterHeaderSize);
+  const auto *counters = reinterpret_cast<const WorkerCounters *>(static_cast<const std::byte *>(view) +
+                                                                  region.header().header_size);
   EXPECT_EQ(counters->received_packets, 42);
 
   EXPECT_NE(::mprotect(view, size, PROT_READ | PROT_WRITE), 0);
@@ -106,7 +128,7 @@ TEST(CounterRegionLayout, of_the_largest_shape_has_elements_that_a_bpf_array_tak
   shape.service_capacity = kMaxServices;
   const CounterRegionHeader layout = counter_region_layout(shape);
   EXPECT_EQ(layout.header_size, layout.worker_stride);
-  EXPECT_LE(layout.worker_stride, 4u << 20) << "KMALLOC_MAX_SIZE of kernels before 6.4";
+  EXPECT_LE(layout.worker_stride, 6u << 20) << "each CPU has one, whether it sees packets or not";
 }
 
 TEST(CounterRegionInMemory, gives_every_worker_an_element_after_the_header) {
@@ -159,7 +181,7 @@ TEST(CounterRegionInMemory, refuses_counts_of_another_layout_by_field) {
   EXPECT_EQ(error_after([](auto *h) { h->worker_count = 2; }),
             "the engine's memory: its counters are of another layout: worker_count is 2, not 3");
   EXPECT_THAT(error_after([](auto *h) { h->magic = 0; }), testing::HasSubstr("magic is 0"));
-  EXPECT_THAT(error_after([](auto *h) { h->version = 2; }), testing::HasSubstr("version is 2, not 1"));
+  EXPECT_THAT(error_after([](auto *h) { h->version = 1; }), testing::HasSubstr("version is 1, not 2"));
   EXPECT_THAT(error_after([](auto *h) { h->header_size = 4096; }), testing::HasSubstr("header_size is 4096"));
   EXPECT_THAT(error_after([](auto *h) { h->verdict_count = 1; }), testing::HasSubstr("verdict_count is 1"));
   EXPECT_THAT(error_after([](auto *h) { h->backend_capacity = 1; }),
@@ -169,6 +191,8 @@ TEST(CounterRegionInMemory, refuses_counts_of_another_layout_by_field) {
   EXPECT_THAT(error_after([](auto *h) { h->worker_stride = 64; }), testing::HasSubstr("worker_stride is 64"));
   EXPECT_THAT(error_after([](auto *h) { h->backends_offset = 64; }), testing::HasSubstr("backends_offset"));
   EXPECT_THAT(error_after([](auto *h) { h->services_offset = 64; }), testing::HasSubstr("services_offset"));
+  EXPECT_THAT(error_after([](auto *h) { h->unreachables_offset = 64; }),
+              testing::HasSubstr("unreachables_offset is 64"));
   EXPECT_THAT(error_after([](auto *h) { h->total_size = 64; }), testing::HasSubstr("total_size is 64"));
 }
 
@@ -191,7 +215,7 @@ TEST(CounterRegionInMemory, refuses_memory_that_is_too_small) {
     const Result<CounterRegion> region = CounterRegion::over(make_memory(4096), kInMemory, contents);
     ASSERT_FALSE(region.ok());
     EXPECT_THAT(region.error().message,
-                testing::HasSubstr("counters of 3 workers need 49152 bytes, it has 4096"));
+                testing::HasSubstr("counters of 3 workers need 81920 bytes, it has 4096"));
   }
 }
 

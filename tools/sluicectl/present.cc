@@ -145,12 +145,20 @@ std::string backend_section(const json &body, Rows rows) {
                {"PACKETS", Align::kRight},
                {"BYTES", Align::kRight},
                {"OPENED", Align::kRight},
-               {"ACTIVE", Align::kRight}});
+               {"ACTIVE", Align::kRight},
+               {"SYN", Align::kRight},
+               {"WENT ON", Align::kRight},
+               {"SYN AGAIN", Align::kRight},
+               {"RST", Align::kRight},
+               {"UNREACHABLE", Align::kRight}});
   for (const json &backend : body.at("backends")) {
-    if (rows == Rows::kNonZero && is_zero_row(backend, {"packets", "active_connections"})) continue;
+    if (rows == Rows::kNonZero && is_zero_row(backend, {"packets", "active_connections", "unreachables"}))
+      continue;
     table.add({text_of(backend, "pool"), text_of(backend, "name"), count_of(backend, "packets"),
                count_of(backend, "bytes"), count_of(backend, "opened_connections"),
-               count_of(backend, "active_connections")});
+               count_of(backend, "active_connections"), count_of(backend, "tcp_opens"),
+               count_of(backend, "tcp_progresses"), count_of(backend, "tcp_repeated_opens"),
+               count_of(backend, "tcp_resets"), count_of(backend, "unreachables")});
   }
   return table.empty() ? "" : fmt::format("\n{}", table.text());
 }

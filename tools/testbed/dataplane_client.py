@@ -27,7 +27,7 @@ _HEADER = struct.Struct("<QIIQQQQIIII48s")  # SnapshotHeader up to its sections
 _SECTION = struct.Struct("<QII")
 _SERVICE = struct.Struct("<IIHHHHB7xII")
 _BACKEND = struct.Struct("<16sHBBBBBxQ8xIIII")
-_COUNTER_HEADER = struct.Struct("<QIIQIIIIQQQQQ")
+_COUNTER_HEADER = struct.Struct("<QIIQIIIIQQQQQQ")
 _BACKEND_STATES = {1: "up", 2: "draining", 3: "down", 4: "closed"}
 
 
@@ -160,7 +160,7 @@ def verdict_names() -> list[str]:
 def read_counters(path: pathlib.Path) -> Counters:
     data = _content(path, "counters")
     assert data is not None
-    magic, _, header_size, _, workers, verdicts, _, _, stride, _, _, _, _ = _COUNTER_HEADER.unpack_from(data)
+    magic, _, header_size, _, workers, verdicts, _, _, stride, *_ = _COUNTER_HEADER.unpack_from(data)
     names = verdict_names()
     if magic != _COUNTER_MAGIC or verdicts != len(names):
         raise TestbedError(f"the counters are of another version: {verdicts} verdicts, this reads {len(names)}")

@@ -92,6 +92,20 @@ TEST(ConfigurationDocumentation, defaults_are_the_models) {
   says("pools[].discovery.min_backends", std::to_string(pool.discovery.min_backends));
   says("pools[].discovery.max_lost_percent", std::to_string(pool.discovery.max_lost_percent));
   says("pools[].discovery.lost_hold", std::to_string(pool.discovery.lost_hold.count() / 1000) + "s");
+  const model::PassiveHealth passive;
+  std::string signals;
+  for (size_t i = 0; i < model::kPassiveSignals; i++)
+    if (passive.signals[i]) signals.append(signals.empty() ? "" : ", ").append(model::kPassiveSignalNames[i]);
+  says("pools[].passive.signals", "[" + signals + "]");
+  says("pools[].passive.consecutive", std::to_string(passive.consecutive));
+  says("pools[].passive.failure_rate", std::to_string(passive.failure_rate_percent));
+  says("pools[].passive.window", std::to_string(passive.window.count() / 1000) + "s");
+  says("pools[].passive.min_connections", std::to_string(passive.min_connections));
+  says("pools[].passive.ejection", std::to_string(passive.ejection.count() / 1000) + "s");
+  says("pools[].passive.max_ejection",
+       std::to_string(passive.max_ejection.count() / 60000) + "m, or `ejection` if that is longer");
+  says("pools[].passive.max_ejected", std::to_string(passive.max_ejected_percent));
+  says("pools[].passive.probes", std::to_string(passive.probes));
   says("services[].timeouts.embryonic", std::to_string(timeouts.embryonic.count()) + "s");
   says("services[].timeouts.established", std::to_string(timeouts.established.count()) + "s");
   says("services[].timeouts.closing", std::to_string(timeouts.closing.count()) + "s");

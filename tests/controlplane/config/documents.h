@@ -60,6 +60,10 @@ inline std::string with_health(const std::string &health) {
   return with_pool("  backends: []\n  health: " + health + "\n");
 }
 
+inline std::string with_passive(const std::string &passive) {
+  return with_pool("  backends: []\n  passive: " + passive + "\n");
+}
+
 }  // namespace sluice
 
 #endif

@@ -48,10 +48,23 @@ TEST(CounterReader, sums_verdicts_and_bytes_over_workers) {
 
 TEST(CounterReader, sums_backends_and_services_by_identifier) {
   const Region region = make_region();
-  region.written.backends(0)[9] = {
-      .packets = 1, .bytes = 2, .opened_connections = 3, .active_connections = 4};
-  region.written.backends(1)[9] = {
-      .packets = 10, .bytes = 20, .opened_connections = 30, .active_connections = 40};
+  region.written.backends(0)[9] = {.packets = 1,
+                                   .bytes = 2,
+                                   .opened_connections = 3,
+                                   .active_connections = 4,
+                                   .tcp_opens = 5,
+                                   .tcp_progresses = 6,
+                                   .tcp_repeated_opens = 7,
+                                   .tcp_resets = 8};
+  region.written.backends(1)[9] = {.packets = 10,
+                                   .bytes = 20,
+                                   .opened_connections = 30,
+                                   .active_connections = 40,
+                                   .tcp_opens = 50,
+                                   .tcp_progresses = 60,
+                                   .tcp_repeated_opens = 70,
+                                   .tcp_resets = 80};
+  region.written.unreachables()[9] = 9;
   region.written.services(1)[2] = {.packets = 6, .bytes = 7};
   const auto backends = read_backends(region.read);
   ASSERT_EQ(backends.size(), 10u);
@@ -59,7 +72,14 @@ TEST(CounterReader, sums_backends_and_services_by_identifier) {
   EXPECT_EQ(backends[9].bytes, 22u);
   EXPECT_EQ(backends[9].opened_connections, 33u);
   EXPECT_EQ(backends[9].active_connections, 44u);
+  EXPECT_EQ(backends[9].tcp_opens, 55u);
+  EXPECT_EQ(backends[9].tcp_progresses, 66u);
+  EXPECT_EQ(backends[9].tcp_repeated_opens, 77u);
+  EXPECT_EQ(backends[9].tcp_resets, 88u);
+  EXPECT_EQ(backends[9].unreachables, 9u);
   EXPECT_EQ(backends[8].packets, 0u);
+  EXPECT_EQ(read_backend(region.read, 9), backends[9]);
+  EXPECT_EQ(read_backend(region.read, 10), BackendTotals()) << "the region has no such backend";
   const auto services = read_services(region.read);
   ASSERT_EQ(services.size(), 3u);
   EXPECT_EQ(services[2].packets, 6u);
@@ -77,8 +97,8 @@ template <typename Change>
 std::string error_after(Change change) {
   CounterRegionHeader header{.magic = SLUICE_COUNTER_MAGIC,
                              .version = SLUICE_COUNTER_VERSION,
-                             .header_size = kCounterHeaderSize,
-                             .total_size = kCounterHeaderSize + 2 * 4096,
+                             .header_size = 2 * kCounterHeaderSize,
+                             .total_size = 2 * kCounterHeaderSize + 2 * 4096,
                              .worker_count = 2,
                              .verdict_count = kVerdictCount,
                              .backend_capacity = 10,
@@ -87,7 +107,8 @@ std::string error_after(Change change) {
                              .backends_offset = sizeof(WorkerCounters),
                              .services_offset = sizeof(WorkerCounters) + 10 * sizeof(BackendCounters),
                              .tsc_hz = 1,
-                             .started_unix_ns = 1};
+                             .started_unix_ns = 1,
+                             .unreachables_offset = kCounterHeaderSize};
   std::vector<std::byte> bytes(header.total_size);
   change(&header);
   std::memcpy(bytes.data(), &header, sizeof(header));
@@ -97,9 +118,9 @@ std::string error_after(Change change) {
 
 TEST(CounterReader, header_that_claims_more_than_the_file_holds_is_refused) {
   EXPECT_EQ(error_after([](CounterRegionHeader *) {}), "no error");
-  const std::string more = "claims more than its 12288 bytes hold";
+  const std::string more = "claims more than its 16384 bytes hold";
   EXPECT_THAT(error_after([](auto *h) { h->magic = 0; }), HasSubstr("magic"));
-  EXPECT_THAT(error_after([](auto *h) { h->version = 2; }), HasSubstr("version 2, this sluiced reads 1"));
+  EXPECT_THAT(error_after([](auto *h) { h->version = 1; }), HasSubstr("version 1, this sluiced reads 2"));
   EXPECT_THAT(error_after([](auto *h) { h->verdict_count = 1; }),
               HasSubstr("1 verdicts, this sluiced knows"));
   EXPECT_THAT(error_after([](auto *h) { h->total_size += 1; }), HasSubstr(more));
@@ -114,6 +135,10 @@ TEST(CounterReader, header_that_claims_more_than_the_file_holds_is_refused) {
   EXPECT_THAT(error_after([](auto *h) { h->backends_offset = 4096 - 8; }), HasSubstr(more));
   EXPECT_THAT(error_after([](auto *h) { h->services_offset = ~uint64_t{0}; }), HasSubstr(more));
   EXPECT_THAT(error_after([](auto *h) { h->services_offset = 4; }), HasSubstr(more));
+  EXPECT_THAT(error_after([](auto *h) { h->unreachables_offset = 2 * 4096 - 72; }), HasSubstr(more));
+  EXPECT_THAT(error_after([](auto *h) { h->unreachables_offset = ~uint64_t{0} - 7; }), HasSubstr(more));
+  EXPECT_THAT(error_after([](auto *h) { h->unreachables_offset = 4100; }), HasSubstr(more));
+  EXPECT_THAT(error_after([](auto *h) { h->unreachables_offset = 0; }), HasSubstr(more));
 }
 
 }  // namespace

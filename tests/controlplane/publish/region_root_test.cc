@@ -71,17 +71,17 @@ TEST(CounterViewOfBpfMap, reads_what_workers_write) {
 TEST(CounterViewOfBpfMap, refuses_a_header_that_claims_more_than_the_map_holds) {
   EXPECT_EQ(error_after([](auto *) {}), "no error");
   EXPECT_THAT(error_after([](auto *h) { h->total_size += 4096; }),
-              HasSubstr("mmap of 53248 bytes: Invalid argument"));
+              HasSubstr("mmap of 86016 bytes: Invalid argument"));
   EXPECT_THAT(error_after([](auto *h) { h->total_size = ~uint64_t{0}; }),
               HasSubstr("its header claims 18446744073709551615 bytes"));
   EXPECT_THAT(error_after([](auto *h) { h->total_size = 4095; }), HasSubstr("its header claims 4095 bytes"));
-  const std::string more = "claims more than its 49152 bytes hold";
+  const std::string more = "claims more than its 81920 bytes hold";
   EXPECT_THAT(error_after([](auto *h) { h->worker_count = 4; }), HasSubstr(more));
   EXPECT_THAT(error_after([](auto *h) { h->header_size += 64; }), HasSubstr(more));
   EXPECT_THAT(error_after([](auto *h) { h->header_size = ~0u - 63; }), HasSubstr(more));
   EXPECT_THAT(error_after([](auto *h) { h->header_size = 4096 - 64; }), HasSubstr(more));
   EXPECT_THAT(error_after([](auto *h) { h->header_size = 4096 + 8; }), HasSubstr(more));
-  EXPECT_THAT(error_after([](auto *h) { h->version = 2; }), HasSubstr("version 2, this sluiced reads 1"));
+  EXPECT_THAT(error_after([](auto *h) { h->version = 1; }), HasSubstr("version 1, this sluiced reads 2"));
 }
 
 TEST(CounterViewOfBpfMap, refuses_a_map_that_holds_no_counters) {

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "controlplane/publish/sealed_memfd.h"
+#include "dataplane/server/shared_memory.h"
 #include "tests/controlplane/publish/scripted_server.h"
 
 namespace sluice {
@@ -35,6 +36,9 @@ class ObedientDataplane {
   /// Hangs up at the next request instead of answering it.
   void hang_up() { set(&answers_, "no"); }
 
+  /// What it counts; of two workers.
+  const CounterRegion &counters() const { return counters_; }
+
   int publications() {
     const std::lock_guard lock(mutex_);
     return publications_;
@@ -59,6 +63,7 @@ class ObedientDataplane {
         fields.update({{"ok", false}, {"error", refusal_}});
       }
     }
+    if (request["request"] == "counters") answer.descriptors = {counters_reader_.get()};
     if (request["request"] == "snapshot" && revision_ > 0) answer.descriptors = {in_force_.get()};
     fields.update({{"revision", revision_}, {"stored", warning_.empty()}});
     if (!warning_.empty()) fields["warning"] = warning_;
@@ -82,6 +87,8 @@ class ObedientDataplane {
   uint64_t revision_ = 0;
   FileDescriptor in_force_;
   int publications_ = 0;
+  const CounterRegion counters_ = CounterRegion::create({.worker_count = 2}).value();
+  const UniqueFd counters_reader_ = counters_.read_only_descriptor().value();
   std::unique_ptr<ScriptedServer> server_;  // last: its thread ends first
 };
 
