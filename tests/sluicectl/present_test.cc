@@ -145,6 +145,26 @@ TEST(Present, counters_hide_zero_rows_unless_all_are_asked_for) {
   EXPECT_THAT(all, HasSubstr("drop_internal"));
 }
 
+TEST(Present, counters_tell_what_a_backends_clients_did) {
+  api::FixedControl control;
+  api::CountersView counters = control.counters().value();
+  counters.backends.resize(1);
+  counters.backends[0].pool = "web";
+  counters.backends[0].name = "b1";
+  counters.backends[0].traffic = {.packets = 9,
+                                  .bytes = 900,
+                                  .opened_connections = 8,
+                                  .active_connections = 7,
+                                  .tcp_opens = 6,
+                                  .tcp_progresses = 5,
+                                  .tcp_repeated_opens = 4,
+                                  .tcp_resets = 3,
+                                  .unreachables = 2};
+  const std::string text = present_counters(as_client(to_json(counters)), Rows::kNonZero);
+  EXPECT_THAT(text, HasSubstr("PACKETS  BYTES  OPENED  ACTIVE  SYN  WENT ON  SYN AGAIN  RST  UNREACHABLE\n"));
+  EXPECT_THAT(text, HasSubstr("      9    900       8       7    6        5          4    3            2\n"));
+}
+
 TEST(Present, problems_with_every_error) {
   const api::Response response = api::problem(
       422, "2 errors",
