@@ -55,7 +55,7 @@ using FollowedPtr = std::shared_ptr<Followed>;
 }  // namespace
 
 struct Discoverer::Impl {
-  Impl(DiscovererOptions options, OnChange changed)
+  Impl(const DiscovererOptions &options, OnChange changed)
       : on_change(std::move(changed)), store(options.directory), random(options.seed) {}
 
   OnChange on_change;
@@ -276,8 +276,8 @@ Discoverer::Discoverer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
   });
 }
 
-Result<std::unique_ptr<Discoverer>> Discoverer::start(DiscovererOptions options, OnChange on_change) {
-  auto impl = std::make_unique<Impl>(std::move(options), std::move(on_change));
+Result<std::unique_ptr<Discoverer>> Discoverer::start(const DiscovererOptions &options, OnChange on_change) {
+  auto impl = std::make_unique<Impl>(options, std::move(on_change));
   auto curl = CurlTransfers::create(impl->io);
   if (!curl.ok()) return curl.error();
   impl->curl = std::move(curl).value();

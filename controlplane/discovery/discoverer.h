@@ -43,7 +43,7 @@ class Discoverer {
   using OnChange = std::function<void()>;
 
   /// Starts the thread. Fails when the host gives no event queue.
-  static Result<std::unique_ptr<Discoverer>> start(DiscovererOptions options, OnChange on_change);
+  static Result<std::unique_ptr<Discoverer>> start(const DiscovererOptions &options, OnChange on_change);
   /// Stops the thread; questions that run are dropped.
   ~Discoverer();
   Discoverer(const Discoverer &) = delete;
