@@ -144,12 +144,27 @@ class CrossCheck {
     for (const PlacedService &service : placed_.services) {
       check_pool(service.pool, service.index, ".pool");
       if (!service.quorum) continue;
+      check_reach(service, pools);
       const Placed<std::string> &backup = service.quorum->backup_pool;
       check_pool(backup, service.index, ".quorum.backup_pool");
       if (backup.value.empty() || backup.value != service.pool.value) continue;
       errors_.add(backup.place, element("services", service.index, ".quorum.backup_pool"), backup.value,
                   in_quotes(backup.value) + " is the service's own pool; name another");
     }
+  }
+
+  // A quorum of more backends than there ever are would never be met. What a pool finds is not known here.
+  void check_reach(const PlacedService &service,
+                   const std::unordered_map<std::string_view, const PlacedPool *> &pools) {
+    const auto pool = pools.find(service.pool.value);
+    if (pool == pools.end() || pool->second->pool.discovery.finds()) return;
+    const model::Quorum &quorum = service.quorum->quorum;
+    const size_t backends = pool->second->backends.size();
+    if (quorum.recover.is_percent || quorum.recover.number <= backends) return;
+    errors_.add(service.place, element("services", service.index, ".quorum"), "",
+                "asks for " + std::to_string(quorum.recover.number) + " backends, and pool " +
+                    in_quotes(service.pool.value) + " has " + std::to_string(backends) +
+                    ": it would never be met; give a share, or the pool more backends");
   }
 
   // Whether the VIPs and port spans are few enough to look at one by one.

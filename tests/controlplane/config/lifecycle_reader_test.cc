@@ -26,7 +26,7 @@ TEST(LifecycleReader, reads_quorums) {
                                                      .recover = {75, true},
                                                      .action = model::QuorumAction::kBackupPool,
                                                      .backup_pool = "standby"}));
-  const model::DesiredState short_one = state_of(with_quorum("{min: 2, action: serve-all}"));
+  const model::DesiredState short_one = state_of(with_quorum("{min: 1, action: serve-all}"));
   EXPECT_EQ(
       short_one.services[0].quorum,
       (model::Quorum{.min = {2, false}, .recover = {2, false}, .action = model::QuorumAction::kServeAll}));
@@ -39,20 +39,21 @@ TEST(LifecycleReader, tells_what_is_wrong_with_a_quorum) {
     return errors.size() == 1 ? errors[0] : "not one error but " + std::to_string(errors.size());
   };
   EXPECT_THAT(error("{action: withdraw}"), HasSubstr("services[0].quorum: key \"min\" is missing"));
-  EXPECT_THAT(error("{min: 2}"), HasSubstr("key \"action\" is missing"));
+  EXPECT_THAT(error("{min: 1}"), HasSubstr("key \"action\" is missing"));
   EXPECT_THAT(error("{min: 2, action: panic}"), HasSubstr("quorum.action: \"panic\" is not known"));
   for (const char *min : {"0", "-1", "0%", "101%", "half", "65536", "5 %"}) {
     EXPECT_THAT(error("{min: " + std::string(min) + ", action: withdraw}"),
                 HasSubstr("quorum.min: \"" + std::string(min) + "\" is no threshold"));
   }
+  EXPECT_THAT(error("{min: 2, action: withdraw}"), HasSubstr("asks for 2 backends, and pool \"web\" has 1"));
   EXPECT_THAT(error("{min: 2, recover: 1, action: withdraw}"), HasSubstr("quorum.recover: is less than min"));
   EXPECT_THAT(error("{min: 2, recover: 80%, action: withdraw}"), HasSubstr("of the same kind as min"));
-  EXPECT_THAT(error("{min: 2, action: backup-pool}"), HasSubstr("key \"backup_pool\" is missing"));
-  EXPECT_THAT(error("{min: 2, action: withdraw, backup_pool: standby}"),
+  EXPECT_THAT(error("{min: 1, action: backup-pool}"), HasSubstr("key \"backup_pool\" is missing"));
+  EXPECT_THAT(error("{min: 1, action: withdraw, backup_pool: standby}"),
               HasSubstr("with action backup-pool only"));
-  EXPECT_THAT(error("{min: 2, action: backup-pool, backup_pool: nope}"),
+  EXPECT_THAT(error("{min: 1, action: backup-pool, backup_pool: nope}"),
               HasSubstr("services[0].quorum.backup_pool: there is no pool \"nope\""));
-  EXPECT_THAT(error("{min: 2, action: backup-pool, backup_pool: web}"),
+  EXPECT_THAT(error("{min: 1, action: backup-pool, backup_pool: web}"),
               HasSubstr("is the service's own pool"));
 }
 
@@ -97,10 +98,10 @@ TEST(LifecycleReader, a_pool_that_may_be_served_whole_counts_twice) {
   for (int i = 0; i < 100; i++) {
     const std::string n = std::to_string(i);
     pools += "- {name: s" + n + ", vips: [198.51.100." + n + "], protocol: tcp, ports: all, pool: p" + n +
-             ", quorum: {min: 1, action: serve-all}}\n";
+             ", quorum: {min: 1%, action: serve-all}}\n";
     tail += "- {name: p" + n + ", slots: 1048573, backends: []}\n";
   }
-  EXPECT_THAT(errors_of(pools + tail), ElementsAre(HasSubstr("pools[64].slots")));
+  EXPECT_THAT(errors_of(pools + tail), testing::Contains(HasSubstr("pools[64].slots")));
 }
 
 }  // namespace
