@@ -40,7 +40,7 @@ TEST(LifecycleReader, tells_what_is_wrong_with_a_quorum) {
   };
   EXPECT_THAT(error("{action: withdraw}"), HasSubstr("services[0].quorum: key \"min\" is missing"));
   EXPECT_THAT(error("{min: 1}"), HasSubstr("key \"action\" is missing"));
-  EXPECT_THAT(error("{min: 2, action: panic}"), HasSubstr("quorum.action: \"panic\" is not known"));
+  EXPECT_THAT(error("{min: 1, action: panic}"), HasSubstr("quorum.action: \"panic\" is not known"));
   for (const char *min : {"0", "-1", "0%", "101%", "half", "65536", "5 %"}) {
     EXPECT_THAT(error("{min: " + std::string(min) + ", action: withdraw}"),
                 HasSubstr("quorum.min: \"" + std::string(min) + "\" is no threshold"));
