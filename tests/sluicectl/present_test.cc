@@ -101,11 +101,11 @@ TEST(Present, sources_in_words_and_what_is_not_used_of_them) {
 TEST(Present, status_names_the_sources_that_are_not_in_order) {
   api::FixedControl control;
   api::StatusView view;
-  EXPECT_THAT(present_status(as_client(to_json(view)), 0), Not(HasSubstr("discovery")));
+  EXPECT_THAT(present_status(as_client(to_json(view))), Not(HasSubstr("discovery")));
   view.sources = control.discovery();
   view.sources.push_back({.pool = "fine", .type = "file", .source = "file /a", .state = SourceState::kOk});
   view.sources.push_back({.pool = "jobs", .type = "registration", .source = "registration"});
-  const std::string text = present_status(as_client(to_json(view)), 0);
+  const std::string text = present_status(as_client(to_json(view)));
   EXPECT_THAT(
       text,
       HasSubstr("discovery  3 sources, 1 of them not in order\n"
