@@ -29,7 +29,7 @@ TEST(LifecycleReader, reads_quorums) {
   const model::DesiredState short_one = state_of(with_quorum("{min: 1, action: serve-all}"));
   EXPECT_EQ(
       short_one.services[0].quorum,
-      (model::Quorum{.min = {2, false}, .recover = {2, false}, .action = model::QuorumAction::kServeAll}));
+      (model::Quorum{.min = {1, false}, .recover = {1, false}, .action = model::QuorumAction::kServeAll}));
   EXPECT_FALSE(state_of(with_service()).services[0].quorum.has_value());
 }
 
