@@ -389,10 +389,21 @@ std::string conflict(const Registrations &registrations, const FoundBackend &bac
 
 }  // namespace
 
-// Uses `registrations` from now on, if they fit; `name` is the one that was asked for.
+// Uses `registrations` from now on, if they fit; `name` is the one that was asked for, and the only one that
+// is believed at once: what else they have lost meanwhile is an answer like any other.
 Registered Discoverer::Impl::order(Followed *one, const Registrations &registrations,
                                    const std::string &name) {
-  std::vector<FoundBackend> backends = registrations.backends();
+  std::vector<FoundBackend> backends = *one->feed.found();
+  const auto place = std::ranges::lower_bound(backends, name, {}, &FoundBackend::name);
+  const bool is_there = place != backends.end() && place->name == name;
+  const FoundBackend *asked = registrations.find(name);
+  if (is_there && asked != nullptr) {
+    *place = *asked;
+  } else if (is_there) {
+    backends.erase(place);
+  } else if (asked != nullptr) {
+    backends.insert(place, *asked);
+  }
   std::vector<std::string> left_out;
   const bool is_heartbeat = backends == *one->feed.found();
   if (const Status fitting = is_heartbeat ? Done{} : fits(one->feed.pool())(backends, &left_out);
@@ -402,7 +413,9 @@ Registered Discoverer::Impl::order(Followed *one, const Registrations &registrat
     if (each.starts_with(name + ":") || each.starts_with(name + " ")) return {Outcome::kConflict, each};
   }
   one->registrations = registrations;
-  const bool changed = one->feed.note_order(std::move(backends), now(), fits(one->feed.pool()));
+  bool changed = one->feed.note_order(std::move(backends), now(), fits(one->feed.pool()));
+  if (std::vector<FoundBackend> all = registrations.backends(); all != *one->feed.found())
+    changed = one->feed.note_answer({std::move(all), {}}, now(), fits(one->feed.pool())) || changed;
   return {changed ? Outcome::kTaken : Outcome::kUnchanged, changed ? "taken over" : "heard of again"};
 }
 
@@ -417,8 +430,11 @@ Registered Discoverer::put_registration(const std::string &pool, const FoundBack
       return not_found(pool, impl_->followed);
     one = found->second;
     before = one->feed.state();
+    if (before == SourceState::kOk && one->registrations.beat(backend, Clock::now())) {
+      one->feed.note_heard(Clock::now());
+      return {Outcome::kUnchanged, "heard of again"};
+    }
     Registrations next = one->registrations;
-    next.expire(Clock::now());
     if (const std::string why = conflict(next, backend); !why.empty()) return {Outcome::kConflict, why};
     next.put(backend, Clock::now());
     registered = impl_->order(one.get(), next, backend.name);

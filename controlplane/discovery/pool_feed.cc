@@ -50,7 +50,6 @@ bool PoolFeed::note_answer(Answer answer, const Now &now, const Fits &fits) {
 }
 
 bool PoolFeed::note_order(std::vector<FoundBackend> backends, const Now &now, const Fits &fits) {
-  gate_.forget();
   last_answer_ = now.steady;
   waiting_.reset();
   skipped_.clear();

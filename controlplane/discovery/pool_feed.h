@@ -68,6 +68,8 @@ class PoolFeed {
   bool note_answer(Answer answer, const Now &now, const Fits &fits);
   /// The same without the protection against loss: what was asked for name by name.
   bool note_order(std::vector<FoundBackend> backends, const Now &now, const Fits &fits);
+  /// What is used was said again.
+  void note_heard(Clock::time_point now) { last_answer_ = now; }
   /// The source has not answered, and why.
   void note_failure(const std::string &problem, const Now &now);
   /// Looks again at an answer that was held or refused: time has passed, or the limits are others. True when

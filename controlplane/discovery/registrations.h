@@ -28,6 +28,21 @@ class Registrations {
     entries_[backend.name] = {backend, now + backend.ttl};
   }
 
+  /// The same as before, and in time: it goes on for another ttl. False: it is not.
+  bool beat(const FoundBackend &backend, Clock::time_point now) {
+    const auto known = entries_.find(backend.name);
+    if (known == entries_.end() || known->second.ends <= now || known->second.backend != backend)
+      return false;
+    known->second.ends = now + backend.ttl;
+    return true;
+  }
+
+  /// nullptr: there is none of that name.
+  const FoundBackend *find(const std::string &name) const {
+    const auto known = entries_.find(name);
+    return known == entries_.end() ? nullptr : &known->second.backend;
+  }
+
   /// False: there is none of that name.
   bool remove(const std::string &name) { return entries_.erase(name) > 0; }
 

@@ -94,6 +94,10 @@ void OutlierBackend::take(const model::PassiveHealth &config, OutlierTime now, c
   last_ = counts;
   // In a sample with both it is not known which came first. A probing one must do without a failure.
   if (delta.progresses > 0 && state_ == OutlierState::kServing) run_ = {};
+  // What is long ago and what is now make no row.
+  const bool has_failed = failures != Failures{};
+  if (has_failed && now - failed_at_ > config.window) run_ = {};
+  if (has_failed) failed_at_ = now;
   progresses_ += delta.progresses;
   Part *part = current_part(config, now);
   part->progresses += delta.progresses;
@@ -160,7 +164,9 @@ std::optional<std::string> OutlierBackend::rate_complaint(const model::PassiveHe
   Failures sums = {};
   for (const Part &part : parts_) {
     progresses += part.progresses;
-    for (size_t i = 0; i < sums.size(); i++) sums[i] += part.failures[i];
+    // One connection repeats its SYN several times: beside those that went on that is no share.
+    for (size_t i = 0; i < sums.size(); i++)
+      sums[i] += i == index_of(PassiveSignal::kRepeatedOpens) ? 0 : part.failures[i];
   }
   const uint64_t failures = *std::ranges::max_element(sums);
   const uint64_t all = failures + progresses;
@@ -178,9 +184,16 @@ void OutlierBackend::eject(const model::PassiveHealth &config, OutlierTime now, 
   begin_anew();
 }
 
-void OutlierBackend::probe() {
+void OutlierBackend::probe(OutlierTime now) {
   state_ = OutlierState::kProbing;
+  probing_since_ = now;
   begin_anew();
+}
+
+bool OutlierBackend::has_passed(const model::PassiveHealth &config, OutlierTime now) const {
+  if (state_ != OutlierState::kProbing) return false;
+  return progresses_ >= config.probes ||
+         now - probing_since_ >= config.window + length_of(config, ejections_);
 }
 
 void OutlierBackend::serve(OutlierTime now) {
@@ -232,7 +245,7 @@ std::vector<OutlierEvent> OutlierPool::observe(const model::PassiveHealth &confi
     if (backend.state() != OutlierState::kEjected) continue;
     const bool due = backend.is_due(now);
     if (!due && !(nobody_else && member.serves)) continue;
-    backend.probe();
+    backend.probe(now);
     events.push_back({member.name, OutlierEvent::Kind::kProbing,
                       due ? "its time is over" : "no other backend of the pool serves"});
   }
@@ -249,8 +262,8 @@ OutlierPool::Share OutlierPool::take_counts(const model::PassiveHealth &config, 
     if (backend.identifier() != member.identifier) backend = OutlierBackend(member.identifier);
     backend.take(config, now, member.counts);
     const bool out = backend.state() != OutlierState::kServing;
-    // Who is down for another reason is not to be ejected for it when that is over.
-    if (!member.serves && !out) backend.begin_anew();
+    // Who is down for another reason is not to be ejected for it, neither now nor when that is over.
+    if (!member.serves && backend.state() != OutlierState::kEjected) backend.begin_anew();
     share.serving += member.serves ? 1 : 0;
     share.out += member.serves && out ? 1 : 0;
   }
@@ -266,11 +279,14 @@ void OutlierPool::judge(const model::PassiveHealth &config, OutlierTime now, con
   const auto why = backend.complaint(config);
   if (!why) {
     backend.note_spared("");
-    if (!backend.has_passed(config)) return;
+    const bool has_proof = backend.progresses() >= config.probes;
+    if (!backend.has_passed(config, now)) return;
     backend.serve(now);
     if (member.serves) share->out--;
     events->push_back({member.name, Kind::kReturned,
-                       fmt::format("{} connections made progress without a failure", config.probes)});
+                       has_proof
+                           ? fmt::format("{} connections made progress without a failure", config.probes)
+                           : "nothing spoke against it while it was tried"});
   } else if (backend.state() == OutlierState::kProbing) {
     backend.eject(config, now, *why);
     events->push_back({member.name, Kind::kEjected, backend.text(config, now)});

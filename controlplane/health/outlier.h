@@ -51,17 +51,19 @@ class OutlierBackend {
   std::optional<std::string> complaint(const model::PassiveHealth &config) const;
 
   void eject(const model::PassiveHealth &config, OutlierTime now, std::string why);
-  void probe();
+  void probe(OutlierTime now);
   void serve(OutlierTime now);
   /// Forgets what it has counted, and nothing else.
   void begin_anew();
   /// Whether the time of an ejection is over.
   bool is_due(OutlierTime now) const { return state_ == OutlierState::kEjected && now >= until_; }
-  bool has_passed(const model::PassiveHealth &config) const {
-    return state_ == OutlierState::kProbing && progresses_ >= config.probes;
-  }
+  /// Whether a half-open one is to serve again: enough connections went on, or nothing was wrong for as long
+  /// as its ejection and the window took. It may get no connection that can be told of (UDP, no slot).
+  bool has_passed(const model::PassiveHealth &config, OutlierTime now) const;
 
   OutlierState state() const { return state_; }
+  /// Since the state began.
+  uint64_t progresses() const { return progresses_; }
   uint32_t identifier() const { return identifier_; }
   /// "5 connections in a row made no progress; tried again in 25 s (2nd time)", or why it is not ejected
   /// though there is a complaint. Empty while there is nothing to say.
@@ -93,7 +95,9 @@ class OutlierBackend {
   std::optional<PassiveCounts> last_;  // nothing before the first
   uint32_t identifier_;                // whose counts they are
   Failures run_{};                     // since the last progress
-  uint64_t progresses_ = 0;            // since the state began
+  OutlierTime failed_at_{};            // when one of them was counted last
+  OutlierTime probing_since_{};
+  uint64_t progresses_ = 0;  // since the state began
   std::array<Opens, kOpensKept> opens_{};
   size_t opens_taken_ = 0;
   uint64_t opens_answered_ = 0;  // opens until the last sign of an answer

@@ -1,5 +1,6 @@
 #include "controlplane/sluiced/carry_over.h"
 
+#include <algorithm>
 #include <string>
 #include <unordered_map>
 
@@ -70,6 +71,12 @@ model::ObservedState carry_over(const model::DesiredState &before, const model::
       if (!pool.health.checks()) condition.health = model::Health::kUnknown;
       carried.backends.emplace(key, std::move(condition));
     }
+  }
+  // What a source finds may be away for a moment, as while it is maintained: what was ordered of it stays.
+  for (const auto &[key, order] : observed.orders) {
+    const auto is_its_pool = [&key = key](const model::Pool &pool) { return pool.name == key.pool; };
+    const auto pool = std::ranges::find_if(next.pools, is_its_pool);
+    if (pool != next.pools.end() && pool->discovery.finds()) carried.orders.emplace(key, order);
   }
   // A sluiced that starts knows quorums from the snapshot alone.
   const auto &below = observed.backends.empty() ? recovered.below_quorum : observed.below_quorum;

@@ -29,7 +29,10 @@ void Reconciler::begin_discovery() {
 api::ChangeResult Reconciler::apply_found() {
   found_noted_ = false;
   Result<model::DesiredState> next = with_found(configured_);
-  if (!next.ok()) return {.outcome = Outcome::kRefused, .message = next.error().message};
+  if (!next.ok()) {
+    spdlog::error("found backends are not used: {}", next.error().message);
+    return {.outcome = Outcome::kRefused, .message = next.error().message};
+  }
   if (next.value() == desired_) return unchanged("nothing to change");
   api::ChangeResult applied = change_members(std::move(next).value());
   if (applied.outcome == Outcome::kRefused) {

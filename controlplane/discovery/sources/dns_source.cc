@@ -64,7 +64,8 @@ class Lookup {
       waiting_.push_back({name, kTypeA});
       waiting_.push_back({name, kTypeAaaa});
     }
-    while (open_ < kOpenQuestions && !waiting_.empty()) ask_next();
+    // An answer may come at once, and be a failure, which ends the asking.
+    while (failure_.empty() && open_ < kOpenQuestions && !waiting_.empty()) ask_next();
     co_await resolver_.finish();
   }
 

@@ -14,7 +14,7 @@ namespace asio = boost::asio;
 
 namespace {
 
-constexpr size_t kMaxBodyBytes = 64u << 20;
+constexpr size_t kMaxBodyBytes = 16u << 20;
 constexpr long kKeepaliveS = 10;
 
 // Host of "https://HOST:PORT", without brackets.
@@ -108,6 +108,11 @@ void set_options(Transfer *transfer, const std::string &endpoint) {
   for (const std::string &header : question.headers)
     transfer->headers = curl_slist_append(transfer->headers, header.c_str());
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
+  curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);  // a resolver that hangs is not waited for
+  // libcurl does not know what its connections' certificates were judged by: none is used for another
+  // question.
+  curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+  curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
 }
 
 // The certificate is judged by on_tls_context's settings, as that of a health check is, and not by libcurl.

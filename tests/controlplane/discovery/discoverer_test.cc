@@ -255,6 +255,21 @@ TEST_F(DiscovererTest, keeps_the_last_registered_backend_when_all_fall_silent) {
   EXPECT_THAT(names(), IsEmpty());
 }
 
+TEST_F(DiscovererTest, one_that_is_heard_of_again_takes_none_of_the_silent_ones_out) {
+  model::DesiredState state = with(model::RegistrationSource{});
+  state.pools[0].discovery.lost_hold = 1h;
+  discoverer_->set_sources(state);
+  for (const char *name : {"b1", "b2", "b3"})
+    discoverer_->put_registration("web", registration(name, std::string("10.0.0.") + name[1], 100ms));
+  EXPECT_TRUE(says("fewer than min_backends")) << text();
+  EXPECT_EQ(discoverer_->put_registration("web", registration("b2", "10.0.0.2", 1h)).outcome,
+            Outcome::kTaken);
+  EXPECT_THAT(names(), ElementsAre("b1", "b2", "b3"));
+  EXPECT_TRUE(says("takes 2 of 3 backends away at once")) << text();
+  EXPECT_EQ(discoverer_->put_registration("web", registration("b2", "10.0.0.2", 1h)).outcome,
+            Outcome::kUnchanged);
+}
+
 TEST_F(DiscovererTest, has_registrations_after_a_restart_for_their_whole_time) {
   discoverer_->set_sources(with(model::RegistrationSource{}));
   discoverer_->put_registration("web", registration("b1", "10.0.0.1", 1h));
