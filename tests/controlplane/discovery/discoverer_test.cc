@@ -258,6 +258,7 @@ TEST_F(DiscovererTest, keeps_the_last_registered_backend_when_all_fall_silent) {
 TEST_F(DiscovererTest, one_that_is_heard_of_again_takes_none_of_the_silent_ones_out) {
   model::DesiredState state = with(model::RegistrationSource{});
   state.pools[0].discovery.lost_hold = 1h;
+  state.pools[0].discovery.max_lost_percent = 0;
   discoverer_->set_sources(state);
   for (const char *name : {"b1", "b2", "b3"})
     discoverer_->put_registration("web", registration(name, std::string("10.0.0.") + name[1], 100ms));
