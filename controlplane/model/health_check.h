@@ -158,7 +158,7 @@ struct HealthSpec {
   std::optional<Address> source_ipv6;
   std::chrono::milliseconds interval{1000};
   std::chrono::milliseconds fast_interval{500};  // while a state is changing; at most `interval`
-  std::chrono::milliseconds timeout{500};         // at most `interval`
+  std::chrono::milliseconds timeout{500};        // at most `interval`
   uint16_t jitter_percent = 0;  // of the interval: each wait is longer or shorter by up to that
   uint16_t rise = 2;            // successes in a row that bring a backend up
   uint16_t fall = 3;            // failures in a row that take a backend down
