@@ -153,26 +153,6 @@ void Reconciler::flush() {
   store_is_old_ = false;
 }
 
-void Reconciler::note_health(const model::BackendKey &key, const Address &address, model::Health health,
-                             const std::string &reason) {
-  const std::optional<Member> member = find_member(key);
-  if (!member || member->backend.address != address) return;  // reloaded while the change was on its way
-  if (member->order != nullptr && member->order->kind == model::OrderKind::kMaintenance) return;
-  model::BackendCondition &condition = observed_.backends[key];
-  const model::Health before = condition.health;
-  if (before == health) return;
-  sluice::note_health(*member, health, clock_.now().steady, &condition);
-  const bool is_bad = health == model::Health::kDown || health == model::Health::kFailing;
-  spdlog::log(is_bad ? spdlog::level::warn : spdlog::level::info, "backend {} is {}: {}", key.text(),
-              health_name(health), reason);
-  if (condition.held_until && before == model::Health::kDown) {
-    const model::FlapDamping &damping = *member->pool.flap_damping;
-    spdlog::warn("backend {} went down {} times within {} s: held down until it has been well for {} s",
-                 key.text(), condition.held_for, damping.window.count(), damping.hold.count());
-  }
-  settle(key);
-}
-
 void Reconciler::apply_pending() {
   if (found_noted_) apply_found();
   if (!noted_) return;

@@ -269,6 +269,18 @@ TEST_F(ReconcilerTest, maintenance_that_was_pending_ends_with_a_check_too) {
   EXPECT_EQ(reconciler_->observed().health_of(kB1), model::Health::kUnknown);
 }
 
+TEST_F(ReconcilerTest, health_is_published_at_once_and_not_at_the_next_review) {
+  start(kTwoMembers, kNeverChecked);
+  reconciler_->tick();  // the review of everything is not due again for a while
+  const uint16_t id = reconciler_->latest_identifiers().backend_id(kB1).value();
+  const auto state = [&] { return reconciler_->in_force()->view().backends()[id].state; };
+  for (const auto health : {model::Health::kDown, model::Health::kUp, model::Health::kDown}) {
+    reconciler_->note_health(kB1, *parse_address("127.0.0.1"), health, "so it is");
+    reconciler_->apply_pending();
+    EXPECT_EQ(state(), health == model::Health::kUp ? kBackendUp : kBackendDown);
+  }
+}
+
 TEST_F(ReconcilerTest, a_drained_backend_that_fails_is_down_at_once) {
   start(kTwoMembers, kNeverChecked);
   ASSERT_NE(reconciler_->drain(kB1).outcome, kRefused);
