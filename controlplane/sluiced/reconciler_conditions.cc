@@ -1,5 +1,5 @@
-// What checks and time make of backends: slow starts, holds and drains go on, connections are counted, quorums are
-// watched.
+// What checks and time make of backends: slow starts, holds and drains go on, connections are counted,
+// quorums are watched.
 #include <spdlog/spdlog.h>
 
 #include "controlplane/compile/effective_backends.h"
