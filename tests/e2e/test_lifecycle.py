@@ -100,7 +100,7 @@ class Lifecycle(BalancedTestbed):
 
     def test_drain_waits_for_the_last_connection_and_tells_how_many_are_left(self) -> None:
         with self.held() as load:
-            command = _Command(self, "drain", f"{POOL}/b4", "--wait")
+            command = _Command(self, "drain", f"{POOL}/b4", "--deadline", "20s", "--wait")
             try:
                 self.wait_for_state("b4", "draining")
                 self.wait_until(lambda: self.state("b4")["connections_left"], "the connections that are left")
@@ -114,8 +114,10 @@ class Lifecycle(BalancedTestbed):
                 self.assertGreaterEqual(result.requests, 2 * _HELD)
                 done = command.wait()
                 self.assertEqual(done.status, 0, done.errors)
-                self.assertIn(f"connections left: {left}\n", done.errors)
-                self.assertIn("no connections are left", done.errors)
+                self.assertIn(f"connections left: {left}, given up in", done.errors)
+                # Under XDP a flow that has changed its CPU is in two tables, and ends in one of them.
+                how = "no connections are left" + ("" if self.options.engine == "dpdk" else "|the deadline has passed")
+                self.assertRegex(done.errors, how)
                 self.assertEqual(self.state("b4")["state"], "drained")
             finally:
                 self.appliance.must("undrain", f"{POOL}/b4")
