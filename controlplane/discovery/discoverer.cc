@@ -90,6 +90,8 @@ struct Discoverer::Impl {
   FollowedPtr make_followed(const std::string &pool, const model::DiscoverySpec &spec);
   FoundPools found_pools() const;
   PoolFeed::Fits fits(const std::string &pool) const;
+  Registered change_registrations(const std::string &pool,
+                                  const std::function<std::optional<Registered>(Followed *)> &change);
   Registered order(Followed *one, const Registrations &registrations, const std::string &name);
 };
 
@@ -419,52 +421,54 @@ Registered Discoverer::Impl::order(Followed *one, const Registrations &registrat
   return {changed ? Outcome::kTaken : Outcome::kUnchanged, changed ? "taken over" : "heard of again"};
 }
 
-Registered Discoverer::put_registration(const std::string &pool, const FoundBackend &backend) {
+// Lets `change` make the order of a pool whose backends register themselves, and tells what came of it.
+// Nothing from `change` is a heartbeat: nobody has to look at anything for it.
+Registered Discoverer::Impl::change_registrations(
+    const std::string &pool, const std::function<std::optional<Registered>(Followed *)> &change) {
   FollowedPtr one;
   SourceState before;
   Registered registered;
   {
-    const std::lock_guard lock(impl_->mutex);
-    const auto found = impl_->followed.find(pool);
-    if (found == impl_->followed.end() || !is_registration(found->second->feed.spec()))
-      return not_found(pool, impl_->followed);
+    const std::lock_guard lock(mutex);
+    const auto found = followed.find(pool);
+    if (found == followed.end() || !is_registration(found->second->feed.spec()))
+      return not_found(pool, followed);
     one = found->second;
     before = one->feed.state();
-    if (before == SourceState::kOk && one->registrations.beat(backend, Clock::now())) {
-      one->feed.note_heard(Clock::now());
-      return {Outcome::kUnchanged, "heard of again"};
-    }
-    Registrations next = one->registrations;
-    if (const std::string why = conflict(next, backend); !why.empty()) return {Outcome::kConflict, why};
-    next.put(backend, Clock::now());
-    registered = impl_->order(one.get(), next, backend.name);
+    const std::optional<Registered> made = change(one.get());
+    if (!made) return {Outcome::kUnchanged, "heard of again"};
+    registered = *made;
   }
-  impl_->tell(*one, registered.outcome == Outcome::kTaken, before);
-  asio::post(impl_->io, [one] { one->wake.raise(); });
+  tell(*one, registered.outcome == Outcome::kTaken, before);
+  asio::post(io, [one] { one->wake.raise(); });
   return registered;
 }
 
+Registered Discoverer::put_registration(const std::string &pool, const FoundBackend &backend) {
+  return impl_->change_registrations(pool, [&](Followed *one) -> std::optional<Registered> {
+    const Clock::time_point at = Clock::now();
+    if (one->feed.state() == SourceState::kOk && one->registrations.beat(backend, at)) {
+      one->feed.note_heard(at);
+      return std::nullopt;
+    }
+    Registrations next = one->registrations;
+    if (const std::string why = conflict(next, backend); !why.empty())
+      return Registered{Outcome::kConflict, why};
+    next.put(backend, at);
+    return impl_->order(one, next, backend.name);
+  });
+}
+
 Registered Discoverer::remove_registration(const std::string &pool, const std::string &name) {
-  FollowedPtr one;
-  SourceState before;
-  Registered registered;
-  {
-    const std::lock_guard lock(impl_->mutex);
-    const auto found = impl_->followed.find(pool);
-    if (found == impl_->followed.end() || !is_registration(found->second->feed.spec()))
-      return not_found(pool, impl_->followed);
-    one = found->second;
-    before = one->feed.state();
+  return impl_->change_registrations(pool, [&](Followed *one) -> std::optional<Registered> {
     Registrations next = one->registrations;
     const bool is_kept =
         std::ranges::any_of(*one->feed.found(), [&](const auto &each) { return each.name == name; });
     if (!next.remove(name) && !is_kept)
-      return {Outcome::kNotFound, fmt::format("no backend \"{}\" is registered in pool \"{}\"", name, pool)};
-    registered = impl_->order(one.get(), next, name);
-  }
-  impl_->tell(*one, registered.outcome == Outcome::kTaken, before);
-  asio::post(impl_->io, [one] { one->wake.raise(); });
-  return registered;
+      return Registered{Outcome::kNotFound,
+                        fmt::format("no backend \"{}\" is registered in pool \"{}\"", name, pool)};
+    return impl_->order(one, next, name);
+  });
 }
 
 }  // namespace sluice

@@ -13,8 +13,9 @@ namespace sluice {
 
 /// The observed state for `next`: of each backend that it shares with `before` (at the same address) what is
 /// in `observed` stays; what only `in_force` knows comes from there; the rest is unknown. Orders about
-/// backends that `next` does not have are left out, and so is the health of pools that are not checked:
-/// nobody keeps it true. `in_force` may be nullptr.
+/// backends that `next` does not have are left out, unless a source finds the pool's backends: it may find
+/// them again. So is the health of pools that are not checked: nobody keeps it true. `in_force` may be
+/// nullptr.
 model::ObservedState carry_over(const model::DesiredState &before, const model::ObservedState &observed,
                                 const SnapshotView *in_force, const model::DesiredState &next);
 
