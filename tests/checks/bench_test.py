@@ -55,6 +55,10 @@ class Bench(unittest.TestCase):
                 uneven = {"bench": "balance", "scheduler": scheduler, "largest_over_mean": largest}
                 self.assertEqual(self.of([*_GOOD[:-1], uneven]), counts)
 
+    def test_difference_of_two_times_may_be_below_zero(self) -> None:
+        self.assertEqual(self.of([*_GOOD[:-1], {"bench": "balance", "net_ns_per_packet": -1.0}]), (5, 0))
+        self.assertEqual(self.of([*_GOOD[:-1], {"bench": "balance", "net_ns_per_packet": None, "ns": 1.0}]), (4, 1))
+
     def test_result_that_is_no_number(self) -> None:
         for value in (None, float("nan"), -1.0):
             with self.subTest(value):

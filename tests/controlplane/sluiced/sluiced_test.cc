@@ -135,7 +135,8 @@ TEST_F(Sluiced, killing_and_starting_it_changes_nothing) {
   ASSERT_TRUE(eventually(
       [this] { return state_of("b1") == "up" && backend("b2")["last_check"] == "connection refused"; }));
   query({"drain", "web/b2"});
-  ASSERT_TRUE(eventually([this] { return backend("b2")["health"] == "down"; }));
+  ASSERT_TRUE(
+      eventually([this] { return backend("b2")["health"] == "down" && state_of("b2") == "drained"; }));
   const uint64_t before = revision_in_force();
   const json backends = query({"backends"})["backends"];
   for (const int how : {SIGKILL, SIGTERM}) {
@@ -148,9 +149,10 @@ TEST_F(Sluiced, killing_and_starting_it_changes_nothing) {
     ASSERT_TRUE(eventually([this] { return backend("b2")["last_check"] == "connection refused"; }));
     EXPECT_EQ(revision_in_force(), before) << sluiced_log();
     for (const json &old : backends) {
+      // "drained" is known once connections have been counted again.
+      EXPECT_TRUE(eventually([&] { return backend(old["name"])["state"] == old["state"]; })) << sluiced_log();
       const json now = backend(old["name"]);
       EXPECT_EQ(now["id"], old["id"]);
-      EXPECT_EQ(now["state"], old["state"]);
       EXPECT_EQ(now["slots"], old["slots"]);
     }
   }
