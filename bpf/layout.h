@@ -62,7 +62,10 @@ struct XdpGeneration {
   struct FlowHashKey flow_hash_key;
   uint32_t vip_mask;
   uint32_t installed;  // 0: no snapshot yet
-  uint32_t reserved[2];
+  uint32_t check_source_count;
+  uint32_t reserved;
+  struct CheckSource check_sources[kMaxCheckSources];
+  uint16_t pins[kMaxPins];
   struct Vip vips[kXdpVips];
   struct PortRange port_ranges[kXdpPortRanges];
   struct Service services[kXdpServices];

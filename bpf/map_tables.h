@@ -60,6 +60,19 @@ SLUICE_INLINE uint16_t tables_slot(const struct Tables *tables, uint32_t index) 
   const struct SlotLine *found = bpf_map_lookup_elem(&slots, &line);
   return found ? found->slot[index % kXdpSlotsPerLine] : 0;
 }
+SLUICE_INLINE uint32_t tables_check_source_count(const struct Tables *tables) {
+  return generation_of(tables)->check_source_count;
+}
+SLUICE_INLINE const struct CheckSource *tables_check_source(const struct Tables *tables, uint32_t index) {
+  const struct CheckSource *record = &generation_of(tables)->check_sources[index & (kMaxCheckSources - 1)];
+  KEEP_ADDRESS(record);
+  return record;
+}
+SLUICE_INLINE uint16_t tables_pin(const struct Tables *tables, uint32_t index) {
+  const uint16_t *pin = &generation_of(tables)->pins[index & (kMaxPins - 1)];
+  KEEP_ADDRESS(pin);
+  return *pin;
+}
 SLUICE_INLINE const struct Backend *tables_backend(const struct Tables *tables, uint16_t backend) {
   const struct Backend *record = &generation_of(tables)->backends[backend];
   KEEP_ADDRESS(record);

@@ -31,8 +31,9 @@ class Compilation {
 
   Result<CompiledSnapshot> run() {
     using Step = Status (Compilation::*)();
-    for (const Step step : {&Compilation::compile_backends, &Compilation::compile_slots,
-                            &Compilation::compile_services, &Compilation::compile_vips}) {
+    for (const Step step :
+         {&Compilation::compile_backends, &Compilation::compile_slots, &Compilation::compile_services,
+          &Compilation::compile_vips, &Compilation::compile_pins}) {
       if (Status status = (this->*step)(); !status.ok()) return status.error();
     }
     SnapshotHeader header{};
@@ -256,6 +257,15 @@ class Compilation {
     const auto ranges = flatten_port_spans(std::move(spans));
     if (!ranges.ok()) return Error{"VIP " + format_address(address) + ": " + ranges.error().message};
     parts_.port_ranges.insert(parts_.port_ranges.end(), ranges.value().begin(), ranges.value().end());
+    return Done{};
+  }
+
+  Status compile_pins() {
+    for (const auto &[source, pins] : input_.identifiers.check_pins()) {
+      parts_.check_sources.push_back(
+          {source, static_cast<uint32_t>(parts_.pins.size()), static_cast<uint32_t>(pins.size())});
+      parts_.pins.insert(parts_.pins.end(), pins.begin(), pins.end());
+    }
     return Done{};
   }
 

@@ -61,6 +61,8 @@ Result<SnapshotBytes> write_snapshot(SnapshotHeader header, const SnapshotParts 
   header.backends = layout.place(parts.backends.size(), sizeof(Backend));
   header.slots = layout.place(slot_count, sizeof(uint16_t));
   header.strings = layout.place(parts.strings.bytes().size(), 1);
+  header.check_sources = layout.place(parts.check_sources.size(), sizeof(CheckSource));
+  header.pins = layout.place(parts.pins.size(), sizeof(uint16_t));
   header.total_size = layout.end();
   if (layout.too_large()) {
     return Error{
@@ -79,6 +81,9 @@ Result<SnapshotBytes> write_snapshot(SnapshotHeader header, const SnapshotParts 
     slot_offset += table.size_bytes();
   }
   copy(&bytes, header.strings.offset, parts.strings.bytes());
+
+  copy(&bytes, header.check_sources.offset, parts.check_sources);
+  copy(&bytes, header.pins.offset, parts.pins);
 
   header.checksum = 0;
   std::memcpy(bytes.data(), &header, sizeof(header));

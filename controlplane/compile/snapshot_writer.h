@@ -34,6 +34,8 @@ struct SnapshotParts {
   std::vector<Backend> backends;
   std::vector<std::span<const uint16_t>> slots;
   StringTable strings;
+  std::vector<CheckSource> check_sources;
+  std::vector<uint16_t> pins;
 };
 
 /// Lays out the sections at multiples of 64 bytes and completes `header`: of it, the caller sets

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "controlplane/config/check_ports.h"
+#include "controlplane/config/check_vips.h"
 #include "controlplane/config/cross_check.h"
 #include "controlplane/config/document_reader.h"
 #include "controlplane/config/field_reader.h"
@@ -71,6 +72,7 @@ LoadedConfig load_config(std::string_view text, const std::string &file) {
   if (!document.root) return {std::nullopt, errors.take()};
   PlacedState placed = read_document(*document.root, errors);
   fill_check_ports(&placed, errors);
+  fill_check_vips(&placed, errors);
   check_across(placed, errors);
   if (!errors.empty()) return {std::nullopt, errors.take()};
   return {without_places(std::move(placed)), {}};

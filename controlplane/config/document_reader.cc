@@ -177,6 +177,7 @@ class DocumentReader {
     if (health && model::needs_port(health_.kind) && !FieldReader::find(*health, "port")) {
       placed.missing_check_port = health->node->place;
     }
+    if (health) read_way(*health, &placed);
     if (const auto passive = reader_.find(field, "passive"))
       placed.pool.passive = read_passive(*passive, reader_);
     if (const auto damping = reader_.find(field, "flap_damping"); damping && !health_.checks())
@@ -188,6 +189,17 @@ class DocumentReader {
       read_each(field, "backends", &placed.backends, &DocumentReader::read_backend);
     }
     return placed;
+  }
+
+  // check_vips.h
+  void read_way(const Field &health, PlacedPool *placed) {
+    const auto via = FieldReader::find(health, "via");
+    const auto vip = FieldReader::find(health, "vip");
+    const bool through = via && via->node->text == "dataplane";
+    if (through) placed->through_dataplane = via->node->place;
+    if (!vip) return;
+    placed->check_vip = reader_.address(*vip);
+    if (!through) reader_.error(*vip, "has no meaning without via: dataplane; add it or remove this");
   }
 
   void read_slots(const Field &field, PlacedPool *placed) {

@@ -20,11 +20,11 @@ constexpr uint32_t kMaxJitterPercent = 50;
 constexpr milliseconds kMinInterval = 10ms;
 constexpr milliseconds kMaxInterval = 1h;
 
-constexpr std::array<std::string_view, 30> kHealthKeys = {
-    "type",      "port",      "source",   "interval",      "fast_interval", "timeout", "jitter", "rise",
-    "fall",      "tls",       "send",     "expect",        "method",        "path",    "host",   "headers",
-    "status",    "body",      "version",  "service",       "name",          "record",  "code",   "answer",
-    "transport", "client_id", "username", "password_file", "command",       "readable"};
+constexpr std::array<std::string_view, 32> kHealthKeys = {
+    "type",      "port",      "source",   "interval",      "fast_interval", "timeout",  "jitter", "rise",
+    "fall",      "tls",       "send",     "expect",        "method",        "path",     "host",   "headers",
+    "status",    "body",      "version",  "service",       "name",          "record",   "code",   "answer",
+    "transport", "client_id", "username", "password_file", "command",       "readable", "via",    "vip"};
 
 constexpr std::array<std::string_view, 4> kOwnHeaders = {"Host", "Content-Length", "Transfer-Encoding",
                                                          "Connection"};
@@ -34,7 +34,7 @@ struct KeyUse {
   std::string_view key;
   std::string_view types;
 };
-constexpr std::array<KeyUse, 23> kKeyUses = {{
+constexpr std::array<KeyUse, 25> kKeyUses = {{
     {"port", "tcp tls http https grpc websocket dns udp quic mqtt exec"},
     {"source", "icmp tcp tls http https grpc websocket dns udp quic mqtt"},
     {"tls", "tls https grpc websocket mqtt"},
@@ -56,6 +56,8 @@ constexpr std::array<KeyUse, 23> kKeyUses = {{
     {"client_id", "mqtt"},
     {"username", "mqtt"},
     {"password_file", "mqtt"},
+    {"via", "tcp tls http https grpc websocket dns udp quic mqtt"},
+    {"vip", "tcp tls http https grpc websocket dns udp quic mqtt"},
     {"command", "exec"},
     {"readable", "exec"},
 }};
@@ -129,6 +131,8 @@ class HealthReader {
     if (!health.checks()) return health;
     if (knows("port")) read_port(&health);
     if (const auto source = find("source")) read_source(*source, &health);
+    // What follows from it: document_reader.cc and check_vips.h.
+    if (const auto via = find("via")) reader_.choice<bool>(*via, {{"direct", false}, {"dataplane", true}});
     read_pace(&health);
     return health;
   }

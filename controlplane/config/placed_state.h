@@ -52,6 +52,8 @@ struct PlacedPool {
   Placed<uint32_t> slots;
   std::vector<PlacedBackend> backends;
   std::optional<TextPlace> missing_check_port;  // where "health" is, if it needs a port and names none
+  std::optional<TextPlace> through_dataplane;   // where "via: dataplane" is
+  std::optional<Address> check_vip;             // that this names
   model::Pool pool;                             // everything else
 };
 

@@ -4,6 +4,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "controlplane/model/check_pins.h"
 #include "dataplane/abi/snapshot.h"
 
 namespace sluice {
@@ -15,9 +16,10 @@ Status room_for(size_t backends) {
   return Error{fmt::format("all pools would have {} backends; allowed: {}", backends, kMaxBackends - 1)};
 }
 
-// A port to check that a source names has a meaning only in a pool whose checks go to a port.
+// A port to check that a source names has a meaning only in a pool whose checks go to a port of the backend's
+// own.
 bool checks_ports(const model::Pool &pool) {
-  return pool.health.checks() && model::has_port(pool.health.kind);
+  return pool.health.checks() && model::has_port(pool.health.kind) && !pool.health.vip;
 }
 
 model::BackendSpec spec_of(const FoundBackend &found, const model::Pool &pool) {
@@ -68,8 +70,13 @@ Result<std::vector<model::BackendSpec>> FoundLimits::usable(const model::Pool &p
     }
   }
   const size_t all = pool.backends.size() + usable.size();
-  if (all <= pool.slots) return usable;
-  return Error{fmt::format("pool {} would have {} backends and has {} slots", pool.name, all, pool.slots)};
+  if (all > pool.slots)
+    return Error{fmt::format("pool {} would have {} backends and has {} slots", pool.name, all, pool.slots)};
+  if (pool.health.vip && all > model::kMaxPinsOfSource)
+    return Error{fmt::format(
+        "pool {} would have {} backends, and {} can be checked through the data path from one source",
+        pool.name, all, model::kMaxPinsOfSource)};
+  return usable;
 }
 
 Status FoundLimits::fits(const std::string &pool, const std::vector<FoundBackend> &found, size_t others,

@@ -19,6 +19,9 @@ struct CheckSpec {
   uint16_t l4_port = 0;  // 0: the kind of check has none
   model::HealthSpec health;
   model::BackendKey backend;  // what it is called
+  // Through the data path (health.vip): the first of the kCheckPortsPerPin ports that a check comes from; 0:
+  // the dataplane does not know the check. Else the kernel chooses.
+  uint16_t first_source_port = 0;
 
   bool operator==(const CheckSpec &) const = default;
 };

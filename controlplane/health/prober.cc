@@ -31,6 +31,10 @@ ProbeRun run_check(ProbeContext &context, CheckSpec spec, const Prober::Begun &b
   }
   if (begun) begun(token);
   if (std::holds_alternative<model::NoCheck>(spec.health.kind)) co_return healthy("not checked");
+  // A backend's check would go to any of them.
+  if (spec.health.vip && spec.first_source_port == 0)
+    co_return not_carried_out(
+        "the dataplane, through which it would go, is away or does not know the backend");
   ProbeRun run = std::visit(
       [&](const auto &check) -> ProbeRun {
         if constexpr (std::is_same_v<std::decay_t<decltype(check)>, model::NoCheck>) {
@@ -69,7 +73,7 @@ Result<std::unique_ptr<Prober>> Prober::create(Done done, Begun begun) {
   if (!curl.ok()) return curl.error();
   impl->curl = std::move(curl).value();
   impl->context =
-      std::make_unique<ProbeContext>(ProbeContext{impl->io, impl->tls, *impl->curl, impl->commands});
+      std::make_unique<ProbeContext>(ProbeContext{impl->io, impl->tls, *impl->curl, impl->commands, {}});
   return std::unique_ptr<Prober>(new Prober(std::move(impl)));
 }
 

@@ -27,7 +27,6 @@ inline bool operator==(const FlowHashKey &a, const FlowHashKey &b) {
 
 namespace model {
 
-enum class Protocol : uint8_t { kTcp, kUdp };
 enum class Scheduler : uint8_t { kMaglev, kLeastConnection };
 enum class Forwarding : uint8_t { kIpip };
 

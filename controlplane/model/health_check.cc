@@ -37,6 +37,13 @@ bool needs_port(const HealthKind &kind) {
   });
 }
 
+Protocol transport_of(const HealthKind &kind) {
+  if (const auto *dns = std::get_if<DnsCheck>(&kind))
+    return dns->transport == DnsTransport::kTcp ? Protocol::kTcp : Protocol::kUdp;
+  const bool udp = std::holds_alternative<UdpCheck>(kind) || std::holds_alternative<QuicCheck>(kind);
+  return udp ? Protocol::kUdp : Protocol::kTcp;
+}
+
 const TlsOptions *tls_of(const HealthKind &kind) {
   return std::visit(
       [](const auto &check) -> const TlsOptions * {

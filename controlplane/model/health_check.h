@@ -25,6 +25,9 @@ struct NumberRange {
   bool contains(long number) const { return number >= first && number <= last; }
 };
 
+/// Layer 4.
+enum class Protocol : uint8_t { kTcp, kUdp };
+
 enum class TlsVersion : uint8_t { kTls12, kTls13 };
 
 /// How a check speaks TLS, and what it asks of the certificate. Files are PEM.
@@ -156,6 +159,8 @@ struct HealthSpec {
   uint16_t port = 0;                   // layer 4, on the backend's address; 0: the kind has none
   std::optional<Address> source_ipv4;  // the address that a check comes from; absent: the kernel's choice
   std::optional<Address> source_ipv6;
+  // Asked instead of the backend, through the data path and the backend's pin; with a source of its family.
+  std::optional<Address> vip;
   std::chrono::milliseconds interval{1000};
   std::chrono::milliseconds fast_interval{500};  // while a state is changing; at most `interval`
   std::chrono::milliseconds timeout{500};        // at most `interval`
@@ -175,6 +180,9 @@ bool needs_port(const HealthKind &kind);
 
 /// Whether a check of this kind can be told a layer 4 port.
 bool has_port(const HealthKind &kind);
+
+/// What the packets of a kind with a port are.
+Protocol transport_of(const HealthKind &kind);
 
 /// The TLS options of a kind that has them now; nullptr: it speaks without.
 const TlsOptions *tls_of(const HealthKind &kind);

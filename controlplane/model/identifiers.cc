@@ -82,6 +82,10 @@ Identifiers Identifiers::recover(const SnapshotView &snapshot) {
                                   LiveBackend{backend.address, short_id, timeouts_of(backend)});
     }
   }
+  for (const CheckSource &source : snapshot.check_sources()) {
+    const auto pins = snapshot.pins().subspan(source.first_pin, source.pin_count);
+    recovered.check_pins_.emplace(source.address, std::vector<uint16_t>(pins.begin(), pins.end()));
+  }
   uint32_t highest_number = 0;
   for (const Vip &vip : snapshot.vips()) {
     if (vip.number == 0) continue;
@@ -122,6 +126,7 @@ Status Identifiers::assign(const DesiredState &desired, uint64_t now_unix_s) {
   if (Status status = next.assign_services(desired); !status.ok()) return status;
   next.retire_backends(desired, now_unix_s);
   if (Status status = next.assign_backends(desired, now_unix_s); !status.ok()) return status;
+  if (Status status = next.assign_pins(desired); !status.ok()) return status;
   next.note_timeouts(desired);
   next.assign_vips(desired);
   *this = std::move(next);
@@ -235,6 +240,19 @@ void Identifiers::note_timeouts(const DesiredState &desired) {
     const auto found = by_pool.find(key.pool);
     live.timeouts = found == by_pool.end() ? Timeouts{} : found->second;
   }
+}
+
+Status Identifiers::assign_pins(const DesiredState &desired) {
+  std::vector<CheckedThrough> checked;
+  for (const Pool &pool : desired.pools) {
+    if (!pool.health.vip) continue;
+    for (const BackendSpec &backend : pool.backends)
+      checked.push_back({check_source(pool), backends_.at({pool.name, backend.name}).id});
+  }
+  Result<CheckPins> pins = assign_check_pins(check_pins_, checked);
+  if (!pins.ok()) return pins.error();
+  check_pins_ = std::move(pins).value();
+  return Done{};
 }
 
 void Identifiers::assign_vips(const DesiredState &desired) {

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "controlplane/model/check_pins.h"
 #include "controlplane/model/desired_state.h"
 #include "controlplane/model/observed_state.h"
 #include "controlplane/model/snapshot_view.h"
@@ -50,7 +51,8 @@ class Identifiers {
   ///   keeps its identifier until `desired.removed_backend_grace` after `now_unix_s`, or until
   ///   identifiers run short (oldest first);
   /// - a removed backend that comes back (pool, name and address the same) gets its own back.
-  /// Fails, and changes nothing, when there are more services or backends than identifiers.
+  /// The same of pins for checks through the data path (check_pins.h).
+  /// Fails, and changes nothing, when there are more services, backends or checks than numbers for them.
   Status assign(const DesiredState &desired, uint64_t now_unix_s);
 
   /// Identifier of a service, backend or VIP that was in the last `assign`ed state.
@@ -58,6 +60,7 @@ class Identifiers {
   std::optional<uint16_t> backend_id(const BackendKey &key) const;
   std::optional<uint32_t> vip_number(const Address &address) const;
 
+  const CheckPins &check_pins() const { return check_pins_; }
   const std::map<uint16_t, RemovedBackend> &removed_backends() const { return removed_; }
   uint32_t next_vip_number() const { return next_vip_number_; }
   /// More than every backend identifier that was ever given.
@@ -75,6 +78,7 @@ class Identifiers {
   void make_room(size_t limit, uint64_t now_unix_s);
   void retire_backends(const DesiredState &desired, uint64_t now_unix_s);
   void note_timeouts(const DesiredState &desired);
+  Status assign_pins(const DesiredState &desired);
   void assign_vips(const DesiredState &desired);
 
   std::unordered_map<std::string, uint32_t> services_;
@@ -82,6 +86,7 @@ class Identifiers {
   std::map<uint16_t, RemovedBackend> removed_;  // by identifier
   std::map<uint16_t, uint64_t> resting_;        // freed identifiers: not to be given before, Unix seconds
   std::map<Address, uint32_t> vips_;
+  CheckPins check_pins_;
   uint32_t next_vip_number_ = 1;
   uint32_t next_backend_id_ = 1;
 };

@@ -105,6 +105,8 @@ Result<SnapshotView> SnapshotView::open(std::span<const std::byte> bytes) {
       read_section(bytes, header.backends, "backends", &view.backends_),
       read_section(bytes, header.slots, "slots", &view.slots_),
       read_section(bytes, header.strings, "strings", &strings),
+      read_section(bytes, header.check_sources, "check_sources", &view.check_sources_),
+      read_section(bytes, header.pins, "pins", &view.pins_),
   };
   for (const Status &status : sections) {
     if (!status.ok()) return status.error();
@@ -126,6 +128,16 @@ Result<SnapshotView> SnapshotView::open(std::span<const std::byte> bytes) {
   const auto is_backend = [&](uint16_t id) { return id < view.backends_.size(); };
   if (!std::ranges::all_of(view.slots_, is_backend)) {
     return damaged("a slot names a backend that is not there");
+  }
+  if (!std::ranges::all_of(view.pins_, is_backend)) {
+    return damaged("a pin names a backend that is not there");
+  }
+  const auto has_its_pins = [&](const CheckSource &source) {
+    return source.pin_count <= kCheckPorts / kCheckPortsPerPin && source.first_pin <= view.pins_.size() &&
+           source.pin_count <= view.pins_.size() - source.first_pin;
+  };
+  if (!std::ranges::all_of(view.check_sources_, has_its_pins)) {
+    return damaged("the pins of a source of checks lie outside");
   }
   return view;
 }

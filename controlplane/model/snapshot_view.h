@@ -32,6 +32,8 @@ class SnapshotView {
   std::span<const PortRange> port_ranges() const { return port_ranges_; }
   std::span<const Backend> backends() const { return backends_; }
   std::span<const uint16_t> slots() const { return slots_; }
+  std::span<const CheckSource> check_sources() const { return check_sources_; }
+  std::span<const uint16_t> pins() const { return pins_; }
 
   std::string_view text(StringRef reference) const {
     return strings_.substr(reference.offset, reference.length);
@@ -62,6 +64,8 @@ class SnapshotView {
   std::span<const Backend> backends_;
   std::span<const uint16_t> slots_;
   std::string_view strings_;
+  std::span<const CheckSource> check_sources_;
+  std::span<const uint16_t> pins_;
 };
 
 }  // namespace sluice

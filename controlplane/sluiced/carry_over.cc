@@ -86,8 +86,20 @@ model::ObservedState carry_over(const model::DesiredState &before, const model::
   return carried;
 }
 
+namespace {
+
+// 0: the dataplane does not know this backend's checks.
+uint16_t first_port(const model::CheckFlows &flows, const model::Pool &pool, const CheckTarget &target) {
+  const auto found = flows.find(target.key);
+  if (found == flows.end()) return 0;
+  const model::CheckFlow &flow = found->second;
+  return flow.backend == target.address && flow.source == model::check_source(pool) ? flow.first_port : 0;
+}
+
+}  // namespace
+
 std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
-                                       const model::ObservedState &observed) {
+                                       const model::ObservedState &observed, const model::CheckFlows &flows) {
   std::vector<CheckTarget> targets;
   for (const model::Pool &pool : desired.pools) {
     if (!pool.health.checks()) continue;
@@ -101,6 +113,10 @@ std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
                      .l4_port = backend.check_port == 0 ? pool.health.port : backend.check_port,
                      .health = pool.health,
                      .backend = target.key};
+      if (pool.health.vip) {
+        target.spec.address = *pool.health.vip;
+        target.spec.first_source_port = first_port(flows, pool, target);
+      }
       target.initial = observed.health_of(target.key);
       targets.push_back(std::move(target));
     }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "controlplane/health/monitor.h"
+#include "controlplane/model/check_pins.h"
 #include "controlplane/model/desired_state.h"
 #include "controlplane/model/observed_state.h"
 #include "controlplane/model/snapshot_view.h"
@@ -20,9 +21,10 @@ model::ObservedState carry_over(const model::DesiredState &before, const model::
                                 const SnapshotView *in_force, const model::DesiredState &next);
 
 /// The checks that a configuration asks for, each with the health that `observed` knows. What is in
-/// maintenance is not checked.
+/// maintenance is not checked. `flows`: what the dataplane takes for checks through the data path; others of
+/// these are not carried out.
 std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
-                                       const model::ObservedState &observed);
+                                       const model::ObservedState &observed, const model::CheckFlows &flows);
 
 }  // namespace sluice
 

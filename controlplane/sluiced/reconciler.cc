@@ -115,7 +115,21 @@ model::ObservedState Reconciler::known_of(const model::DesiredState &next) const
   return carry_over(desired_, observed_, in_force_ == nullptr ? nullptr : &in_force_->view(), next);
 }
 
-void Reconciler::set_targets() { monitor_->set_targets(check_targets(desired_, observed_)); }
+void Reconciler::set_targets() {
+  check_flows_of_ = link_.connected() ? in_force_ : nullptr;
+  check_flows_ =
+      check_flows_of_ == nullptr ? model::CheckFlows() : model::check_flows_of(check_flows_of_->view());
+  monitor_->set_targets(check_targets(desired_, observed_, check_flows_));
+}
+
+// Checks through the data path go on once the dataplane knows of them, and rest while it is away.
+void Reconciler::follow_check_flows() {
+  const std::shared_ptr<const HeldSnapshot> known = link_.connected() ? in_force_ : nullptr;
+  if (known == check_flows_of_) return;
+  check_flows_of_ = known;
+  if ((known == nullptr ? model::CheckFlows() : model::check_flows_of(known->view())) != check_flows_)
+    set_targets();
+}
 
 // Somebody waits for what becomes of a change: the dataplane may be back since the last try.
 void Reconciler::reconnect() {
@@ -138,6 +152,7 @@ void Reconciler::tick() {
   judge_clients();
   settle_restless();
   apply_pending();
+  follow_check_flows();
   if (!storage_problem_.empty() && link_.connected() && now >= next_publication_) publish_again();
   if (store_is_old_ && now >= next_store_) flush();
 }

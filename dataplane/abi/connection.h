@@ -11,7 +11,7 @@ SLUICE_NAMESPACE_BEGIN
 
 #define SLUICE_CONNECTION_MAGIC 0x4e4e4f4345434c53ull  // "SLCECONN"
 // Also raised with SLUICE_SNAPSHOT_VERSION: entries name backends and VIPs by the numbers of snapshots.
-#define SLUICE_CONNECTION_VERSION 3u
+#define SLUICE_CONNECTION_VERSION 4u
 
 enum ConnectionLimits {
   kIpv4EntriesPerBucket = 4,

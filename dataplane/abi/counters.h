@@ -15,7 +15,7 @@
 SLUICE_NAMESPACE_BEGIN
 
 #define SLUICE_COUNTER_MAGIC 0x544e554f43434c53ull  // "SLCCOUNT"
-#define SLUICE_COUNTER_VERSION 2u
+#define SLUICE_COUNTER_VERSION 3u
 
 enum CounterLimits { kVerdictCapacity = 64, kCounterHeaderSize = 4096 };
 

@@ -2,7 +2,8 @@
 // position-independent block of flat arrays. sluiced compiles it, passes it as a sealed memfd, and
 // the dataplane checks it whole (dataplane/server/snapshot_check) before a packet sees it.
 //
-//   SnapshotHeader | services | vips (hash table) | port ranges | backends | slots | strings
+//   SnapshotHeader | services | vips (hash table) | port ranges | backends | slots | strings |
+//   check sources | pins
 //
 // Sections start at multiples of 64 bytes. Multi-byte integers are in host order unless typed be16/be32.
 #ifndef SLUICE_ABI_SNAPSHOT_H
@@ -13,7 +14,7 @@
 SLUICE_NAMESPACE_BEGIN
 
 #define SLUICE_SNAPSHOT_MAGIC 0x50414e5345434c53ull  // "SLCESNAP"
-#define SLUICE_SNAPSHOT_VERSION 3u
+#define SLUICE_SNAPSHOT_VERSION 4u
 
 enum SnapshotLimits {
   kMaxServices = 65536,
@@ -22,6 +23,8 @@ enum SnapshotLimits {
   kMaxPortRangesPerVip = 65536,  // per protocol, disjoint and sorted
   kMaxPortSearchSteps = 17,      // halvings that narrow 65,536 ranges down to one
   kMaxSlotsPerTable = 1 << 20,
+  kMaxCheckSources = 16,
+  kMaxPins = 65536,
   kMaxWeight = 1000,
   kRampSteps = 20  // of a slow start: equal parts of the weight
 };
@@ -59,6 +62,8 @@ struct SnapshotHeader {
   struct Section backends;
   struct Section slots;    // uint16_t backend identifiers
   struct Section strings;  // bytes, without terminators
+  struct Section check_sources;
+  struct Section pins;  // uint16_t backend identifiers; 0: none
 };
 
 struct StringRef {
@@ -141,7 +146,20 @@ SLUICE_INLINE bool backend_keeps_connections(const struct Backend *backend) {
   return backend->state != kBackendUnused && backend->state != kBackendClosed;
 }
 
-SLUICE_STATIC_ASSERT(sizeof(struct SnapshotHeader) == 208, "layout is part of the ABI");
+// Health checks through the data path: a packet of such an address, from one of the ports of a pin, goes to the
+// pin's backend whatever the scheduler says, and is entered nowhere. The address is one of this host's own,
+// so no client has it. Ports kCheckPortsPerPin at a time belong to a pin, from kFirstCheckPort on: below those
+// that kernels choose, and above those of most services.
+enum CheckPorts { kFirstCheckPort = 16384, kCheckPorts = 16384, kCheckPortsPerPin = 4 };
+
+struct CheckSource {
+  struct Address address;
+  uint32_t first_pin;
+  uint32_t pin_count;
+};
+
+SLUICE_STATIC_ASSERT(sizeof(struct CheckSource) == 24, "layout is part of the ABI");
+SLUICE_STATIC_ASSERT(sizeof(struct SnapshotHeader) == 240, "layout is part of the ABI");
 SLUICE_STATIC_ASSERT(sizeof(struct Service) == 32, "layout is part of the ABI");
 SLUICE_STATIC_ASSERT(sizeof(struct Vip) == 32, "layout is part of the ABI");
 SLUICE_STATIC_ASSERT(sizeof(struct PortRange) == 8, "layout is part of the ABI");

@@ -19,7 +19,7 @@ enum VerdictClass { kVerdictClassForward, kVerdictClassReply, kVerdictClassPass,
 
 // Forward verdicts come first in the list, then reply, pass and drop (a test holds the list to it).
 SLUICE_INLINE enum VerdictClass verdict_class(enum Verdict verdict) {
-  if (verdict <= kVerdictForwardIcmpError) return kVerdictClassForward;
+  if (verdict <= kVerdictForwardCheck) return kVerdictClassForward;
   if (verdict <= kVerdictReplyTooBig) return kVerdictClassReply;
   if (verdict <= kVerdictPassNoSnapshot) return kVerdictClassPass;
   return kVerdictClassDrop;

@@ -70,6 +70,22 @@ SLUICE_SUBPROGRAM enum Verdict choose_backend_of_quoted(const struct Tables *tab
   return *backend != 0 ? kVerdictForwardIcmpError : kVerdictDropNoBackend;
 }
 
+// The backend that a health check's packet is pinned to, or the check that an ICMP error is about; 0: it is
+// no check's. Such a flow has no entry: it would tell of other connections than clients'.
+SLUICE_RARE uint16_t pinned_backend(const struct Tables *tables, const struct Packet *packet) {
+  uint32_t count = tables_check_source_count(tables);
+  uint32_t port = (uint32_t)client_port_of(packet->ports) - (uint32_t)kFirstCheckPort;
+  if (port >= (uint32_t)kCheckPorts) return 0;
+  for (uint32_t i = 0; i < kMaxCheckSources; i++) {
+    if (i >= count) break;
+    const struct CheckSource *source = tables_check_source(tables, i);
+    if (!address_equal(&source->address, &packet->client)) continue;
+    uint32_t pin = port / kCheckPortsPerPin;
+    return pin < source->pin_count ? tables_pin(tables, source->first_pin + pin) : 0;
+  }
+  return 0;
+}
+
 // What choose_backend_anew needs to know of a miss, in one argument: BPF functions take five.
 struct Miss {
   const struct Packet *packet;
@@ -166,15 +182,18 @@ SLUICE_INLINE enum Verdict choose_established(const struct Tables *tables, uint6
   return kVerdictForwardEstablished;
 }
 
-// Stage 3 and 4 for what is no established connection of this worker: an ICMP error, or a flow whose entry is
-// missing or, in `entry`, does not hold. Fills decision->backend and decision->egress unless the verdict is a
-// drop.
+// Stage 3 and 4 for what is no established connection of this worker: a health check, an ICMP error, or a
+// flow whose entry is missing or, in `entry`, does not hold. Fills decision->backend and decision->egress
+// unless the verdict is a drop.
 SLUICE_INLINE enum Verdict choose_otherwise(const struct Tables *tables, const struct Packet *packet,
                                             const struct ConnectionKey *key, const struct Service *service,
                                             uint32_t now_s, uint64_t *entry, struct Decision *decision) {
   enum Verdict verdict = kVerdictUndecided;
   uint16_t backend = 0;
-  if (packet->flags & kPacketIcmpError) {
+  if (tables_check_source_count(tables) != 0) backend = pinned_backend(tables, packet);
+  if (backend != 0) {
+    verdict = kVerdictForwardCheck;
+  } else if (packet->flags & kPacketIcmpError) {
     verdict = choose_backend_of_quoted(tables, key, service, packet->hash, &backend);
   } else {
     struct Miss miss = {packet, service, entry, now_s};

@@ -27,6 +27,11 @@ SLUICE_INLINE struct Ports ports_of_word(uint32_t word) {
   return ports;
 }
 
+// The client's port in host order.
+SLUICE_INLINE uint16_t client_port_of(struct Ports ports) {
+  return be16_to_host((be16)(ports.word & 0xffff));
+}
+
 // The VIP's port in host order.
 SLUICE_INLINE uint16_t vip_port_of(struct Ports ports) { return be16_to_host((be16)(ports.word >> 16)); }
 

@@ -40,6 +40,10 @@ SLUICE_INLINE uint16_t tables_slot(const struct Tables *tables, uint32_t index);
 SLUICE_INLINE const struct Backend *tables_backend(const struct Tables *tables, uint16_t backend);
 SLUICE_INLINE const struct Egress *tables_egress(const struct Tables *tables, uint16_t backend);
 
+SLUICE_INLINE uint32_t tables_check_source_count(const struct Tables *tables);
+SLUICE_INLINE const struct CheckSource *tables_check_source(const struct Tables *tables, uint32_t index);
+SLUICE_INLINE uint16_t tables_pin(const struct Tables *tables, uint32_t index);
+
 // This worker's connection table, and the tables of others, which are only read.
 SLUICE_INLINE uint32_t tables_bucket_mask(const struct Tables *tables, uint8_t family);
 SLUICE_INLINE union ConnectionBucket *tables_bucket(const struct Tables *tables, uint8_t family,

@@ -17,6 +17,9 @@ Generation make_generation(std::shared_ptr<const ForwardingTables> tables, uint6
   view.port_ranges = snapshot.port_ranges().data();
   view.services = snapshot.services().data();
   view.slots = snapshot.slots().data();
+  view.check_sources = snapshot.check_sources().data();
+  view.pins = snapshot.pins().data();
+  view.check_source_count = static_cast<uint32_t>(snapshot.check_sources().size());
   view.backends = snapshot.backends().data();
   view.egress = tables->egress.data();
   view.backend_count = static_cast<uint32_t>(snapshot.backends().size());

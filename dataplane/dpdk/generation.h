@@ -28,6 +28,9 @@ inline void take_generation(const Generation &generation, Tables *tables) {
   tables->port_ranges = view.port_ranges;
   tables->services = view.services;
   tables->slots = view.slots;
+  tables->check_sources = view.check_sources;
+  tables->pins = view.pins;
+  tables->check_source_count = view.check_source_count;
   tables->backends = view.backends;
   tables->egress = view.egress;
   tables->backend_count = view.backend_count;

@@ -38,6 +38,9 @@ struct Tables {
   const PortRange *port_ranges = nullptr;
   const Service *services = nullptr;
   const uint16_t *slots = nullptr;
+  const CheckSource *check_sources = nullptr;
+  const uint16_t *pins = nullptr;
+  uint32_t check_source_count = 0;
   const Backend *backends = nullptr;
   const Egress *egress = nullptr;
   uint32_t backend_count = 0;  // records in `backends` and `egress`
@@ -75,6 +78,12 @@ SLUICE_INLINE const Service *tables_service(const Tables *tables, uint32_t index
   return not_null(&tables->services[index]);
 }
 SLUICE_INLINE uint16_t tables_slot(const Tables *tables, uint32_t index) { return tables->slots[index]; }
+
+SLUICE_INLINE uint32_t tables_check_source_count(const Tables *tables) { return tables->check_source_count; }
+SLUICE_INLINE const CheckSource *tables_check_source(const Tables *tables, uint32_t index) {
+  return not_null(&tables->check_sources[index]);
+}
+SLUICE_INLINE uint16_t tables_pin(const Tables *tables, uint32_t index) { return tables->pins[index]; }
 
 // Identifiers that come from connection entries may be from before the current generation.
 SLUICE_INLINE const Backend *tables_backend(const Tables *tables, uint16_t backend) {

@@ -33,10 +33,11 @@ class Checker {
   Status run() {
     using Check = Status (Checker::*)();
     // Each relies on those before it.
-    constexpr std::array<Check, 9> kChecks = {
-        &Checker::check_header,   &Checker::check_sections, &Checker::check_section_order,
-        &Checker::check_checksum, &Checker::check_backends, &Checker::check_slots,
-        &Checker::check_services, &Checker::check_ranges,   &Checker::check_vips};
+    constexpr std::array<Check, 10> kChecks = {&Checker::check_header,        &Checker::check_sections,
+                                               &Checker::check_section_order, &Checker::check_checksum,
+                                               &Checker::check_backends,      &Checker::check_slots,
+                                               &Checker::check_services,      &Checker::check_ranges,
+                                               &Checker::check_vips,          &Checker::check_pins};
     for (const Check check : kChecks) {
       Status status = (this->*check)();
       if (!status.ok()) return status;
@@ -52,7 +53,7 @@ class Checker {
     return {reinterpret_cast<const Record *>(bytes_.data() + section.offset), section.count};
   }
 
-  std::array<SectionRule, 6> section_rules() const {
+  std::array<SectionRule, 8> section_rules() const {
     const SnapshotHeader &h = header();
     const uint64_t any = UINT32_MAX;
     return {{{"services", h.services, sizeof(Service), kMaxServices},
@@ -60,7 +61,9 @@ class Checker {
              {"port_ranges", h.port_ranges, sizeof(PortRange), any},
              {"backends", h.backends, sizeof(Backend), kMaxBackends},
              {"slots", h.slots, sizeof(uint16_t), any},
-             {"strings", h.strings, 1, any}}};
+             {"strings", h.strings, 1, any},
+             {"check_sources", h.check_sources, sizeof(CheckSource), kMaxCheckSources},
+             {"pins", h.pins, sizeof(uint16_t), kMaxPins}}};
   }
 
   Status check_header();
@@ -72,6 +75,7 @@ class Checker {
   Status check_services();
   Status check_ranges();
   Status check_vips();
+  Status check_pins();
   Status check_vip(size_t index, const Vip &vip) const;
   Status check_vip_ranges(size_t index, std::string_view protocol, uint32_t first, uint32_t end) const;
   Status check_vip_is_found(size_t index, const Vip &vip) const;
@@ -149,7 +153,7 @@ Status Checker::check_sections() {
 }
 
 Status Checker::check_section_order() {
-  std::array<SectionRule, 6> rules = section_rules();
+  std::array<SectionRule, 8> rules = section_rules();
   std::sort(rules.begin(), rules.end(),
             [](const SectionRule &a, const SectionRule &b) { return a.section.offset < b.section.offset; });
   const SectionRule *before = nullptr;
@@ -355,6 +359,26 @@ Status Checker::check_vips() {
   if (twice != numbers.end())
     return failure(fmt::format("vips[{}].number: {} is also that of vips[{}]", std::next(twice)->second,
                                twice->first, twice->second));
+  return Done{};
+}
+
+Status Checker::check_pins() {
+  const auto backends = records<Backend>(header().backends);
+  const auto pins = records<uint16_t>(header().pins);
+  for (size_t i = 0; i < pins.size(); i++)
+    if (pins[i] != 0 && (pins[i] >= backends.size() || backends[pins[i]].state == kBackendUnused))
+      return failure(
+          fmt::format("pins[{}]: {} is not among the {} backends, or unused", i, pins[i], backends.size()));
+  const auto sources = records<CheckSource>(header().check_sources);
+  for (size_t i = 0; i < sources.size(); i++) {
+    const CheckSource &source = sources[i];
+    if (source.pin_count > kCheckPorts / kCheckPortsPerPin)
+      return failure(fmt::format("check_sources[{}].pin_count: {} is more than {}", i, source.pin_count,
+                                 kCheckPorts / kCheckPortsPerPin));
+    if (uint64_t{source.first_pin} + source.pin_count > pins.size())
+      return failure(fmt::format("check_sources[{}].first_pin: {} with pin_count {} ends after the {} pins",
+                                 i, source.first_pin, source.pin_count, pins.size()));
+  }
   return Done{};
 }
 

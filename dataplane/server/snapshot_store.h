@@ -39,6 +39,8 @@ class MappedSnapshot {
   std::span<const Backend> backends() const { return records<Backend>(header().backends); }
   /// Backend identifiers; a service's are slots()[first_slot, first_slot + slot_count).
   std::span<const uint16_t> slots() const { return records<uint16_t>(header().slots); }
+  std::span<const CheckSource> check_sources() const { return records<CheckSource>(header().check_sources); }
+  std::span<const uint16_t> pins() const { return records<uint16_t>(header().pins); }
   std::string_view string(StringRef reference) const;
 
   /// The whole snapshot.

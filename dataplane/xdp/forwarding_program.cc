@@ -218,6 +218,9 @@ void ForwardingProgram::write_generation(uint32_t generation, const ForwardingTa
   copy_records(snapshot.port_ranges(), to.port_ranges);
   copy_records(snapshot.services(), to.services);
   copy_records(snapshot.backends(), to.backends);
+  copy_records(snapshot.check_sources(), to.check_sources);
+  copy_records(snapshot.pins(), to.pins);
+  to.check_source_count = static_cast<uint32_t>(snapshot.check_sources().size());
   copy_records(std::span<const Egress>(tables.egress), to.egress);
   // Entries may name backends that this snapshot has no more.
   Used &used = used_[generation];

@@ -19,6 +19,7 @@ SnapshotBuilder wide_snapshot() {
   builder.add_vip("198.51.100.20", {{80, 80, builder.add_service("empty", builder.add_pool({}))}});
   const uint32_t least = builder.add_service("least", builder.add_pool({1, 2}), kSchedulerLeastConnection);
   builder.add_vip("198.51.100.30", {{80, 80, least}});
+  builder.add_check_source("203.0.113.200", {2});
   return builder;
 }
 
@@ -66,6 +67,8 @@ std::vector<VerdictCase> cases() {
       {kVerdictForwardAdopted, frame_of_flow(flow, kTcpAck),
        [](TestTables &tables) { tables.set_peers({&peer}); }},
       {kVerdictForwardIcmpError, icmp_error(), nothing},
+      {kVerdictForwardCheck,
+       ethernet_ipv4(ipv4({.source = "203.0.113.200"}, tcp({.source_port = kFirstCheckPort}))), nothing},
       {kVerdictPassNotIp, ethernet(0x0806, Bytes(28)), nothing},
       {kVerdictPassNotVip, ethernet_ipv4(ipv4({.destination = "203.0.113.9"}, tcp())), nothing},
       {kVerdictPassNoService, ethernet_ipv4(ipv4({}, tcp({.destination_port = 81}))), nothing},

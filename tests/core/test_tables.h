@@ -87,6 +87,9 @@ class TestTables {
     tables_.port_ranges = section<PortRange>(header->port_ranges);
     tables_.services = section<Service>(header->services);
     tables_.slots = section<uint16_t>(header->slots);
+    tables_.check_sources = section<CheckSource>(header->check_sources);
+    tables_.pins = section<uint16_t>(header->pins);
+    tables_.check_source_count = header->check_sources.count;
     tables_.backends = section<Backend>(header->backends);
     tables_.backend_count = header->backends.count;
     tables_.service_count = header->services.count;

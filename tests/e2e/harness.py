@@ -89,6 +89,7 @@ class BalancedTestbed(unittest.TestCase):
         try:
             cls.testbed.up(cls.backend_count, cls.queues, segments=cls.segments, fabric_mtu=cls.fabric_mtu,
                            huge_pages=cls.huge_pages)
+            cls.prepare_balancer()
             cls.appliance = Appliance(cls.testbed, _settings.build)
             cls.appliance.start_dataplane(cls.options)
             cls.appliance.write_config(members_of(cls.testbed.backends()))
@@ -100,6 +101,10 @@ class BalancedTestbed(unittest.TestCase):
                     cls._show_logs()
                     cls.testbed.down()
             raise
+
+    @classmethod
+    def prepare_balancer(cls) -> None:
+        """What the balancer's namespace needs besides, before the daemons start."""
 
     @classmethod
     def tearDownClass(cls) -> None:

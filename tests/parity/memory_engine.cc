@@ -47,6 +47,9 @@ void MemoryEngine::install(const ForwardingTables &tables) {
     worker.tables.port_ranges = snapshot.port_ranges().data();
     worker.tables.services = snapshot.services().data();
     worker.tables.slots = snapshot.slots().data();
+    worker.tables.check_sources = snapshot.check_sources().data();
+    worker.tables.pins = snapshot.pins().data();
+    worker.tables.check_source_count = static_cast<uint32_t>(snapshot.check_sources().size());
     worker.tables.backends = snapshot.backends().data();
     worker.tables.egress = generation_.egress.data();
     worker.tables.backend_count = static_cast<uint32_t>(snapshot.backends().size());

@@ -202,6 +202,16 @@ ForwardingTables World::next_generation(Random *random) const {
   for (const VipPlan &vip : vips_)
     if (random->chance(95)) builder.add_vip(vip.address, vip.tcp, vip.udp);
 
+  if (random->chance(50)) {  // some clients are sources of health checks
+    std::vector<uint16_t> pins(kCheckPorts / kCheckPortsPerPin);
+    for (size_t i = 0; i < pins.size(); i++) {
+      const size_t backend = i % states.size();
+      if (states[backend] != kBackendUnused) pins[i] = static_cast<uint16_t>(backend);
+    }
+    for (size_t i = 0; i < flows_.size() && i < kMaxCheckSources; i++)
+      builder.add_check_source(flows_[i].client, pins);
+  }
+
   std::vector<Egress> egress(builder.backend_count());
   for (uint32_t i = 1; i < egress.size(); i++) egress[i] = random_egress(random, builder.backend(i));
   return forwarding_tables(builder, egress);

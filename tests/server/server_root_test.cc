@@ -244,7 +244,7 @@ TEST_F(ServerTest, introduces_itself) {
   start();
   EXPECT_EQ(ask("hello").json,
             Json::parse(R"({"protocol":1,"id":1,"ok":true,"engine":"recording","version":"1.2.3",
-      "abi":{"snapshot":3,"connections":3,"counters":2},"revision":0})"));
+      "abi":{"snapshot":4,"connections":4,"counters":3},"revision":0})"));
 }
 
 TEST_F(ServerTest, starts_with_nothing_and_installs_what_is_published) {

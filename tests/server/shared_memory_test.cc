@@ -181,7 +181,7 @@ TEST(CounterRegionInMemory, refuses_counts_of_another_layout_by_field) {
   EXPECT_EQ(error_after([](auto *h) { h->worker_count = 2; }),
             "the engine's memory: its counters are of another layout: worker_count is 2, not 3");
   EXPECT_THAT(error_after([](auto *h) { h->magic = 0; }), testing::HasSubstr("magic is 0"));
-  EXPECT_THAT(error_after([](auto *h) { h->version = 1; }), testing::HasSubstr("version is 1, not 2"));
+  EXPECT_THAT(error_after([](auto *h) { h->version = 1; }), testing::HasSubstr("version is 1, not 3"));
   EXPECT_THAT(error_after([](auto *h) { h->header_size = 4096; }), testing::HasSubstr("header_size is 4096"));
   EXPECT_THAT(error_after([](auto *h) { h->verdict_count = 1; }), testing::HasSubstr("verdict_count is 1"));
   EXPECT_THAT(error_after([](auto *h) { h->backend_capacity = 1; }),

@@ -142,6 +142,13 @@ class SnapshotBuilder {
     return vip.number;
   }
 
+  /// A source of health checks whose pins are `backends`, each of kCheckPortsPerPin ports; 0: none.
+  void add_check_source(const std::string &address, const std::vector<uint16_t> &backends) {
+    check_sources_.push_back({parse_address(address), static_cast<uint32_t>(pins_.size()),
+                              static_cast<uint32_t>(backends.size())});
+    pins_.insert(pins_.end(), backends.begin(), backends.end());
+  }
+
   /// To change a record before `build`.
   Service &service(uint32_t identifier) { return services_[identifier]; }
   Backend &backend(uint32_t identifier) { return backends_[identifier]; }
@@ -167,6 +174,8 @@ class SnapshotBuilder {
     header.backends = append(&bytes, backends_);
     header.slots = append(&bytes, slots_);
     header.strings = append(&bytes, std::vector<char>(strings_.begin(), strings_.end()));
+    header.check_sources = append(&bytes, check_sources_);
+    header.pins = append(&bytes, pins_);
     bytes.resize((bytes.size() + 7) / 8 * 8);
     header.total_size = bytes.size();
     std::memcpy(bytes.data(), &header, sizeof(header));
@@ -227,6 +236,8 @@ class SnapshotBuilder {
   }
 
   std::vector<Service> services_;
+  std::vector<CheckSource> check_sources_;
+  std::vector<uint16_t> pins_;
   std::vector<Vip> vips_;
   std::vector<PortRange> ranges_;
   std::vector<Backend> backends_;

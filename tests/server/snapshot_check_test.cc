@@ -21,6 +21,8 @@ class Records {
   Service &service(size_t i) { return record<Service>(header().services, i); }
   Backend &backend(size_t i) { return record<Backend>(header().backends, i); }
   PortRange &range(size_t i) { return record<PortRange>(header().port_ranges, i); }
+  CheckSource &check_source(size_t i) { return record<CheckSource>(header().check_sources, i); }
+  uint16_t &pin(size_t i) { return record<uint16_t>(header().pins, i); }
   uint16_t &slot(size_t i) { return record<uint16_t>(header().slots, i); }
   Vip &vip_entry(size_t i) { return record<Vip>(header().vips, i); }
   /// The table entry of the VIP with this number.
@@ -52,6 +54,7 @@ SnapshotBuilder example() {
   const uint32_t dns = builder.add_service("dns", builder.add_pool({b3}), kSchedulerLeastConnection);
   builder.add_vip("198.51.100.10", {{80, 80, web}, {8000, 8999, web}}, {{53, 53, dns}});
   builder.add_vip("2001:db8::10", {{443, 443, web}});
+  builder.add_check_source("10.0.0.9", {static_cast<uint16_t>(b1), 0, static_cast<uint16_t>(b4)});
   return builder;
 }
 
@@ -112,8 +115,8 @@ TEST_P(RefusedCorruption, is_refused_with_its_field_named) {
 
 const Corruption kHeaderCorruptions[] = {
     {"magic", [](Records &r) { r.header().magic++; }, "header.magic"},
-    {"version", [](Records &r) { r.header().version = 1; }, "header.version: 1, this dataplane reads 3"},
-    {"header_size", [](Records &r) { r.header().header_size += 8; }, "header.header_size: 216"},
+    {"version", [](Records &r) { r.header().version = 1; }, "header.version: 1, this dataplane reads 4"},
+    {"header_size", [](Records &r) { r.header().header_size += 8; }, "header.header_size: 248"},
     {"total_size_larger", [](Records &r) { r.header().total_size += 8; }, "header.total_size"},
     {"total_size_not_words",
      [](Records &r) { r.header().total_size -= 4, r.bytes().resize(r.bytes().size() - 4); },
@@ -134,6 +137,15 @@ const Corruption kHeaderCorruptions[] = {
      "header.backends.count: 65537"},
     {"sections_overlap", [](Records &r) { r.header().slots.offset = r.header().backends.offset; },
      "lies inside"},
+    {"too_many_check_sources", [](Records &r) { r.header().check_sources.count = 17; },
+     "header.check_sources.count: 17"},
+    {"pin_of_no_backend", [](Records &r) { r.pin(1) = 5; }, "pins[1]: 5 is not among the 5 backends"},
+    {"pin_of_an_unused_backend", [](Records &r) { r.pin(0) = 4, r.backend(4).state = kBackendUnused; },
+     "pins[0]: 4 is not among"},
+    {"pins_after_the_end", [](Records &r) { r.check_source(0).first_pin = 1; },
+     "check_sources[0].first_pin: 1 with pin_count 3 ends after the 3 pins"},
+    {"more_pins_than_ports", [](Records &r) { r.check_source(0).pin_count = 4097; },
+     "check_sources[0].pin_count: 4097 is more than 4096"},
     {"no_vip_entries", [](Records &r) { r.header().vips.count = 0; }, "header.vips.count: 0"},
     {"vip_entries_no_power_of_two", [](Records &r) { r.header().vips.count = 3; }, "header.vips.count: 3"},
     {"vip_mask", [](Records &r) { r.header().vip_mask = 1; }, "header.vip_mask: 1"},

@@ -15,12 +15,15 @@ FILES = pathlib.Path(__file__).parent / 'files'
 VIP = {4: '198.51.100.10', 6: '2001:db8::10'}
 CLIENT = {4: '192.0.2.1', 6: '2001:db8:c::1'}
 NOW = 1000
+CHECKER = {4: '203.0.113.200', 6: '2001:db8:c::200'}  # where health checks come from
+CHECK_PORT = 16384  # the first, four for each pin
 
 # Identifiers are places in the list, from 1 on.
 BACKENDS = ['10.1.0.11', 'fd00:1::12', '10.1.0.13', '10.1.0.14', 'fd00:1::15']
 B4, B6, NO_NEXT_HOP, FIRST, SECOND = 1, 2, 3, 4, 5
 POOLS = {'b4': [B4], 'b6': [B6], 'lost': [NO_NEXT_HOP], 'pair': [FIRST, SECOND], 'none': []}
 SLOTS = 7
+PINS = [SECOND, B4, 0]
 PORTS = {  # of both VIPs: [first, last, service]
     'tcp': [[80, 80, 'web4'], [81, 81, 'empty'], [82, 82, 'lost'], [443, 443, 'web6'], [8000, 8999, 'pair'],
             [9500, 9500, 'least']],
@@ -37,6 +40,7 @@ def tables():
         'backends': [{'address': a, 'next_hop': i + 1 != NO_NEXT_HOP} for i, a in enumerate(BACKENDS)],
         'slots_per_pool': SLOTS,
         'pools': POOLS,
+        'check_sources': [{'address': address, 'pins': PINS} for address in CHECKER.values()],
         'services': {name: {'pool': pool, 'scheduler': 'least-connection' if name == 'least' else 'maglev'}
                      for name, pool in SERVICES.items()},
         'vips': [{'address': VIP[4], **PORTS}, {'address': VIP[6], **PORTS}],
@@ -247,10 +251,12 @@ def least_connection(family):
 
 def quoted(family, protocol, port, size=None, **fields):
     """The beginning of a packet from the VIP to the client."""
-    segment = tcp(port, 40000, ACK) if protocol == TCP else udp(port, 40000)
+    client_port = fields.pop('client_port', 40000)
+    segment = tcp(port, client_port, ACK) if protocol == TCP else udp(port, client_port)
     kind = Ipv4 if family == 4 else Ipv6
     fields.setdefault('source', VIP[family])
-    one = kind(destination=CLIENT[family], protocol=protocol, segment=segment, **fields)
+    fields.setdefault('destination', CLIENT[family])
+    one = kind(protocol=protocol, segment=segment, **fields)
     return packet_bytes(one)[:size]
 
 
@@ -319,6 +325,46 @@ def kernel():
          frame(packet(4, ICMP, bytes(16), fragment=10)), 'pass_other_protocol'),
     ]
     return [(name, comment, [step(layers, verdict)]) for name, comment, layers, verdict in cases]
+
+
+def checks():
+    """Health checks through the data path: each to the backend that its source and port are pinned to."""
+    result = []
+    for family in (4, 6):
+        v = 'ipv%d_' % family
+        source = CHECKER[family]
+
+        def check(flags, port, protocol=TCP):
+            segment = tcp(port, 80, flags) if protocol == TCP else udp(port, 53)
+            vip_port = 80 if protocol == TCP else 53
+            return (packet(family, protocol, segment, source=source),
+                    hash_of(family, protocol, vip_port, port, source))
+
+        def pinned(flags, port, backend, protocol=TCP):
+            one, h = check(flags, port, protocol)
+            return forward(one, backend, 'forward_check', h)
+
+        def not_pinned(port):
+            one, h = check(SYN, port)
+            return forward(one, B4, 'forward_new', h)
+
+        result.append((v + 'check_stays_with_its_backend', 'from SYN to RST, and again, whatever the scheduler says', [
+            pinned(flags, CHECK_PORT, SECOND) for flags in (SYN, ACK, FIN | ACK, RST, SYN)]))
+        result.append((v + 'check_of_a_datagram', 'too', [pinned(0, CHECK_PORT + 1, SECOND, UDP)]))
+        result.append((v + 'each_pin_has_four_ports', 'of the same backend', [
+            pinned(SYN, CHECK_PORT + 3, SECOND), pinned(SYN, CHECK_PORT + 4, B4), pinned(SYN, CHECK_PORT + 7, B4)]))
+        result.append((v + 'check_of_a_backend_that_takes_nothing_new', 'goes to it', [
+            change(SECOND, 'down'), pinned(SYN, CHECK_PORT, SECOND), change(SECOND, 'draining'),
+            pinned(SYN, CHECK_PORT, SECOND)]))
+        result.append((v + 'other_ports_of_a_check_source', 'are scheduled like any client\'s', [
+            not_pinned(CHECK_PORT - 1), not_pinned(CHECK_PORT + 8), not_pinned(CHECK_PORT + 12), not_pinned(40000)]))
+        about = icmp_error(family, 3, quoted(family, TCP, 80, destination=source, client_port=CHECK_PORT + 2))
+        result.append((v + 'error_about_a_check', 'goes to the check\'s backend', [
+            forward(about, SECOND, 'forward_check', hash_of(family, TCP, 80, CHECK_PORT + 2, source))]))
+        one = tcp_packet(family, 80, SYN, CHECK_PORT)
+        result.append((v + 'port_of_a_check_from_a_client', 'is any port', [
+            forward(one, B4, 'forward_new', hash_of(family, TCP, 80, CHECK_PORT))]))
+    return result
 
 
 def drops():
@@ -391,7 +437,7 @@ def too_big():
 
 
 def main():
-    groups = [pairings, fields, connections, icmp_errors, kernel, drops, too_big]
+    groups = [pairings, fields, connections, checks, icmp_errors, kernel, drops, too_big]
     for group in groups:
         vectors = [{'name': name, 'comment': comment, 'steps': steps} for name, comment, steps in group()]
         document = {'comment': group.__doc__, 'vectors': vectors}

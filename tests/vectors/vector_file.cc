@@ -90,7 +90,7 @@ std::string wrong_in_ip(const Bytes &packet) {
 std::vector<Vector> load_vectors() {
   std::vector<Vector> vectors;
   for (const char *file :
-       {"pairings", "fields", "connections", "icmp_errors", "kernel", "drops", "too_big"}) {
+       {"pairings", "fields", "connections", "checks", "icmp_errors", "kernel", "drops", "too_big"}) {
     const Json document = read_json(std::string(file) + ".json");
     for (const Json &json : document["vectors"]) {
       Vector vector = {std::string(file) + "." + json["name"].get<std::string>(), {}};
@@ -141,6 +141,8 @@ SnapshotBuilder VectorTables::snapshot() const {
   for (const auto &[name, service] : json["services"].items())
     services[name] =
         builder.add_service(name, pools.at(service["pool"]), schedulers.at(service["scheduler"]));
+  for (const Json &source : json["check_sources"])
+    builder.add_check_source(source["address"], source["pins"]);
   for (const Json &vip : json["vips"])
     builder.add_vip(vip["address"], read_ranges(vip["tcp"], services), read_ranges(vip["udp"], services));
   return builder;

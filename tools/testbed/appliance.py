@@ -14,7 +14,7 @@ from testbed.builder import Testbed
 from testbed.commands import enter, run
 from testbed.configuration import POOL, Extras, Member, configuration
 from testbed.errors import TestbedError
-from testbed.network import balancer_interface
+from testbed.network import CHECK_INTERFACES, balancer_interface
 
 PORT_NAMES = ("front", "back")  # by segment
 _CHOICE = re.compile(r"info: engine (\w+: .*)")
@@ -33,6 +33,7 @@ class DataplaneOptions:
     workers: int = 1  # of DPDK
     huge_pages: str = "off"  # on, off; of DPDK
     xdp_mode: str = "auto"  # native, generic, auto
+    check_port: bool = False  # the port of Network.add_check_path()
 
 
 def _dpdk_arguments(options: DataplaneOptions) -> list[str]:
@@ -138,6 +139,10 @@ class Appliance:
             arguments += ["--port", f"name={PORT_NAMES[segment]},{wire},addresses="
                           f"{topology.ipv4_of(2, segment)}/{topology.IPV4_PREFIX_LENGTH};"
                           f"{topology.ipv6_of(2, segment)}/{topology.IPV6_PREFIX_LENGTH}"]
+        if options.check_port:
+            interface = CHECK_INTERFACES[1]
+            wire = f"interface={interface}" if options.engine == "xdp" else f"device=net_af_packet:iface={interface}"
+            arguments += ["--port", f"name=checks,{wire}"]
         return arguments
 
     def start_sluiced(self, wrapper: Sequence[str] = ()) -> None:

@@ -12,6 +12,8 @@ from testbed.processes import record_of, wait_until
 
 # The client's only interface, and the backends' first.
 HOST_INTERFACE = "eth0"
+# Of the balancer's checks through the data path: where they are sent, and where sluice-dataplane takes them.
+CHECK_INTERFACES = ("check0", "check1")
 # The fabric's end of the balancer's first wire.
 BALANCER_FABRIC_PORT = "balancer-0"
 
@@ -94,6 +96,22 @@ class Network:
                          (fabric_mtu, fabric_mtu), queues, segment)
             _add_xdp(self.fabric, fabric_port, programs.pass_all)
             _tc(self.balancer, ["qdisc", "add", "dev", interface, "clsact"])
+
+    def add_check_path(self) -> None:
+        """The way of the balancer's checks through the data path: what it sends to a VIP from its own addresses goes
+        into one end of a pair of interfaces, the other of which is a port of sluice-dataplane's."""
+        sends, receives = CHECK_INTERFACES
+        _ip(self.balancer, [f"link add {sends} mtu {topology.CHECK_MTU} arp off type veth peer name {receives}"])
+        # A frame that is read before a NIC has it needs its checksum filled in, and is one packet.
+        run(enter(self.balancer, ["ethtool", "-K", sends, "tx", "off", "tso", "off", "gso", "off"]))
+        _sysctl(self.balancer, {f"net/ipv6/conf/{receives}/disable_ipv6": "1"})
+        _ip(self.balancer, [f"link set {sends} up", f"link set {receives} up"])
+        for family, source, vip in (("-4", topology.BALANCER_IPV4, topology.VIP_IPV4),
+                                    ("-6", topology.BALANCER_IPV6, topology.VIP_IPV6)):
+            # The kernel has the VIPs itself, and looks for its own addresses first.
+            for rule in ("add pref 10 lookup local", "del pref 0", f"add pref 5 from {source} to {vip} lookup 100"):
+                run(["ip", "-n", self.balancer, family, "rule", *rule.split()])
+            run(["ip", "-n", self.balancer, family, "route", "add", "default", "dev", sends, "table", "100"])
 
     def silence_balancer(self, programs: Programs) -> None:
         """The kernel gets nothing of what arrives at the first of the balancer's interfaces, until heed_balancer()."""

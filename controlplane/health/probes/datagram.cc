@@ -74,7 +74,7 @@ Ended ProbeDatagram::open() {
                        : ::setsockopt(socket_.native_handle(), IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof(on));
   if (told != 0) return judge_system_error(errno, spec_.address);
   if (const auto &source = source_of(spec_)) {
-    socket_.bind(endpoint(*source, 0), error);
+    socket_.bind(endpoint(*source, choose_source_port(context_, spec_)), error);
     if (error) return source_failure(*source, error.value());
   }
   socket_.connect(endpoint(spec_.address, spec_.l4_port), error);

@@ -74,6 +74,11 @@ CURLcode Http2Request::on_tls_context(CURL * /*easy*/, void *context, void *user
   return CURLE_OK;
 }
 
+int Http2Request::on_socket(void * /*user*/, curl_socket_t socket, curlsocktype /*purpose*/) {
+  free_port_at_once(socket);
+  return CURL_SOCKOPT_OK;
+}
+
 // Every option that a check depends on.
 void Http2Request::set_options() {
   CURL *easy = handle_.get();
@@ -86,6 +91,10 @@ void Http2Request::set_options() {
   curl_easy_setopt(easy, CURLOPT_CONNECT_TO, connect_to_);
   if (const auto &source = source_of(spec_)) {
     curl_easy_setopt(easy, CURLOPT_INTERFACE, ("host!" + format_address(*source)).c_str());
+    if (const uint16_t port = choose_source_port(context_, spec_); port != 0) {
+      curl_easy_setopt(easy, CURLOPT_LOCALPORT, static_cast<long>(port));
+      curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket);
+    }
   }
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error_text_.data());
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);

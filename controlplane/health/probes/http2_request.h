@@ -41,6 +41,7 @@ class Http2Request {
  private:
   static size_t on_body(const char *data, size_t size, size_t count, void *user);
   static size_t on_header(const char *data, size_t size, size_t count, void *user);
+  static int on_socket(void *user, curl_socket_t socket, curlsocktype purpose);
   static CURLcode on_tls_context(CURL *easy, void *context, void *user);
   void set_options();
   void set_http_options();

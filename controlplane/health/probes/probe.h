@@ -3,6 +3,7 @@
 #define SLUICE_CONTROLPLANE_HEALTH_PROBES_PROBE_H
 
 #include <optional>
+#include <random>
 #include <utility>  // boost/asio/awaitable.hpp of Boost 1.74 forgets it
 #include <vector>
 
@@ -23,6 +24,7 @@ struct ProbeContext {
   TlsContexts &tls;
   CurlTransfers &curl;
   Turns &commands;
+  std::minstd_rand random;                                         // of source ports
   std::vector<char> scratch = std::vector<char>(kMaxAnswerBytes);  // between two waits, for any check
 };
 
@@ -47,6 +49,10 @@ ProbeRun run_probe(ProbeContext &context, const CheckSpec &spec, const model::Ex
 
 /// The address that a check of `spec` comes from, if the operator has chosen one for its family.
 const std::optional<Address> &source_of(const CheckSpec &spec);
+
+/// The port that a check comes from; 0: the kernel's choice. Through the data path one of the backend's few,
+/// in no order: so the next check is no late part of this one to anybody.
+uint16_t choose_source_port(ProbeContext &context, const CheckSpec &spec);
 
 }  // namespace sluice
 

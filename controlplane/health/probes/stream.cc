@@ -78,8 +78,13 @@ ProbeStep ProbeStream::connect() {
   socket_.open(endpoint.protocol(), error);
   if (error) co_return judge(error);
   if (const auto &source = source_of(spec_)) {
-    choose_port_at_connect(socket_.native_handle());
-    socket_.bind(endpoint_of<asio::ip::tcp>(*source, 0), error);
+    const uint16_t port = choose_source_port(context_, spec_);
+    if (port == 0) {
+      choose_port_at_connect(socket_.native_handle());
+    } else {
+      free_port_at_once(socket_.native_handle());
+    }
+    socket_.bind(endpoint_of<asio::ip::tcp>(*source, port), error);
     if (error) co_return source_failure(*source, error.value());
   }
   co_await socket_.async_connect(endpoint, awaiting(error));

@@ -1,6 +1,7 @@
 #include "controlplane/compile/compiler.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -117,6 +118,29 @@ TEST(Compiler, header_says_what_the_input_said) {
   EXPECT_EQ(header.next_vip_number, 2u);
   EXPECT_EQ(header.next_backend_identifier, compiled.view.backends().size());
   EXPECT_EQ(header.flow_hash_key.word[11], 12u);
+}
+
+TEST(Compiler, backends_checked_through_the_data_path_have_pins_by_source) {
+  auto desired = small_state();
+  desired.pools.push_back({.name = "q", .slots = 101, .backends = {backend("c", "10.0.0.3")}});
+  desired.pools.push_back({.name = "r", .slots = 101, .backends = {backend("d", "10.0.0.4")}});
+  for (const size_t pool : {size_t{0}, size_t{2}}) {
+    desired.pools[pool].health.vip = address("192.0.2.1");
+    desired.pools[pool].health.source_ipv4 = address("10.0.0.9");
+  }
+  const Compilation compiled(desired);
+  const SnapshotHeader &header = compiled.view.header();
+  ASSERT_EQ(header.check_sources.count, 1u);
+  CheckSource source{};
+  std::memcpy(&source, compiled.bytes.data() + header.check_sources.offset, sizeof(source));
+  EXPECT_EQ(source.address, address("10.0.0.9"));
+  ASSERT_EQ(source.pin_count, 3u);
+  std::array<uint16_t, 3> pins{};
+  std::memcpy(pins.data(), compiled.bytes.data() + header.pins.offset + 2 * source.first_pin, sizeof(pins));
+  const auto id = [&](const char *pool, const char *name) {
+    return compiled.identifiers.backend_id({pool, name}).value();
+  };
+  EXPECT_EQ(pins, (std::array<uint16_t, 3>{id("p", "a"), id("p", "b"), id("r", "d")}));
 }
 
 TEST(Compiler, empty_state_makes_a_snapshot_without_services) {

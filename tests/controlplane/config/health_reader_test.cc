@@ -164,6 +164,57 @@ TEST(HealthReader, what_a_sandbox_has_of_its_own_is_not_readable) {
   }
 }
 
+// A pool with a TCP service on two VIPs and a UDP service, and these checks.
+std::string through_dataplane(const std::string &health, const std::string &check = "") {
+  return "version: 1\nservices:\n"
+         "- {name: dns, vips: [198.51.100.3], protocol: udp, ports: [53], pool: web}\n"
+         "- {name: web, vips: [198.51.100.1, \"2001:db8::1\"], protocol: tcp, ports: [80, \"8000-8099\"], "
+         "pool: web}\n"
+         "pools:\n- {name: web, backends: [{name: b, address: 10.0.0.2" +
+         check + "}], health: {" + health + "}}\n";
+}
+
+TEST(HealthReader, checks_through_the_data_path_ask_the_first_vip_of_which_there_is_a_source) {
+  const auto vip_of = [](const std::string &health) {
+    const auto vip = state_of(through_dataplane(health)).pools.at(0).health.vip;
+    return vip ? format_address(*vip) : "none";
+  };
+  EXPECT_EQ(vip_of("type: tcp, port: 80, via: dataplane, source: [10.0.0.1]"), "198.51.100.1");
+  EXPECT_EQ(vip_of("type: tcp, port: 8050, via: dataplane, source: [\"fd00::1\"]"), "2001:db8::1");
+  EXPECT_EQ(
+      vip_of("type: tcp, port: 80, via: dataplane, source: [10.0.0.1, \"fd00::1\"], vip: \"2001:db8::1\""),
+      "2001:db8::1");
+  EXPECT_EQ(vip_of("type: quic, port: 53, via: dataplane, source: [10.0.0.1]"), "198.51.100.3");
+  EXPECT_EQ(vip_of("type: dns, name: x, port: 53, via: dataplane, source: [10.0.0.1]"), "198.51.100.3");
+  EXPECT_EQ(vip_of("type: tcp, port: 80, via: direct, source: [10.0.0.1]"), "none");
+}
+
+TEST(HealthReader, checks_that_cannot_go_through_the_data_path_are_refused) {
+  const auto error_of = [](const std::string &health, const std::string &check = "") {
+    const auto errors = errors_of(through_dataplane(health, check));
+    return errors.size() == 1 ? errors[0] : std::to_string(errors.size()) + " errors";
+  };
+  EXPECT_THAT(error_of("type: tcp, port: 80, via: dataplane"),
+              HasSubstr("health.via: \"dataplane\" needs a source of the family of its VIP"));
+  EXPECT_THAT(error_of("type: tcp, port: 81, via: dataplane, source: [10.0.0.1]"),
+              HasSubstr("health.via: \"dataplane\" needs a tcp service on port 81 that uses this pool"));
+  EXPECT_THAT(error_of("type: quic, port: 80, via: dataplane, source: [10.0.0.1]"),
+              HasSubstr("health.via: \"dataplane\" needs a udp service on port 80"));
+  EXPECT_THAT(error_of("type: tcp, port: 80, via: dataplane, source: [10.0.0.1], vip: 198.51.100.3"),
+              HasSubstr("health.vip: 198.51.100.3 is no VIP of a tcp service on port 80"));
+  EXPECT_THAT(error_of("type: tcp, port: 80, via: dataplane, source: [10.0.0.1], vip: \"2001:db8::1\""),
+              HasSubstr("health.via: \"dataplane\" needs a source of the family of its VIP"));
+  EXPECT_THAT(error_of("type: tcp, port: 80, via: dataplane, source: [198.51.100.3]"),
+              HasSubstr("health.source: \"198.51.100.3\" is a VIP"));
+  EXPECT_THAT(
+      error_of("type: tcp, port: 80, via: dataplane, source: [10.0.0.1]", ", check: {port: 81}"),
+      HasSubstr("health.via: \"dataplane\" asks each backend as clients do, but backend \"b\" has a check of "
+                "its own"));
+  EXPECT_THAT(error_of("type: icmp, via: dataplane"), HasSubstr("health.via: has no meaning with type icmp"));
+  EXPECT_THAT(error_of("type: tcp, port: 80, vip: 198.51.100.1"),
+              HasSubstr("health.vip: has no meaning without via: dataplane"));
+}
+
 TEST(HealthReader, bad_values_of_single_kinds_are_refused) {
   EXPECT_THAT(errors_of(with_health("{type: ntp}")),
               ElementsAre("6:18: pools[0].health.type: \"ntp\" is not known; allowed: none, icmp, tcp, tls, "

@@ -1,8 +1,11 @@
 #include "controlplane/health/prober.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <functional>
 #include <map>
+#include <set>
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -43,6 +46,19 @@ class SilentDatagramPort {
 
   uint16_t l4_port() const { return l4_port_; }
 
+  // Where the next one comes from; it waits for it.
+  uint16_t wait_for_peer() const {
+    sockaddr_in6 peer{};
+    socklen_t length = sizeof(peer);
+    char byte = 0;
+    const auto give_up = std::chrono::steady_clock::now() + kGiveUp;
+    while (recvfrom(socket_, &byte, 1, 0, reinterpret_cast<sockaddr *>(&peer), &length) < 0 &&
+           std::chrono::steady_clock::now() < give_up) {
+      std::this_thread::sleep_for(1ms);
+    }
+    return ntohs(peer.sin6_port);
+  }
+
   // How many have come since it was last asked.
   uint64_t received() const {
     char byte = 0;
@@ -69,14 +85,27 @@ class ProberTest : public testing::TestWithParam<Family> {
 
   // Carries out one check.
   static CheckResult run(const CheckSpec &spec) {
-    std::map<uint64_t, CheckResult> results;
-    auto prober = Prober::create([&](uint64_t token, const CheckResult &result) { results[token] = result; });
-    if (!prober.ok()) return {CheckOutcome::kNotCarriedOut, prober.error().message};
-    prober.value()->start(7, spec);
+    CheckResult last;
+    run_times(1, spec, [&](const CheckResult &result) { last = result; });
+    return last;
+  }
+
+  // Carries out a check so often, one after the other.
+  static void run_times(int times, const CheckSpec &spec,
+                        const std::function<void(const CheckResult &)> &done) {
+    int ended = 0;
+    auto prober = Prober::create([&](uint64_t token, const CheckResult &result) {
+      EXPECT_EQ(token, 7u);
+      ended++;
+      done(result);
+    });
+    ASSERT_TRUE(prober.ok()) << prober.error().message;
     const auto give_up = Prober::Clock::now() + kGiveUp;
-    while (results.empty() && Prober::Clock::now() < give_up) prober.value()->serve_until(give_up);
+    for (int started = 1; started <= times; started++) {
+      prober.value()->start(7, spec);
+      while (ended < started && Prober::Clock::now() < give_up) prober.value()->serve_until(give_up);
+    }
     EXPECT_EQ(prober.value()->running(), 0u);
-    return results[7];
   }
 
   CheckResult http(const LoopbackServer &server, std::chrono::milliseconds timeout = kLongTimeout) const {
@@ -364,6 +393,66 @@ TEST_P(ProberTest, checks_that_wait_for_a_datagram_hold_no_room_for_the_longest_
     prober.value()->serve_until(Prober::Clock::now() + 1ms);  // all wait by now
   EXPECT_EQ(prober.value()->running(), kChecks);
   EXPECT_LT(mallinfo2().uordblks - before, kChecks * kMostBytesEach);
+}
+
+// A check through the data path.
+CheckSpec pinned(CheckSpec spec) {
+  spec.health.vip = spec.address;
+  (address_is_ipv4(&spec.address) ? spec.health.source_ipv4 : spec.health.source_ipv6) = spec.address;
+  spec.first_source_port = kFirstCheckPort + kCheckPortsPerPin * 100;
+  return spec;
+}
+
+TEST_P(ProberTest, checks_through_the_data_path_come_from_their_ports) {
+  std::atomic<uint16_t> peer{0};
+  LoopbackServer server(GetParam(), [&](LoopbackServer &, int connection) {
+    sockaddr_in6 address{};
+    socklen_t length = sizeof(address);
+    getpeername(connection, reinterpret_cast<sockaddr *>(&address), &length);
+    peer = ntohs(address.sin6_port);
+  });
+  const SilentDatagramPort datagrams(GetParam());
+  const model::HealthKind over_tcp[] = {
+      model::TcpCheck{.send = "x", .expect = "y"},
+      model::TlsCheck{},
+      model::HttpCheck{},
+      model::HttpCheck{.tls = model::TlsOptions{}},
+      model::HttpCheck{.version = model::HttpVersion::kHttp2},
+      model::HttpCheck{.tls = model::TlsOptions{}, .version = model::HttpVersion::kHttp2},
+      model::GrpcCheck{},
+      model::WebsocketCheck{},
+      model::DnsCheck{.transport = model::DnsTransport::kTcp, .name = "."},
+      model::MqttCheck{},
+  };
+  for (const model::HealthKind &kind : over_tcp) {
+    SCOPED_TRACE(kind.index());
+    std::set<uint16_t> ports;
+    run_times(20, pinned(spec(kind, server.l4_port(), kLongTimeout)), [&](const CheckResult &result) {
+      EXPECT_EQ(result.outcome, CheckOutcome::kFailure) << result.text;
+      const uint16_t port = peer.exchange(0);
+      EXPECT_EQ((port - kFirstCheckPort) / kCheckPortsPerPin, 100);
+      ports.insert(port);
+    });
+    EXPECT_GT(ports.size(), 1u);  // each serves again at once, and not one alone
+  }
+  const model::HealthKind over_udp[] = {model::UdpCheck{.send = "x", .expect = ""},
+                                        model::DnsCheck{.name = "."}, model::QuicCheck{}};
+  for (const model::HealthKind &kind : over_udp) {
+    SCOPED_TRACE(kind.index());
+    EXPECT_EQ(run(pinned(spec(kind, datagrams.l4_port(), kShortTimeout))).outcome, CheckOutcome::kFailure);
+    EXPECT_EQ((datagrams.wait_for_peer() - kFirstCheckPort) / kCheckPortsPerPin, 100);
+    (void)datagrams.received();
+  }
+}
+
+TEST_P(ProberTest, checks_through_the_data_path_that_it_does_not_know_are_not_carried_out) {
+  LoopbackServer server(GetParam(), [](LoopbackServer &, int) {});
+  CheckSpec checked = pinned(spec(model::TcpCheck{}, server.l4_port(), kLongTimeout));
+  checked.first_source_port = 0;
+  EXPECT_RESULT(
+      run(checked), kNotCarriedOut,
+      "not checked: the dataplane, through which it would go, is away or does not know the backend");
+  EXPECT_EQ(server.accepted(), 0);
 }
 
 TEST_P(ProberTest, wake_ends_a_wait) {

@@ -224,6 +224,57 @@ SnapshotBytes compiled(const DesiredState &desired, const ObservedState &observe
   return std::move(snapshot).value().bytes;
 }
 
+// The same, checked through the data path from this source.
+DesiredState checked_from(const std::string &source, std::vector<BackendSpec> backends) {
+  DesiredState desired = with_backends(std::move(backends));
+  desired.pools[0].health.vip = address("192.0.2.1");
+  desired.pools[0].health.source_ipv4 = address(source);
+  return desired;
+}
+
+TEST(Identifiers, pins_stay_while_other_backends_come_and_go) {
+  using Pins = std::vector<uint16_t>;
+  const auto a = backend("a", "10.0.0.1");
+  const auto b = backend("b", "10.0.0.2");
+  const auto c = backend("c", "10.0.0.3");
+  const Address source = address("10.0.0.9");
+  Identifiers identifiers;
+  assign(&identifiers, checked_from("10.0.0.9", {a, b, c}));
+  EXPECT_EQ(identifiers.check_pins().at(source), (Pins{1, 2, 3}));
+  assign(&identifiers, checked_from("10.0.0.9", {c}));
+  EXPECT_EQ(identifiers.check_pins().at(source), (Pins{0, 0, 3}));
+
+  const SnapshotBytes bytes = compiled(checked_from("10.0.0.9", {c}), {}, identifiers);
+  Identifiers recovered = Identifiers::recover(SnapshotView::open(bytes).value());
+  EXPECT_EQ(recovered.check_pins(), identifiers.check_pins());
+  assign(&recovered, checked_from("10.0.0.9", {backend("d", "10.0.0.4"), c, b}));
+  EXPECT_EQ(recovered.check_pins().at(source), (Pins{4, 2, 3}));
+  const CheckFlows flows = check_flows_of(SnapshotView::open(bytes).value());
+  EXPECT_EQ(flows, (CheckFlows{{{"p", "c"}, {source, c.address, kFirstCheckPort + 2 * kCheckPortsPerPin}}}));
+
+  assign(&recovered, checked_from("10.0.0.8", {c}));
+  EXPECT_EQ(recovered.check_pins(), (CheckPins{{address("10.0.0.8"), {3}}}));
+  assign(&recovered, with_backends({c}));
+  EXPECT_TRUE(recovered.check_pins().empty());
+}
+
+TEST(Identifiers, more_checks_than_a_source_has_ports_are_refused) {
+  std::vector<BackendSpec> backends;
+  for (int i = 0; i < 4097; i++)
+    backends.push_back(
+        backend("b" + std::to_string(i), "10.0." + std::to_string(i / 256) + "." + std::to_string(i % 256)));
+  Identifiers identifiers;
+  const Status refused = identifiers.assign(checked_from("10.9.0.9", backends), 0);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(
+      refused.error().message,
+      testing::HasSubstr("4097 backends are checked through the data path from 10.9.0.9; allowed: 4096"));
+  EXPECT_FALSE(identifiers.backend_id({"p", "b0"}));
+  backends.pop_back();
+  assign(&identifiers, checked_from("10.9.0.9", backends));
+  EXPECT_EQ(identifiers.check_pins().at(address("10.9.0.9")).size(), 4096u);
+}
+
 TEST(Identifiers, recovered_from_a_snapshot_go_on_as_if_nothing_happened) {
   DesiredState desired =
       with_backends({backend("a", "10.0.0.1"), backend("b", "10.0.0.2"), backend("c", "10.0.0.3")});

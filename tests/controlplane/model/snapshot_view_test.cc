@@ -24,6 +24,8 @@ SnapshotBytes small_snapshot() {
                               .timeouts = {}});
   desired.pools.push_back(
       {.name = "p", .slots = 101, .backends = {{.name = "b", .address = *parse_address("10.0.0.1")}}});
+  desired.pools[0].health.vip = *parse_address("192.0.2.1");
+  desired.pools[0].health.source_ipv4 = *parse_address("10.0.0.9");
   model::Identifiers identifiers;
   EXPECT_TRUE(identifiers.assign(desired, 0).ok());
   Compiler compiler;
@@ -79,7 +81,7 @@ TEST(SnapshotView, cut_bytes_are_refused) {
 TEST(SnapshotView, sections_that_lie_outside_are_refused) {
   EXPECT_EQ(error_after([](SnapshotHeader *) {}), "no error");
   EXPECT_THAT(error_after([](SnapshotHeader *h) { h->version = 1; }),
-              HasSubstr("version 1, this version reads 3"));
+              HasSubstr("version 1, this version reads 4"));
   EXPECT_THAT(error_after([](SnapshotHeader *h) { h->services.offset = ~uint64_t{0} - 31; }),
               HasSubstr("services"));
   EXPECT_THAT(error_after([](SnapshotHeader *h) { h->services.count = ~0u; }), HasSubstr("services"));
@@ -90,6 +92,10 @@ TEST(SnapshotView, sections_that_lie_outside_are_refused) {
               HasSubstr("port ranges lie outside"));
   EXPECT_THAT(error_after([](SnapshotHeader *h) { h->backends.count -= 1; }), HasSubstr("backend"));
   EXPECT_THAT(error_after([](SnapshotHeader *h) { h->slots.count -= 1; }), HasSubstr("slots lie outside"));
+  EXPECT_THAT(error_after([](SnapshotHeader *h) { h->pins.count -= 1; }),
+              HasSubstr("pins of a source of checks"));
+  EXPECT_THAT(error_after([](SnapshotHeader *h) { h->check_sources.record_size = 20; }),
+              HasSubstr("check_sources records have 20 bytes"));
   EXPECT_THAT(error_after([](SnapshotHeader *h) { h->strings.count -= 1; }), HasSubstr("name lies outside"));
   EXPECT_THAT(error_after([](SnapshotHeader *h) { h->strings.offset = 8; }), HasSubstr("strings"));
 }

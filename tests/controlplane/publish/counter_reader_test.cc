@@ -120,7 +120,7 @@ TEST(CounterReader, header_that_claims_more_than_the_file_holds_is_refused) {
   EXPECT_EQ(error_after([](CounterRegionHeader *) {}), "no error");
   const std::string more = "claims more than its 16384 bytes hold";
   EXPECT_THAT(error_after([](auto *h) { h->magic = 0; }), HasSubstr("magic"));
-  EXPECT_THAT(error_after([](auto *h) { h->version = 1; }), HasSubstr("version 1, this sluiced reads 2"));
+  EXPECT_THAT(error_after([](auto *h) { h->version = 1; }), HasSubstr("version 1, this sluiced reads 3"));
   EXPECT_THAT(error_after([](auto *h) { h->verdict_count = 1; }),
               HasSubstr("1 verdicts, this sluiced knows"));
   EXPECT_THAT(error_after([](auto *h) { h->total_size += 1; }), HasSubstr(more));

@@ -81,7 +81,7 @@ TEST(CounterViewOfBpfMap, refuses_a_header_that_claims_more_than_the_map_holds) 
   EXPECT_THAT(error_after([](auto *h) { h->header_size = ~0u - 63; }), HasSubstr(more));
   EXPECT_THAT(error_after([](auto *h) { h->header_size = 4096 - 64; }), HasSubstr(more));
   EXPECT_THAT(error_after([](auto *h) { h->header_size = 4096 + 8; }), HasSubstr(more));
-  EXPECT_THAT(error_after([](auto *h) { h->version = 1; }), HasSubstr("version 1, this sluiced reads 2"));
+  EXPECT_THAT(error_after([](auto *h) { h->version = 1; }), HasSubstr("version 1, this sluiced reads 3"));
 }
 
 TEST(CounterViewOfBpfMap, refuses_a_map_that_holds_no_counters) {

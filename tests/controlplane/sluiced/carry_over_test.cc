@@ -136,23 +136,44 @@ TEST(CheckTargets, leave_out_what_is_in_maintenance) {
   const model::DesiredState desired = one_backend("10.0.0.1");
   model::ObservedState observed;
   observed.orders[kB1].kind = model::OrderKind::kDrain;
-  EXPECT_EQ(check_targets(desired, observed).size(), 1u);
+  EXPECT_EQ(check_targets(desired, observed, {}).size(), 1u);
   observed.orders[kB1].kind = model::OrderKind::kMaintenance;
-  EXPECT_TRUE(check_targets(desired, observed).empty());
+  EXPECT_TRUE(check_targets(desired, observed, {}).empty());
 }
 
 TEST(CheckTargets, ask_the_backend_unless_it_says_where_else) {
   model::DesiredState desired = one_backend("10.0.0.1");
   desired.pools[0].health.port = 80;
-  ASSERT_EQ(check_targets(desired, {}).size(), 1u);
-  EXPECT_EQ(check_targets(desired, {})[0].spec.address, one_backend("10.0.0.1").pools[0].backends[0].address);
-  EXPECT_EQ(check_targets(desired, {})[0].spec.l4_port, 80);
-  EXPECT_EQ(check_targets(desired, {})[0].spec.backend, kB1);
+  ASSERT_EQ(check_targets(desired, {}, {}).size(), 1u);
+  EXPECT_EQ(check_targets(desired, {}, {})[0].spec.address,
+            one_backend("10.0.0.1").pools[0].backends[0].address);
+  EXPECT_EQ(check_targets(desired, {}, {})[0].spec.l4_port, 80);
+  EXPECT_EQ(check_targets(desired, {}, {})[0].spec.backend, kB1);
   desired.pools[0].backends[0].check_address = one_backend("10.9.0.1").pools[0].backends[0].address;
   desired.pools[0].backends[0].check_port = 81;
-  EXPECT_EQ(check_targets(desired, {})[0].spec.address, one_backend("10.9.0.1").pools[0].backends[0].address);
-  EXPECT_EQ(check_targets(desired, {})[0].spec.l4_port, 81);
-  EXPECT_EQ(check_targets(desired, {})[0].address, desired.pools[0].backends[0].address);
+  EXPECT_EQ(check_targets(desired, {}, {})[0].spec.address,
+            one_backend("10.9.0.1").pools[0].backends[0].address);
+  EXPECT_EQ(check_targets(desired, {}, {})[0].spec.l4_port, 81);
+  EXPECT_EQ(check_targets(desired, {}, {})[0].address, desired.pools[0].backends[0].address);
+}
+
+TEST(CheckTargets, through_the_data_path_ask_the_vip_from_the_ports_that_the_dataplane_knows) {
+  model::DesiredState desired = one_backend("10.0.0.1");
+  model::Pool &pool = desired.pools[0];
+  const Address source = parse_address(std::string("10.0.0.9"));
+  const Address b1 = pool.backends[0].address;
+  pool.health.vip = parse_address(std::string("198.51.100.1"));
+  pool.health.source_ipv4 = source;
+  const auto port_with = [&](const model::CheckFlows &flows) {
+    const auto targets = check_targets(desired, {}, flows);
+    EXPECT_EQ(targets.at(0).spec.address, *pool.health.vip);
+    EXPECT_EQ(targets.at(0).address, b1);
+    return targets.at(0).spec.first_source_port;
+  };
+  EXPECT_EQ(port_with({{kB1, {source, b1, 16'388}}}), 16'388);
+  EXPECT_EQ(port_with({}), 0);
+  EXPECT_EQ(port_with({{kB1, {source, source, 16'388}}}), 0);  // it had another address
+  EXPECT_EQ(port_with({{kB1, {b1, b1, 16'388}}}), 0);          // it was checked from another
 }
 
 }  // namespace

@@ -429,5 +429,21 @@ TEST_F(ReconcilerTest, a_backend_found_while_the_dataplane_is_away_is_in_force_w
   EXPECT_TRUE(is_configured(kB3));
 }
 
+TEST_F(ReconcilerTest, checks_through_the_data_path_rest_while_the_dataplane_is_away) {
+  const auto last_check = [this] { return monitor_->reports().at(0).last_text; };
+  const auto is_not_carried_out = [&] { return last_check().starts_with("not checked: the dataplane"); };
+  // The kernel refuses a connection from loopback to elsewhere: no packet leaves.
+  start("[{name: b1, address: 10.0.0.2}]",
+        "{type: tcp, port: 80, via: dataplane, source: [127.0.0.1], interval: 20ms, timeout: 20ms}");
+  const auto has_begun = [this] { return monitor_->reports().at(0).checks > 0; };
+  ASSERT_TRUE(eventually_at_a_tick(has_begun));
+  EXPECT_FALSE(is_not_carried_out()) << last_check();
+  lose_dataplane();
+  EXPECT_TRUE(eventually_at_a_tick(is_not_carried_out)) << last_check();
+  get_dataplane_back();
+  const auto goes_on = [&] { return !is_not_carried_out(); };
+  EXPECT_TRUE(eventually_at_a_tick(goes_on)) << last_check();
+}
+
 }  // namespace
 }  // namespace sluice
