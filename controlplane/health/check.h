@@ -19,9 +19,10 @@ struct CheckSpec {
   uint16_t l4_port = 0;  // 0: the kind of check has none
   model::HealthSpec health;
   model::BackendKey backend;  // what it is called
-  // Through the data path (health.vip): the first of the kCheckPortsPerPin ports that a check comes from; 0:
-  // the dataplane does not know the check. Else the kernel chooses.
+  // Through the data path: the first of the kCheckPortsPerPin ports that a check comes from. 0: the kernel's
+  // choice.
   uint16_t first_source_port = 0;
+  std::string rests;  // why it is not carried out for now; empty: it is
 
   bool operator==(const CheckSpec &) const = default;
 };

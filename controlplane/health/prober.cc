@@ -31,10 +31,7 @@ ProbeRun run_check(ProbeContext &context, CheckSpec spec, const Prober::Begun &b
   }
   if (begun) begun(token);
   if (std::holds_alternative<model::NoCheck>(spec.health.kind)) co_return healthy("not checked");
-  // A backend's check would go to any of them.
-  if (spec.health.vip && spec.first_source_port == 0)
-    co_return not_carried_out(
-        "the dataplane, through which it would go, is away or does not know the backend");
+  if (!spec.rests.empty()) co_return not_carried_out(spec.rests);
   ProbeRun run = std::visit(
       [&](const auto &check) -> ProbeRun {
         if constexpr (std::is_same_v<std::decay_t<decltype(check)>, model::NoCheck>) {

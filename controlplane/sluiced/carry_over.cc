@@ -88,18 +88,25 @@ model::ObservedState carry_over(const model::DesiredState &before, const model::
 
 namespace {
 
-// 0: the dataplane does not know this backend's checks.
-uint16_t first_port(const model::CheckFlows &flows, const model::Pool &pool, const CheckTarget &target) {
-  const auto found = flows.find(target.key);
-  if (found == flows.end()) return 0;
-  const model::CheckFlow &flow = found->second;
-  return flow.backend == target.address && flow.source == model::check_source(pool) ? flow.first_port : 0;
+const std::string kPortsAway = "the dataplane is away, and this host's ports with it";
+const std::string kUnknownFlow = "the dataplane is away, or does not know this check yet";
+
+// Through the data path, from the ports that the dataplane knows as this backend's.
+void send_through(const model::Pool &pool, const model::CheckFlows &flows, CheckTarget *target) {
+  target->spec.address = *pool.health.vip;
+  const auto found = flows.find(target->key);
+  if (found != flows.end() && found->second.backend == target->address &&
+      found->second.source == model::check_source(pool)) {
+    target->spec.first_source_port = found->second.first_port;
+  } else {
+    target->spec.rests = kUnknownFlow;
+  }
 }
 
 }  // namespace
 
 std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
-                                       const model::ObservedState &observed, const model::CheckFlows &flows) {
+                                       const model::ObservedState &observed, const CheckPaths &paths) {
   std::vector<CheckTarget> targets;
   for (const model::Pool &pool : desired.pools) {
     if (!pool.health.checks()) continue;
@@ -113,10 +120,8 @@ std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
                      .l4_port = backend.check_port == 0 ? pool.health.port : backend.check_port,
                      .health = pool.health,
                      .backend = target.key};
-      if (pool.health.vip) {
-        target.spec.address = *pool.health.vip;
-        target.spec.first_source_port = first_port(flows, pool, target);
-      }
+      if (pool.health.vip) send_through(pool, paths.flows, &target);
+      if (paths.ports_away) target.spec.rests = kPortsAway;
       target.initial = observed.health_of(target.key);
       targets.push_back(std::move(target));
     }

@@ -20,11 +20,18 @@ namespace sluice {
 model::ObservedState carry_over(const model::DesiredState &before, const model::ObservedState &observed,
                                 const SnapshotView *in_force, const model::DesiredState &next);
 
+/// What checks need of the dataplane.
+struct CheckPaths {
+  model::CheckFlows flows;  // that it takes for checks through the data path; none while it is away
+  bool ports_away = false;  // it is away, and has taken this host's ports with it: no check gets anywhere
+
+  bool operator==(const CheckPaths &) const = default;
+};
+
 /// The checks that a configuration asks for, each with the health that `observed` knows. What is in
-/// maintenance is not checked. `flows`: what the dataplane takes for checks through the data path; others of
-/// these are not carried out.
+/// maintenance is not checked.
 std::vector<CheckTarget> check_targets(const model::DesiredState &desired,
-                                       const model::ObservedState &observed, const model::CheckFlows &flows);
+                                       const model::ObservedState &observed, const CheckPaths &paths);
 
 }  // namespace sluice
 

@@ -115,20 +115,25 @@ model::ObservedState Reconciler::known_of(const model::DesiredState &next) const
   return carry_over(desired_, observed_, in_force_ == nullptr ? nullptr : &in_force_->view(), next);
 }
 
-void Reconciler::set_targets() {
-  check_flows_of_ = link_.connected() ? in_force_ : nullptr;
-  check_flows_ =
-      check_flows_of_ == nullptr ? model::CheckFlows() : model::check_flows_of(check_flows_of_->view());
-  monitor_->set_targets(check_targets(desired_, observed_, check_flows_));
+CheckPaths Reconciler::check_paths() const {
+  if (link_.connected())
+    return {.flows = in_force_ == nullptr ? model::CheckFlows() : model::check_flows_of(in_force_->view())};
+  // An XDP program goes on without its daemon; a DPDK engine's NICs are not the kernel's meanwhile.
+  return {.ports_away = link_.hello().engine == "dpdk"};
 }
 
-// Checks through the data path go on once the dataplane knows of them, and rest while it is away.
-void Reconciler::follow_check_flows() {
+void Reconciler::set_targets() {
+  check_paths_of_ = link_.connected() ? in_force_ : nullptr;
+  check_paths_ = check_paths();
+  monitor_->set_targets(check_targets(desired_, observed_, check_paths_));
+}
+
+// Checks that need the dataplane rest while it is away, and until it knows them.
+void Reconciler::follow_check_paths() {
   const std::shared_ptr<const HeldSnapshot> known = link_.connected() ? in_force_ : nullptr;
-  if (known == check_flows_of_) return;
-  check_flows_of_ = known;
-  if ((known == nullptr ? model::CheckFlows() : model::check_flows_of(known->view())) != check_flows_)
-    set_targets();
+  if (known == check_paths_of_) return;
+  check_paths_of_ = known;
+  if (check_paths() != check_paths_) set_targets();
 }
 
 // Somebody waits for what becomes of a change: the dataplane may be back since the last try.
@@ -152,7 +157,7 @@ void Reconciler::tick() {
   judge_clients();
   settle_restless();
   apply_pending();
-  follow_check_flows();
+  follow_check_paths();
   if (!storage_problem_.empty() && link_.connected() && now >= next_publication_) publish_again();
   if (store_is_old_ && now >= next_store_) flush();
 }

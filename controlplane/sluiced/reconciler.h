@@ -21,8 +21,8 @@
 #include "controlplane/health/monitor.h"
 #include "controlplane/health/outlier.h"
 #include "controlplane/lifecycle/lifecycle.h"
-#include "controlplane/model/check_pins.h"
 #include "controlplane/model/identifiers.h"
+#include "controlplane/sluiced/carry_over.h"
 #include "controlplane/sluiced/dataplane_link.h"
 #include "controlplane/sluiced/held_snapshot.h"
 #include "controlplane/sluiced/unix_clock.h"
@@ -137,7 +137,8 @@ class Reconciler {
   void adopt(std::shared_ptr<const HeldSnapshot> theirs);
   model::ObservedState known_of(const model::DesiredState &next) const;
   void set_targets();
-  void follow_check_flows();
+  CheckPaths check_paths() const;
+  void follow_check_paths();
   api::ChangeResult set_order(const model::BackendKey &key, const model::OperatorOrder &order);
   api::ChangeResult lift_order(const model::BackendKey &key);
   api::ChangeResult apply_orders(const model::BackendKey &key, OperatorOrders orders);
@@ -188,8 +189,8 @@ class Reconciler {
   DataplaneLink link_;
   FlowHashKey stored_flow_hash_key_{};
   HealthMonitor *monitor_ = nullptr;
-  std::shared_ptr<const HeldSnapshot> check_flows_of_;  // nullptr: the dataplane is away, or has none
-  model::CheckFlows check_flows_;                       // that the monitor's targets were made with
+  std::shared_ptr<const HeldSnapshot> check_paths_of_;  // nullptr: the dataplane is away, or has none
+  CheckPaths check_paths_;                              // that the monitor's targets were made with
   Discoverer *discoverer_ = nullptr;                    // none: nothing is found
   Compiler compiler_;
 

@@ -2,10 +2,13 @@
 VIPs, is found."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 
+import harness
 from harness import BalancedTestbed
-from testbed import topology
+from health_servers import GRPC, HTTPS
+from testbed import processes, topology
 from testbed.appliance import DataplaneOptions
 from testbed.commands import run
 from testbed.configuration import members_of
@@ -21,9 +24,11 @@ _POOLS = {
     "path4": ("tcp", topology.HTTP_PORT, f"{{{_HTTP}, {_PACE}, via: dataplane, vip: {topology.VIP_IPV4}}}"),
     "path6": ("tcp", topology.TCP_DIGEST_PORT,
               f'{{type: tcp, {_PACE}, via: dataplane, vip: "{topology.VIP_IPV6}"}}'),
+    "grpc": ("tcp", GRPC, f"{{type: grpc, {_PACE}, via: dataplane}}"),
+    "https": ("tcp", HTTPS, f'{{type: https, tls: {{verify: false}}, {_PACE}, via: dataplane, vip: "{topology.VIP_IPV6}"}}'),
     "datagrams": ("udp", topology.UDP_ECHO_PORT, f"{{type: udp, send: x, {_PACE}, via: dataplane}}"),
 }
-_THROUGH_DATAPLANE = ("path4", "path6", "datagrams")
+_THROUGH_DATAPLANE = tuple(pool for pool, (*_, check) in _POOLS.items() if "via: dataplane" in check)
 
 
 class ChecksThroughTheDataPath(BalancedTestbed):
@@ -33,6 +38,18 @@ class ChecksThroughTheDataPath(BalancedTestbed):
     @classmethod
     def prepare_balancer(cls) -> None:
         cls.testbed.network.add_check_path()
+        directory = cls.testbed.directory
+        certificate, key = directory / "certificate.pem", directory / "key.pem"
+        run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj",
+             "/CN=backend", "-days", "2", "-out", str(certificate), "-keyout", str(key)])
+        grpc = harness.build() / "tests/controlplane/health/grpc_health_server"
+        for backend in cls.testbed.backends():
+            for name, argv in (("grpc", [grpc, "--listen", f"[::]:{GRPC}"]),
+                               ("https", ["openssl", "s_server", "-accept", HTTPS, "-cert", certificate, "-key", key,
+                                          "-www"])):
+                processes.start([str(word) for word in argv], netns=f"{cls.testbed.prefix}-{backend.name}",
+                                record_path=directory / f"{name}-{backend.name}.process",
+                                log=directory / f"{name}-{backend.name}.log")
 
     def setUp(self) -> None:
         self.appliance.config_path.write_text(self._configuration(), encoding="utf-8")
@@ -97,6 +114,26 @@ class ChecksThroughTheDataPath(BalancedTestbed):
         with self.without_decapsulation("b1"):
             self.wait_until(lambda: "no connection within" in str(self.backend("path4", "b1")), "a failed check")
         self.wait_until(lambda: "HTTP status 200" in str(self.backend("path4", "b1")), "a check that succeeds")
+
+    def test_dataplane_that_is_away_fails_no_backend(self) -> None:
+        # In DPDK the host's own port is away with it, and no check gets anywhere.
+        resting = (*_POOLS,) if self.options.engine == "dpdk" else _THROUGH_DATAPLANE
+        states: set[tuple[str, str]] = set()
+
+        def all_of(pools: tuple[str, ...], what: str) -> bool:
+            """Whether it is said of every check of these pools; notes all states meanwhile."""
+            backends = self.appliance.query("backends")["backends"]
+            states.update((one["pool"], one["state"]) for one in backends if one["pool"] in _POOLS)
+            return all(what in str(one["last_check"]) for one in backends if one["pool"] in pools)
+
+        self.appliance.kill_dataplane()
+        self.wait_until(lambda: all_of(resting, "not checked: the dataplane"), "checks that rest")
+        end = time.monotonic() + 2  # longer than fall x interval
+        while time.monotonic() < end:
+            self.assertTrue(all_of(resting, "not checked: the dataplane"))
+        self.appliance.start_dataplane(self.options)
+        self.wait_until(lambda: all_of(("direct", "path4"), "HTTP status 200"), "checks that go on")
+        self.assertEqual(states, {(pool, "up") for pool in _POOLS})
 
     def test_clients_are_served_meanwhile_and_every_packet_is_accounted_for(self) -> None:
         before = self.appliance.counters()

@@ -164,16 +164,27 @@ TEST(CheckTargets, through_the_data_path_ask_the_vip_from_the_ports_that_the_dat
   const Address b1 = pool.backends[0].address;
   pool.health.vip = parse_address(std::string("198.51.100.1"));
   pool.health.source_ipv4 = source;
-  const auto port_with = [&](const model::CheckFlows &flows) {
-    const auto targets = check_targets(desired, {}, flows);
-    EXPECT_EQ(targets.at(0).spec.address, *pool.health.vip);
-    EXPECT_EQ(targets.at(0).address, b1);
-    return targets.at(0).spec.first_source_port;
+  const auto target_with = [&](const CheckPaths &paths) {
+    const CheckTarget target = check_targets(desired, {}, paths).at(0);
+    EXPECT_EQ(target.spec.address, *pool.health.vip);
+    EXPECT_EQ(target.address, b1);
+    return target;
   };
-  EXPECT_EQ(port_with({{kB1, {source, b1, 16'388}}}), 16'388);
-  EXPECT_EQ(port_with({}), 0);
-  EXPECT_EQ(port_with({{kB1, {source, source, 16'388}}}), 0);  // it had another address
-  EXPECT_EQ(port_with({{kB1, {b1, b1, 16'388}}}), 0);          // it was checked from another
+  const auto rests_with = [&](const CheckPaths &paths) { return target_with(paths).spec.rests; };
+  const CheckTarget known = target_with({.flows = {{kB1, {source, b1, 16'388}}}});
+  EXPECT_EQ(known.spec.first_source_port, 16'388);
+  EXPECT_EQ(known.spec.rests, "");
+  const std::string unknown = "the dataplane is away, or does not know this check yet";
+  EXPECT_EQ(rests_with({}), unknown);
+  EXPECT_EQ(rests_with({.flows = {{kB1, {source, source, 16'388}}}}), unknown);  // it had another address
+  EXPECT_EQ(rests_with({.flows = {{kB1, {b1, b1, 16'388}}}}), unknown);  // it was checked from another
+}
+
+TEST(CheckTargets, all_rest_while_the_hosts_ports_are_away) {
+  const model::DesiredState desired = one_backend("10.0.0.1");
+  EXPECT_EQ(check_targets(desired, {}, {}).at(0).spec.rests, "");
+  EXPECT_EQ(check_targets(desired, {}, {.ports_away = true}).at(0).spec.rests,
+            "the dataplane is away, and this host's ports with it");
 }
 
 }  // namespace
