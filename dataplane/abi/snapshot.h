@@ -146,10 +146,10 @@ SLUICE_INLINE bool backend_keeps_connections(const struct Backend *backend) {
   return backend->state != kBackendUnused && backend->state != kBackendClosed;
 }
 
-// Health checks through the data path: a packet of such an address, from one of the ports of a pin, goes to the
-// pin's backend whatever the scheduler says, and is entered nowhere. The address is one of this host's own,
-// so no client has it. Ports kCheckPortsPerPin at a time belong to a pin, from kFirstCheckPort on: below those
-// that kernels choose, and above those of most services.
+// Health checks through the data path: a packet of such an address, from one of the ports of a pin, goes to
+// the pin's backend whatever the scheduler says, and is entered nowhere. The address is one of this host's
+// own, so no client has it. Ports kCheckPortsPerPin at a time belong to a pin, from kFirstCheckPort on: below
+// those that kernels choose, and above those of most services.
 enum CheckPorts { kFirstCheckPort = 16384, kCheckPorts = 16384, kCheckPortsPerPin = 4 };
 
 struct CheckSource {
