@@ -15,6 +15,7 @@
 #include "controlplane/config/config_loader.h"
 #include "controlplane/discovery/found.h"
 #include "controlplane/discovery/pool_feed.h"
+#include "controlplane/health/check_totals.h"
 #include "controlplane/lifecycle/quorum.h"
 #include "controlplane/lifecycle/serving_state.h"
 #include "controlplane/model/desired_state.h"
@@ -112,6 +113,60 @@ struct CountersView {
   std::vector<BackendView> backends;
 };
 
+/// Which of many objects have series of their own.
+enum class MetricsChoice {
+  kAuto,  // all, up to kMaxSeriesObjects of them; beyond that of the backends only those without new
+          // connections
+  kAll,
+  kNone,
+};
+inline constexpr size_t kMaxSeriesObjects = 2000;
+
+struct MetricsFilter {
+  MetricsChoice services = MetricsChoice::kAuto;
+  MetricsChoice pools = MetricsChoice::kAuto;
+  MetricsChoice backends = MetricsChoice::kAuto;
+  std::optional<std::string> pool;  // this one, its services and backends only
+};
+
+struct PoolMetrics {
+  std::string name;
+  uint64_t backends = 0;
+  uint64_t serving = 0;  // of them: those that take new connections
+};
+
+struct BackendMetrics {
+  std::string pool;
+  std::string name;
+  std::string_view state;  // a ServingState's name
+  bool is_up = false;      // it takes new connections
+  uint16_t weight = 0;
+  uint32_t slots = 0;
+  BackendTotals traffic;
+};
+
+struct WorkerMetrics {
+  CounterTotals totals;
+  std::optional<double> busy_ratio;  // of its time; none where the engine does not count it
+};
+
+/// What a monitoring system reads, gathered without a text that it does not show.
+struct MetricsView {
+  StatusView status;
+  CheckTotalsByKind checks;
+  bool has_counters = false;  // the dataplane was reachable; what follows of traffic is 0 else
+  CounterTotals totals;
+  std::vector<WorkerMetrics> workers;
+  uint64_t connections = 0;      // embryonic and established
+  uint64_t connection_room = 0;  // entries of all workers' tables, both families
+  std::vector<ServiceView> services;
+  std::vector<PoolMetrics> pools;
+  std::vector<BackendMetrics> backends;
+  uint64_t services_left_out = 0;
+  uint64_t pools_left_out = 0;
+  uint64_t backends_left_out = 0;
+};
+
 /// What became of a request to change something.
 struct ChangeResult {
   enum class Outcome {
@@ -147,6 +202,7 @@ class Control {
   virtual Result<ConnectionList> connections(const ConnectionFilter &filter) = 0;
   /// Fails while the dataplane is unreachable.
   virtual Result<CountersView> counters() = 0;
+  virtual MetricsView metrics(const MetricsFilter &filter) = 0;
 
   /// Without a deadline: the pool's, if it has one.
   virtual ChangeResult drain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline) = 0;

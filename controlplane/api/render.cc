@@ -81,20 +81,6 @@ const char *connection_state_text(ConnectionState state) {
   return "empty";
 }
 
-const char *verdict_class_text(Verdict verdict) {
-  switch (verdict_class(verdict)) {
-    case kVerdictClassForward:
-      return "forward";
-    case kVerdictClassReply:
-      return "reply";
-    case kVerdictClassPass:
-      return "pass";
-    case kVerdictClassDrop:
-      break;
-  }
-  return "drop";
-}
-
 json to_json(const ConnectionRecord &record) {
   return {{"protocol", record.udp ? "udp" : "tcp"},
           {"client", format_address(record.client)},
@@ -136,6 +122,20 @@ const char *status_title(unsigned status) {
 }
 
 }  // namespace
+
+const char *verdict_class_name(Verdict verdict) {
+  switch (verdict_class(verdict)) {
+    case kVerdictClassForward:
+      return "forward";
+    case kVerdictClassReply:
+      return "reply";
+    case kVerdictClassPass:
+      return "pass";
+    case kVerdictClassDrop:
+      break;
+  }
+  return "drop";
+}
 
 json to_json(const std::vector<SourceReport> &sources) {
   json list = json::array();
@@ -242,7 +242,7 @@ json to_json(const CountersView &counters) {
     json workers = json::array();
     for (const CounterTotals &worker : counters.workers) workers.push_back(worker.verdict_packets[i]);
     verdicts.push_back({{"name", verdict_texts()[i].metric},
-                        {"class", verdict_class_text(static_cast<Verdict>(i))},
+                        {"class", verdict_class_name(static_cast<Verdict>(i))},
                         {"help", verdict_texts()[i].help},
                         {"packets", counters.totals.verdict_packets[i]},
                         {"workers", std::move(workers)}});

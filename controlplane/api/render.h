@@ -20,6 +20,9 @@ nlohmann::json to_json(const ConnectionList &connections);
 nlohmann::json to_json(const CountersView &counters);
 nlohmann::json to_json(const ConfigError &error);
 
+/// "forward", "reply", "pass" or "drop".
+const char *verdict_class_name(Verdict verdict);
+
 /// `body` with `status`. Bytes that are not UTF-8 become U+FFFD.
 Response json_response(unsigned status, const nlohmann::json &body);
 

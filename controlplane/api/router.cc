@@ -7,6 +7,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "controlplane/api/metrics.h"
 #include "controlplane/api/render.h"
 #include "controlplane/api/target.h"
 #include "controlplane/discovery/messages/registration.h"
@@ -78,6 +79,16 @@ Response get_backends(const Request & /*request*/, const Match &match, Control &
   json list = json::array();
   for (const BackendView &backend : backends) list.push_back(to_json(backend));
   return json_response(200, {{"backends", std::move(list)}});
+}
+
+Response get_metrics(const Request & /*request*/, const Match &match, Control &control) {
+  const Result<MetricsFilter> filter = parse_metrics_filter(match.query);
+  if (!filter.ok()) return problem(400, filter.error().message);
+  const std::optional<std::string> &pool = filter.value().pool;
+  if (pool && !control.has_pool(*pool)) return problem(404, unknown_pool(*pool));
+  return {.content_type = kMetricsContentType,
+          .body = render_metrics(control.metrics(filter.value())),
+          .allow = ""};
 }
 
 // Reads a number of at most `largest`.
@@ -258,6 +269,7 @@ constexpr std::array kRoutes = {
     Route{"POST", "v1/backends/*/*/undrain", "", post_undrain},
     Route{"POST", "v1/backends/*/*/maintenance", "deadline", post_maintenance},
     Route{"DELETE", "v1/backends/*/*/maintenance", "", delete_maintenance},
+    Route{"GET", "metrics", "services,pools,backends,pool", get_metrics},
     Route{"GET", "v1/discovery", "", get_discovery},
     Route{"PUT", "v1/pools/*/registrations/*", "", put_registration},
     Route{"DELETE", "v1/pools/*/registrations/*", "", delete_registration},

@@ -72,6 +72,7 @@ struct HealthMonitor::Impl {
   std::vector<Change> changes;
   size_t running = 0;
   Clock::duration worst_lateness{0};
+  CheckTotalsByKind totals;
 
   void run();
   void start_due(Clock::time_point now);
@@ -176,6 +177,7 @@ void HealthMonitor::Impl::on_done(uint64_t serial, const CheckResult &result) {
   entry.last_text = result.text;
   entry.ended = Clock::now();
   entry.checks++;
+  totals[model::health_kind_name(spec.health.kind)].count(result.outcome, entry.ended - entry.started);
   plan(serial, &entry, std::max(entry.started + wait_after(entry), entry.ended));
   const model::Health after = reported_health(entry.state);
   if (after == entry.told) return;
@@ -258,6 +260,11 @@ std::vector<CheckReport> HealthMonitor::reports() const {
     reports.push_back(std::move(report));
   }
   return reports;
+}
+
+CheckTotalsByKind HealthMonitor::totals() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->totals;
 }
 
 MonitorStats HealthMonitor::stats() const {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "controlplane/health/check.h"
+#include "controlplane/health/check_totals.h"
 #include "controlplane/health/health_state.h"
 #include "controlplane/model/observed_state.h"
 #include "dataplane/abi/result.h"
@@ -77,6 +78,9 @@ class HealthMonitor {
   std::vector<CheckReport> reports() const;
 
   MonitorStats stats() const;
+
+  /// Of all checks since the monitor's start.
+  CheckTotalsByKind totals() const;
 
  private:
   struct Impl;

@@ -274,6 +274,109 @@ Result<ConnectionList> ControlApi::connections(const ConnectionFilter &filter) {
                           seconds_of(CLOCK_BOOTTIME));
 }
 
+namespace {
+
+constexpr std::chrono::seconds kBusyInterval{1};  // several readers in a second get the same
+
+std::optional<double> busy_ratio(const CounterTotals &before, const CounterTotals &now) {
+  const bool has_restarted = now.total_cycles < before.total_cycles || now.busy_cycles < before.busy_cycles;
+  const uint64_t total = has_restarted ? now.total_cycles : now.total_cycles - before.total_cycles;
+  const uint64_t busy = has_restarted ? now.busy_cycles : now.busy_cycles - before.busy_cycles;
+  if (total == 0) return std::nullopt;
+  return static_cast<double>(busy) / static_cast<double>(total);
+}
+
+uint64_t room_of(const ConnectionRegionHeader &header) {
+  return header.live_tables * (uint64_t{header.ipv4_buckets} * kIpv4EntriesPerBucket +
+                               uint64_t{header.ipv6_buckets} * kIpv6EntriesPerBucket);
+}
+
+// Whether one more of `count` objects has series.
+bool has_series(api::MetricsChoice choice, size_t so_far) {
+  if (choice == api::MetricsChoice::kAuto) return so_far < api::kMaxSeriesObjects;
+  return choice == api::MetricsChoice::kAll;
+}
+
+}  // namespace
+
+void ControlApi::add_traffic(const CounterView &region, api::MetricsView *view) {
+  view->has_counters = true;
+  view->totals = read_totals(region);
+  std::vector<CounterTotals> workers;
+  for (uint32_t i = 0; i < region.header().worker_count; i++) workers.push_back(read_worker(region, i));
+  const auto now = std::chrono::steady_clock::now();
+  if (busy_.ratios.size() != workers.size() || now - busy_.at >= kBusyInterval) {
+    busy_.totals.resize(workers.size());
+    busy_.ratios.clear();
+    for (size_t i = 0; i < workers.size(); i++)
+      busy_.ratios.push_back(busy_ratio(busy_.totals[i], workers[i]));
+    busy_.totals = workers;
+    busy_.at = now;
+  }
+  for (size_t i = 0; i < workers.size(); i++) view->workers.push_back({workers[i], busy_.ratios[i]});
+  if (const auto tables = reconciler_.link().connections(); tables.ok())
+    view->connection_room = room_of(tables.value()->header());
+}
+
+// Of more backends than have series, those without new connections are the ones to know of.
+void ControlApi::add_backends(const api::MetricsFilter &filter, const std::vector<BackendTotals> &totals,
+                              api::MetricsView *view) const {
+  const model::DesiredState &desired = reconciler_.desired();
+  const model::ObservedState &observed = reconciler_.observed();
+  size_t all = 0;
+  for (const model::Pool &pool : desired.pools)
+    if (!filter.pool || *filter.pool == pool.name) all += pool.backends.size();
+  const bool are_many = filter.backends == api::MetricsChoice::kAuto && all > api::kMaxSeriesObjects;
+  for (const model::Pool &pool : desired.pools) {
+    if (filter.pool && *filter.pool != pool.name) continue;
+    api::PoolMetrics counted{.name = pool.name, .backends = pool.backends.size()};
+    for (const model::BackendSpec &backend : pool.backends) {
+      const StateMeaning &state = meaning_of(serving_state_of(pool, backend, observed));
+      if (state.takes_new) counted.serving++;
+      if ((are_many && state.takes_new) || !has_series(filter.backends, view->backends.size())) {
+        view->backends_left_out++;
+        continue;
+      }
+      const uint16_t id = reconciler_.latest_identifiers().backend_id({pool.name, backend.name}).value_or(0);
+      view->backends.push_back(
+          {.pool = pool.name,
+           .name = backend.name,
+           .state = state.name,
+           .is_up = state.takes_new,
+           .weight = backend.weight,
+           .slots = reconciler_.latest() == nullptr ? 0 : reconciler_.latest()->slots_by_backend()[id],
+           .traffic = at_or_zero(totals, id)});
+    }
+    if (has_series(filter.pools, view->pools.size())) {
+      view->pools.push_back(std::move(counted));
+    } else {
+      view->pools_left_out++;
+    }
+  }
+}
+
+api::MetricsView ControlApi::metrics(const api::MetricsFilter &filter) {
+  api::MetricsView view;
+  view.status = status();
+  view.checks = reconciler_.monitor().totals();
+  std::vector<BackendTotals> totals;
+  if (const auto region = reconciler_.link().counters(); region.ok()) {
+    totals = read_backends(*region.value());
+    add_traffic(*region.value(), &view);
+  }
+  for (const BackendTotals &each : totals) view.connections += each.active_connections;
+  add_backends(filter, totals, &view);
+  for (api::ServiceView &service : services(std::nullopt)) {
+    if (filter.pool && service.service.pool != *filter.pool) continue;
+    if (has_series(filter.services, view.services.size())) {
+      view.services.push_back(std::move(service));
+    } else {
+      view.services_left_out++;
+    }
+  }
+  return view;
+}
+
 Result<api::CountersView> ControlApi::counters() {
   const auto region = reconciler_.link().counters();
   if (!region.ok()) return region.error();

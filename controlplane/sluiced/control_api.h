@@ -25,6 +25,7 @@ class ControlApi : public api::Control {
   std::vector<api::BackendView> backends(const std::optional<std::string> &pool) override;
   Result<ConnectionList> connections(const ConnectionFilter &filter) override;
   Result<api::CountersView> counters() override;
+  api::MetricsView metrics(const api::MetricsFilter &filter) override;
   api::ChangeResult drain(const model::BackendKey &key,
                           std::optional<std::chrono::seconds> deadline) override {
     return reconciler_.drain(key, deadline);
@@ -47,10 +48,21 @@ class ControlApi : public api::Control {
   }
 
  private:
+  // The workers' cycles at one moment, and how busy they were up to it.
+  struct BusyReading {
+    std::chrono::steady_clock::time_point at;
+    std::vector<CounterTotals> totals;
+    std::vector<std::optional<double>> ratios;
+  };
+
+  void add_traffic(const CounterView &region, api::MetricsView *view);
+  void add_backends(const api::MetricsFilter &filter, const std::vector<BackendTotals> &totals,
+                    api::MetricsView *view) const;
   std::optional<api::QuorumView> quorum_of(const model::Service &service, const PoolCount &count) const;
 
   Reconciler &reconciler_;
   int64_t started_unix_s_;
+  BusyReading busy_;
   model::SteadyTime started_ = std::chrono::steady_clock::now();
 };
 

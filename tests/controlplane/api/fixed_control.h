@@ -93,6 +93,33 @@ class FixedControl : public Control {
     return view;
   }
 
+  MetricsView metrics(const MetricsFilter &filter) override {
+    calls.push_back("metrics " + filter.pool.value_or("of all pools"));
+    MetricsView view;
+    view.status = status();
+    CheckTotals checks;
+    checks.count(CheckOutcome::kSuccess, std::chrono::milliseconds(1));
+    checks.count(CheckOutcome::kSuccess, std::chrono::milliseconds(3));
+    checks.count(CheckOutcome::kFailure, std::chrono::seconds(6));
+    checks.count(CheckOutcome::kNotCarriedOut, std::chrono::seconds(1));
+    view.checks = {{"http", checks}};
+    view.has_counters = dataplane_reachable;
+    view.totals.verdict_packets[kVerdictForwardNew] = 42;
+    view.totals.verdict_packets[kVerdictDropNoBackend] = 7;
+    view.workers = {{view.totals, 0.25}, {view.totals, std::nullopt}};
+    view.connections = 3;
+    view.connection_room = 1024;
+    if (filter.services != MetricsChoice::kNone) view.services = services(std::nullopt);
+    if (filter.pools != MetricsChoice::kNone) view.pools = {{"web", 2, 1}};
+    BackendMetrics backend{
+        .pool = "web", .name = "b1", .state = "up", .is_up = true, .weight = 100, .slots = 3};
+    backend.traffic.packets = 11;
+    if (filter.backends != MetricsChoice::kNone)
+      view.backends = {backend, {.pool = "we\"b\\\n", .name = "b2", .state = "down"}};
+    view.backends_left_out = 5;
+    return view;
+  }
+
   ChangeResult drain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline) override {
     return change("drain " + key.text() + deadline_text(deadline));
   }
