@@ -97,6 +97,8 @@ class FixedControl : public Control {
     calls.push_back("metrics " + filter.pool.value_or("of all pools"));
     MetricsView view;
     view.status = status();
+    view.status.dataplane.engine = "xdp";
+    view.status.sources = discovery();
     CheckTotals checks;
     checks.count(CheckOutcome::kSuccess, std::chrono::milliseconds(1));
     checks.count(CheckOutcome::kSuccess, std::chrono::milliseconds(3));

@@ -1,5 +1,10 @@
 #include "controlplane/api/metrics.h"
 
+#include <fstream>
+#include <map>
+#include <regex>
+#include <sstream>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -74,6 +79,26 @@ TEST_F(Metrics, without_a_dataplane_no_traffic_is_told) {
   for (const char *family : {"sluice_packets_total", "sluice_service_packets_total",
                              "sluice_backend_packets_total", "sluice_connections", "sluice_worker"})
     EXPECT_THAT(text, Not(HasSubstr(family)));
+}
+
+// "name": "type" of each family.
+using Families = std::map<std::string, std::string>;
+
+TEST_F(Metrics, documentation_lists_each_family_with_its_type) {
+  Families rendered;
+  std::istringstream text(get());
+  for (std::string line; std::getline(text, line);) {
+    std::smatch parts;
+    if (std::regex_match(line, parts, std::regex("# TYPE (\\S+) (\\S+)"))) rendered[parts[1]] = parts[2];
+  }
+  Families documented;
+  std::ifstream file(METRICS_MD);
+  for (std::string line; std::getline(file, line);) {
+    std::smatch parts;
+    if (std::regex_search(line, parts, std::regex("^\\| `(sluice_[a-z_]+)[^`]*` \\| (\\S+) \\|")))
+      documented[parts[1]] = parts[2];
+  }
+  EXPECT_EQ(rendered, documented);
 }
 
 TEST_F(Metrics, are_filtered) {
