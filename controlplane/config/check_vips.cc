@@ -94,12 +94,12 @@ class CheckVips {
       if (is_vip) return error(pool, "source", in_quotes(format_address(source)) + " is a VIP");
     }
     size_t &flows = flows_[source];
-    const bool had_room = flows <= model::kMaxPinsOfSource;
+    const bool had_room = flows <= size_t{kMaxPinsOfSource};
     flows += pool.backends.size();
-    if (had_room && flows > model::kMaxPinsOfSource) {
+    if (had_room && flows > size_t{kMaxPinsOfSource}) {
       error(pool, "source",
             std::to_string(flows) + " backends up to here are checked through the data path from " +
-                format_address(source) + "; allowed: " + std::to_string(model::kMaxPinsOfSource) +
+                format_address(source) + "; allowed: " + std::to_string(size_t{kMaxPinsOfSource}) +
                 "; give this pool another source");
     }
     if (flows_.size() == size_t{kMaxCheckSources} + 1) {

@@ -72,10 +72,10 @@ Result<std::vector<model::BackendSpec>> FoundLimits::usable(const model::Pool &p
   const size_t all = pool.backends.size() + usable.size();
   if (all > pool.slots)
     return Error{fmt::format("pool {} would have {} backends and has {} slots", pool.name, all, pool.slots)};
-  if (pool.health.vip && all > model::kMaxPinsOfSource)
+  if (pool.health.vip && all > size_t{kMaxPinsOfSource})
     return Error{fmt::format(
         "pool {} would have {} backends, and {} can be checked through the data path from one source",
-        pool.name, all, model::kMaxPinsOfSource)};
+        pool.name, all, size_t{kMaxPinsOfSource})};
   return usable;
 }
 

@@ -34,7 +34,7 @@ Result<CheckPins> assign_check_pins(const CheckPins &before, const std::vector<C
     if (wanted.size() > kMaxPinsOfSource) {
       return Error{"pools: " + std::to_string(wanted.size()) +
                    " backends are checked through the data path from " + format_address(source) +
-                   "; allowed: " + std::to_string(kMaxPinsOfSource) +
+                   "; allowed: " + std::to_string(int{kMaxPinsOfSource}) +
                    "; give some of the pools another source"};
     }
     const auto known = before.find(source);
@@ -50,6 +50,9 @@ Result<CheckPins> assign_check_pins(const CheckPins &before, const std::vector<C
     while (place < of_source.size() && of_source[place] != 0) ++place;
     if (place == of_source.size()) of_source.push_back(0);
     of_source[place] = one.backend;
+  }
+  for (const auto &[source, gone] : before) {
+    if (pins.size() < kMaxCheckSources) pins.try_emplace(source);
   }
   return pins;
 }

@@ -16,8 +16,6 @@
 
 namespace sluice::model {
 
-constexpr size_t kMaxPinsOfSource = kCheckPorts / kCheckPortsPerPin;
-
 /// By source address: the identifier of the backend that the nth kCheckPortsPerPin ports from kFirstCheckPort
 /// on belong to; 0: nobody's.
 using CheckPins = std::map<Address, std::vector<uint16_t>>;
@@ -28,9 +26,10 @@ struct CheckedThrough {
   uint16_t backend = 0;  // identifier
 };
 
-/// Pins for all of `checked`: who has one in `before` keeps it, others get the lowest that is free. Fails
-/// where one source has more backends than kMaxPinsOfSource, or where there are more than kMaxCheckSources
-/// sources.
+/// Pins for all of `checked`: who has one in `before` keeps it, others get the lowest that is free. A source
+/// that has none any more stays, as long as there is room for it: the dataplane drops late packets of its
+/// checks. Fails where one source has more backends than kMaxPinsOfSource, or where there are more than
+/// kMaxCheckSources sources.
 Result<CheckPins> assign_check_pins(const CheckPins &before, const std::vector<CheckedThrough> &checked);
 
 /// The source of a pool's checks through the data path: of the family of its health.vip, which it has.

@@ -133,7 +133,7 @@ Result<SnapshotView> SnapshotView::open(std::span<const std::byte> bytes) {
     return damaged("a pin names a backend that is not there");
   }
   const auto has_its_pins = [&](const CheckSource &source) {
-    return source.pin_count <= kCheckPorts / kCheckPortsPerPin && source.first_pin <= view.pins_.size() &&
+    return source.pin_count <= kMaxPinsOfSource && source.first_pin <= view.pins_.size() &&
            source.pin_count <= view.pins_.size() - source.first_pin;
   };
   if (!std::ranges::all_of(view.check_sources_, has_its_pins)) {

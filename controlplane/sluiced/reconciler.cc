@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::chrono::seconds kStoreDelay{1};  // several changes in a second are stored once
 constexpr std::chrono::seconds kReviewInterval{10};
+constexpr std::chrono::seconds kPortsDelay{1};
+constexpr const char *kDpdk = "dpdk";
 constexpr std::chrono::seconds kFirstStorageBackoff{1};
 constexpr std::chrono::seconds kLongestStorageBackoff{60};
 
@@ -115,24 +117,32 @@ model::ObservedState Reconciler::known_of(const model::DesiredState &next) const
   return carry_over(desired_, observed_, in_force_ == nullptr ? nullptr : &in_force_->view(), next);
 }
 
+// An XDP program goes on without its daemon; a DPDK engine's NICs are nobody's meanwhile, and when it is back
+// its links and next hops take a moment.
+Reconciler::CheckWay Reconciler::check_way() const {
+  if (!link_.connected()) return {.ports_away = link_.hello().engine == kDpdk};
+  return {.ports_away = Clock::now() < ports_back_, .snapshot = in_force_};
+}
+
 CheckPaths Reconciler::check_paths() const {
-  if (link_.connected())
-    return {.flows = in_force_ == nullptr ? model::CheckFlows() : model::check_flows_of(in_force_->view())};
-  // An XDP program goes on without its daemon; a DPDK engine's NICs are not the kernel's meanwhile.
-  return {.ports_away = link_.hello().engine == "dpdk"};
+  return {.flows = check_way_.snapshot == nullptr ? model::CheckFlows()
+                                                  : model::check_flows_of(check_way_.snapshot->view()),
+          .ports_away = check_way_.ports_away};
 }
 
 void Reconciler::set_targets() {
-  check_paths_of_ = link_.connected() ? in_force_ : nullptr;
+  check_way_ = check_way();
   check_paths_ = check_paths();
   monitor_->set_targets(check_targets(desired_, observed_, check_paths_));
 }
 
 // Checks that need the dataplane rest while it is away, and until it knows them.
-void Reconciler::follow_check_paths() {
-  const std::shared_ptr<const HeldSnapshot> known = link_.connected() ? in_force_ : nullptr;
-  if (known == check_paths_of_) return;
-  check_paths_of_ = known;
+void Reconciler::follow_check_way() {
+  if (check_way_.ports_away && link_.connected() && !was_connected_) ports_back_ = Clock::now() + kPortsDelay;
+  was_connected_ = link_.connected();
+  CheckWay way = check_way();
+  if (way == check_way_) return;
+  check_way_ = std::move(way);
   if (check_paths() != check_paths_) set_targets();
 }
 
@@ -157,7 +167,7 @@ void Reconciler::tick() {
   judge_clients();
   settle_restless();
   apply_pending();
-  follow_check_paths();
+  follow_check_way();
   if (!storage_problem_.empty() && link_.connected() && now >= next_publication_) publish_again();
   if (store_is_old_ && now >= next_store_) flush();
 }

@@ -137,8 +137,18 @@ class Reconciler {
   void adopt(std::shared_ptr<const HeldSnapshot> theirs);
   model::ObservedState known_of(const model::DesiredState &next) const;
   void set_targets();
+
+  // What the checks' ways depend on.
+  struct CheckWay {
+    bool ports_away = false;
+    std::shared_ptr<const HeldSnapshot> snapshot;  // whose flows the dataplane takes for checks
+
+    bool operator==(const CheckWay &) const = default;
+  };
+  CheckWay check_way() const;
   CheckPaths check_paths() const;
-  void follow_check_paths();
+  void follow_check_way();
+
   api::ChangeResult set_order(const model::BackendKey &key, const model::OperatorOrder &order);
   api::ChangeResult lift_order(const model::BackendKey &key);
   api::ChangeResult apply_orders(const model::BackendKey &key, OperatorOrders orders);
@@ -189,9 +199,11 @@ class Reconciler {
   DataplaneLink link_;
   FlowHashKey stored_flow_hash_key_{};
   HealthMonitor *monitor_ = nullptr;
-  std::shared_ptr<const HeldSnapshot> check_paths_of_;  // nullptr: the dataplane is away, or has none
-  CheckPaths check_paths_;                              // that the monitor's targets were made with
-  Discoverer *discoverer_ = nullptr;                    // none: nothing is found
+  CheckWay check_way_;
+  bool was_connected_ = false;
+  Clock::time_point ports_back_{};    // of a DPDK engine
+  CheckPaths check_paths_;            // that the monitor's targets were made with
+  Discoverer *discoverer_ = nullptr;  // none: nothing is found
   Compiler compiler_;
 
   std::shared_ptr<const model::Identifiers> identifiers_;         // in force

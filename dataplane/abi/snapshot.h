@@ -150,7 +150,12 @@ SLUICE_INLINE bool backend_keeps_connections(const struct Backend *backend) {
 // the pin's backend whatever the scheduler says, and is entered nowhere. The address is one of this host's
 // own, so no client has it. Ports kCheckPortsPerPin at a time belong to a pin, from kFirstCheckPort on: below
 // those that kernels choose, and above those of most services.
-enum CheckPorts { kFirstCheckPort = 16384, kCheckPorts = 16384, kCheckPortsPerPin = 4 };
+enum CheckPorts {
+  kFirstCheckPort = 16384,
+  kCheckPorts = 16384,
+  kCheckPortsPerPin = 4,
+  kMaxPinsOfSource = kCheckPorts / kCheckPortsPerPin
+};
 
 struct CheckSource {
   struct Address address;

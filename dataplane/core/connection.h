@@ -423,6 +423,12 @@ SLUICE_INLINE bool connection_insert(const struct Tables *tables, const struct C
   return true;
 }
 
+// Empties the flow's entry.
+SLUICE_INLINE void connection_forget(const struct Tables *tables, uint64_t *entry) {
+  if (state_of(*entry) != kConnectionClosing) tables_connection_closed(tables, backend_of(*entry));
+  SLUICE_STORE_RELEASE(entry, 0);
+}
+
 // Gives the flow's existing entry to another backend, as a new connection.
 SLUICE_INLINE void connection_replace(const struct Tables *tables, uint64_t *entry, uint64_t state) {
   if (state_of(*entry) != kConnectionClosing) tables_connection_closed(tables, backend_of(*entry));

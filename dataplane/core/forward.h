@@ -2,7 +2,8 @@
 //
 //   parse (parse.h)             bytes -> flow key, or a verdict on what is malformed
 //   find_service (service.h)    VIP, protocol and port -> service, or "the kernel's"
-//   choose_backend (below)      connection table (connection.h), else schedule (schedule.h)
+//   choose_backend (below)      connection table (connection.h), else a health check's backend, else schedule
+//                               (schedule.h)
 //   check_egress                next hop known, hop limit left, MTU kept
 //   encapsulate (encapsulate.h) after the engine has made room in front of the packet;
 //                               write_too_big (too_big.h) instead, if it does not fit
@@ -70,20 +71,23 @@ SLUICE_SUBPROGRAM enum Verdict choose_backend_of_quoted(const struct Tables *tab
   return *backend != 0 ? kVerdictForwardIcmpError : kVerdictDropNoBackend;
 }
 
-// The backend that a health check's packet is pinned to, or the check that an ICMP error is about; 0: it is
-// no check's. Such a flow has no entry: it would tell of other connections than clients'.
-SLUICE_RARE uint16_t pinned_backend(const struct Tables *tables, const struct Packet *packet) {
-  uint32_t count = tables_check_source_count(tables);
+// Whether the packet is of a health check through the data path, or an ICMP error about one:
+// kVerdictForwardCheck with the backend that it is pinned to. Such a flow is never entered, not even where
+// nobody has the port any more (a late packet of a check that is over): the entry would stand in the way of
+// the port's next backend. kVerdictUndecided: it is no check's.
+SLUICE_RARE enum Verdict choose_backend_of_check(const struct Tables *tables, const struct Packet *packet,
+                                                 uint32_t source_count, uint16_t *backend) {
   uint32_t port = (uint32_t)client_port_of(packet->ports) - (uint32_t)kFirstCheckPort;
-  if (port >= (uint32_t)kCheckPorts) return 0;
+  if (port >= (uint32_t)kCheckPorts) return kVerdictUndecided;
   for (uint32_t i = 0; i < kMaxCheckSources; i++) {
-    if (i >= count) break;
+    if (i >= source_count) break;
     const struct CheckSource *source = tables_check_source(tables, i);
     if (!address_equal(&source->address, &packet->client)) continue;
     uint32_t pin = port / kCheckPortsPerPin;
-    return pin < source->pin_count ? tables_pin(tables, source->first_pin + pin) : 0;
+    if (pin < source->pin_count) *backend = tables_pin(tables, source->first_pin + pin);
+    return *backend != 0 ? kVerdictForwardCheck : kVerdictDropCheck;
   }
-  return 0;
+  return kVerdictUndecided;
 }
 
 // What choose_backend_anew needs to know of a miss, in one argument: BPF functions take five.
@@ -190,9 +194,12 @@ SLUICE_INLINE enum Verdict choose_otherwise(const struct Tables *tables, const s
                                             uint32_t now_s, uint64_t *entry, struct Decision *decision) {
   enum Verdict verdict = kVerdictUndecided;
   uint16_t backend = 0;
-  if (tables_check_source_count(tables) != 0) backend = pinned_backend(tables, packet);
-  if (backend != 0) {
-    verdict = kVerdictForwardCheck;
+  uint32_t check_sources = tables_check_source_count(tables);
+  if (SLUICE_UNLIKELY(check_sources != 0))
+    verdict = choose_backend_of_check(tables, packet, check_sources, &backend);
+  if (verdict != kVerdictUndecided) {
+    // From before this host's address became a source of checks.
+    if (entry) connection_forget(tables, entry);
   } else if (packet->flags & kPacketIcmpError) {
     verdict = choose_backend_of_quoted(tables, key, service, packet->hash, &backend);
   } else {

@@ -372,9 +372,9 @@ Status Checker::check_pins() {
   const auto sources = records<CheckSource>(header().check_sources);
   for (size_t i = 0; i < sources.size(); i++) {
     const CheckSource &source = sources[i];
-    if (source.pin_count > kCheckPorts / kCheckPortsPerPin)
+    if (source.pin_count > kMaxPinsOfSource)
       return failure(fmt::format("check_sources[{}].pin_count: {} is more than {}", i, source.pin_count,
-                                 kCheckPorts / kCheckPortsPerPin));
+                                 kMaxPinsOfSource));
     if (uint64_t{source.first_pin} + source.pin_count > pins.size())
       return failure(fmt::format("check_sources[{}].first_pin: {} with pin_count {} ends after the {} pins",
                                  i, source.first_pin, source.pin_count, pins.size()));

@@ -69,6 +69,10 @@ std::vector<VerdictCase> cases() {
       {kVerdictForwardIcmpError, icmp_error(), nothing},
       {kVerdictForwardCheck,
        ethernet_ipv4(ipv4({.source = "203.0.113.200"}, tcp({.source_port = kFirstCheckPort}))), nothing},
+      {kVerdictDropCheck,
+       ethernet_ipv4(
+           ipv4({.source = "203.0.113.200"}, tcp({.source_port = kFirstCheckPort + kCheckPortsPerPin}))),
+       nothing},
       {kVerdictPassNotIp, ethernet(0x0806, Bytes(28)), nothing},
       {kVerdictPassNotVip, ethernet_ipv4(ipv4({.destination = "203.0.113.9"}, tcp())), nothing},
       {kVerdictPassNoService, ethernet_ipv4(ipv4({}, tcp({.destination_port = 81}))), nothing},

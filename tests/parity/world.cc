@@ -203,7 +203,7 @@ ForwardingTables World::next_generation(Random *random) const {
     if (random->chance(95)) builder.add_vip(vip.address, vip.tcp, vip.udp);
 
   if (random->chance(50)) {  // some clients are sources of health checks
-    std::vector<uint16_t> pins(kCheckPorts / kCheckPortsPerPin);
+    std::vector<uint16_t> pins(kMaxPinsOfSource);
     for (size_t i = 0; i < pins.size(); i++) {
       const size_t backend = i % states.size();
       if (states[backend] != kBackendUnused) pins[i] = static_cast<uint16_t>(backend);

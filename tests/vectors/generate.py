@@ -348,6 +348,9 @@ def checks():
             one, h = check(SYN, port)
             return forward(one, B4, 'forward_new', h)
 
+        def late(port):
+            return step(frame(check(ACK, port)[0]), 'drop_check')
+
         result.append((v + 'check_stays_with_its_backend', 'from SYN to RST, and again, whatever the scheduler says', [
             pinned(flags, CHECK_PORT, SECOND) for flags in (SYN, ACK, FIN | ACK, RST, SYN)]))
         result.append((v + 'check_of_a_datagram', 'too', [pinned(0, CHECK_PORT + 1, SECOND, UDP)]))
@@ -357,7 +360,9 @@ def checks():
             change(SECOND, 'down'), pinned(SYN, CHECK_PORT, SECOND), change(SECOND, 'draining'),
             pinned(SYN, CHECK_PORT, SECOND)]))
         result.append((v + 'other_ports_of_a_check_source', 'are scheduled like any client\'s', [
-            not_pinned(CHECK_PORT - 1), not_pinned(CHECK_PORT + 8), not_pinned(CHECK_PORT + 12), not_pinned(40000)]))
+            not_pinned(CHECK_PORT - 1), not_pinned(CHECK_PORT + 16384), not_pinned(40000)]))
+        result.append((v + 'check_ports_that_no_backend_has', 'are nobody\'s', [
+            late(CHECK_PORT + 8), late(CHECK_PORT + 12), late(CHECK_PORT + 16383)]))
         about = icmp_error(family, 3, quoted(family, TCP, 80, destination=source, client_port=CHECK_PORT + 2))
         result.append((v + 'error_about_a_check', 'goes to the check\'s backend', [
             forward(about, SECOND, 'forward_check', hash_of(family, TCP, 80, CHECK_PORT + 2, source))]))
