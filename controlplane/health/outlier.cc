@@ -11,12 +11,23 @@ namespace sluice {
 
 namespace {
 
+using namespace std::chrono_literals;
+
+constexpr auto kTellAfter = 1s;
+
 /// How many of `counted` backends may be out at once.
 size_t ceiling_of(const model::PassiveHealth &config, size_t counted) {
   return std::max<size_t>(counted * config.max_ejected_percent / 100, 1);
 }
 
 }  // namespace
+
+void OutlierPool::Tally::clear() {
+  complainers.clear();
+  well.clear();
+  ejected.clear();
+  *this = {.complainers = std::move(complainers), .well = std::move(well), .ejected = std::move(ejected)};
+}
 
 void OutlierPool::set_members(std::vector<Member> members) {
   std::unordered_map<std::string_view, size_t> before;
@@ -36,21 +47,32 @@ std::vector<OutlierEvent> OutlierPool::observe(const model::PassiveHealth &confi
   take_counts(config, now, samples);
   Events events;
   note_well(config, now, &events);
-  std::ranges::sort(tally_.complainers, [this](const Complainer &one, const Complainer &other) {
-    if (is_worse(one.complaint, other.complaint)) return true;
-    if (is_worse(other.complaint, one.complaint)) return false;
-    return members_[one.place].name < members_[other.place].name;
-  });
+  if (may_eject()) sort_complainers();
   for (const Complainer &complainer : tally_.complainers) judge(config, now, complainer, &events);
   try_ejected(config, now, samples, &events);
   tell_if_all_fail(config, now, &events);
   return events;
 }
 
+// Whom it spares it spares in any order.
+bool OutlierPool::may_eject() const {
+  return std::ranges::any_of(tally_.complainers, [this](const Complainer &one) {
+    return spared_for(backends_[one.place], one.complaint) == Spared::kNo;
+  });
+}
+
+void OutlierPool::sort_complainers() {
+  std::ranges::sort(tally_.complainers, [this](const Complainer &one, const Complainer &other) {
+    if (is_worse(one.complaint, other.complaint)) return true;
+    if (is_worse(other.complaint, one.complaint)) return false;
+    return members_[one.place].name < members_[other.place].name;
+  });
+}
+
 void OutlierPool::take_counts(const model::PassiveHealth &config, OutlierTime now,
                               std::span<const Sample> samples) {
   const OutlierMoment moment(config, now);
-  tally_ = {};
+  tally_.clear();
   for (size_t i = 0; i < samples.size(); i++) {
     OutlierBackend &backend = backends_[i];
     backend.take(config, moment, samples[i].counts);
@@ -150,11 +172,16 @@ void OutlierPool::try_ejected(const model::PassiveHealth &config, OutlierTime no
   }
 }
 
-// Once, and not for each backend: it may be thousands.
+// Once, and not for each backend: it may be thousands. Nor for what the next client's progress refutes.
 void OutlierPool::tell_if_all_fail(const model::PassiveHealth &config, OutlierTime now, Events *events) {
-  if (!tally_.all_fail) return;
-  const bool is_told = all_failed_at_ && now - *all_failed_at_ <= config.window;
-  all_failed_at_ = now;
+  if (!tally_.all_fail) {
+    all_fail_since_.reset();
+    return;
+  }
+  if (!all_fail_since_) all_fail_since_ = now;
+  if (now - *all_fail_since_ < kTellAfter) return;
+  const bool is_told = all_fail_told_ && now - *all_fail_told_ <= config.window;
+  all_fail_told_ = now;
   if (is_told) return;
   events->push_back(
       {0, OutlierEvent::Kind::kAllFail,

@@ -79,12 +79,16 @@ class OutlierPool {
     std::vector<Complainer> complainers;
     std::vector<size_t> well;     // half-open or spared, without a complaint
     std::vector<size_t> ejected;  // at the beginning of the look
+
+    void clear();  // and keeps the memory
   };
   using Events = std::vector<OutlierEvent>;
 
   void take_counts(const model::PassiveHealth &config, OutlierTime now, std::span<const Sample> samples);
   void tally_one(const model::PassiveHealth &config, OutlierTime now, size_t place, bool serves);
   void note_well(const model::PassiveHealth &config, OutlierTime now, Events *events);
+  bool may_eject() const;
+  void sort_complainers();
   void judge(const model::PassiveHealth &config, OutlierTime now, const Complainer &complainer,
              Events *events);
   Spared spared_for(const OutlierBackend &backend, const Complaint &complaint) const;
@@ -96,7 +100,8 @@ class OutlierPool {
   std::vector<Member> members_;
   std::vector<OutlierBackend> backends_;  // by place in members_
   Tally tally_;                           // of the last look
-  std::optional<OutlierTime> all_failed_at_;
+  std::optional<OutlierTime> all_fail_since_;
+  std::optional<OutlierTime> all_fail_told_;  // when it was so last, after it was told
 };
 
 }  // namespace sluice

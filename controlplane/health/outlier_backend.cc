@@ -15,6 +15,8 @@ using std::chrono::milliseconds;
 // A client's first SYN retransmission (RFC 6298 section 2): one that is answered at all has its answer by
 // then.
 constexpr auto kAnswerTime = 1s;
+// When others fail from the same moment on, some of their clients still go on with what they got before.
+constexpr auto kLastAnswers = 500ms;
 constexpr unsigned kMostDoublings = 20;
 
 constexpr size_t index_of(PassiveSignal signal) { return static_cast<size_t>(signal); }
@@ -51,6 +53,11 @@ std::string run_text(PassiveSignal signal, uint64_t count) {
       return fmt::format("{} reset{}{} by clients", count, s, in_a_row);
   }
   return "";
+}
+
+/// How long after a connection was opened it shows as a failure of this kind.
+milliseconds delay_of(PassiveSignal signal) {
+  return signal == PassiveSignal::kUnanswered || signal == PassiveSignal::kRepeatedOpens ? kAnswerTime : 0ms;
 }
 
 bool went_down(const PassiveCounts &before, const PassiveCounts &now) {
@@ -193,12 +200,13 @@ Complaint OutlierBackend::complaint(const model::PassiveHealth &config, OutlierT
   if (limit > 0) {
     // Each kind counts the same connections in its own way: they are not added up.
     const auto most = std::ranges::max_element(run_);
-    // A failure shows a second after the connection that it is of.
-    if (*most >= limit)
+    if (*most >= limit) {
+      const auto signal = static_cast<PassiveSignal>(most - run_.begin());
       return {.kind = Complaint::Kind::kRun,
-              .signal = static_cast<PassiveSignal>(most - run_.begin()),
+              .signal = signal,
               .failures = *most,
-              .since = run_began_ - kAnswerTime};
+              .since = run_began_ - std::max(delay_of(signal) - kLastAnswers, 0ms)};
+    }
   }
   return state_ == OutlierState::kServing ? rate_complaint(config, now) : Complaint{};
 }
@@ -217,10 +225,12 @@ Complaint OutlierBackend::rate_complaint(const model::PassiveHealth &config, Out
   const uint64_t all = failures + progresses;
   if (failures == 0 || all < config.min_connections) return {};
   if (failures * 100 < all * config.failure_rate_percent) return {};
-  return {.kind = Complaint::Kind::kRate,
-          .failures = failures,
-          .progresses = progresses,
-          .since = now - config.window};
+  const bool gets_through = now - progressed_at_ <= kAnswerTime;
+  return {
+      .kind = Complaint::Kind::kRate,
+      .failures = failures,
+      .progresses = progresses,
+      .since = std::max(now - config.window, gets_through ? OutlierTime{} : progressed_at_ + kLastAnswers)};
 }
 
 void OutlierBackend::eject(const model::PassiveHealth &config, OutlierTime now, const Complaint &why) {

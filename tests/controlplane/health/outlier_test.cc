@@ -469,7 +469,7 @@ TEST(OutlierOfAll, all_fail_too_when_others_have_no_traffic) {
   Pool pool(config(), 4);
   pool.counts(0).repeated_opens += 5;
   pool.counts(1).repeated_opens += 5;
-  pool.pass(1s);
+  pool.pass(2s);
   EXPECT_EQ(pool.count(kEjected), 0u);
   EXPECT_THAT(pool.events(), ElementsAre("all: all 2 backends that have traffic fail, so none is ejected"));
 }
@@ -482,6 +482,39 @@ TEST(OutlierOfAll, they_fail_by_rate_too) {
   }
   pool.pass(1s);
   EXPECT_EQ(pool.count(kEjected), 0u);
+}
+
+TEST(OutlierOfAll, they_die_together_and_fail_by_rate_one_after_the_other) {
+  Pool pool(by_rate(), 3);
+  for (int i = 0; i < 10; i++) serve_all_from(&pool, 0, 3);
+  for (int i = 0; i < 40; i++) {
+    for (size_t backend = 0; backend < 3; backend++) pool.counts(backend).unreachables += 1 + backend;
+    pool.pass(500ms);
+  }
+  EXPECT_EQ(pool.count(kEjected), 0u);
+}
+
+TEST(OutlierOfAll, clients_of_others_that_go_on_with_what_they_got_before_are_no_proof) {
+  Pool pool(config(), 2);
+  pool.counts(0).opens += 5;
+  pool.pass(300ms);
+  pool.counts(1).progresses++;  // its SYN-ACK was on its way
+  pool.pass(600ms);
+  pool.counts(1).repeated_opens++;
+  pool.pass(1s);
+  EXPECT_EQ(pool.count(kEjected), 0u);
+  EXPECT_THAT(pool.text(0), testing::EndsWith("not ejected: all 2 backends that have traffic fail"));
+}
+
+TEST(OutlierOfAll, what_the_next_client_refutes_is_not_told) {
+  Pool pool(config(), 3);
+  pool.counts(0).unreachables += 5;
+  pool.counts(1).unreachables += 6;
+  pool.pass(500ms);
+  EXPECT_EQ(pool.count(kEjected), 0u);
+  serve_all_from(&pool, 2, 3);
+  EXPECT_EQ(pool.state(1), kEjected);
+  EXPECT_THAT(pool.events(), ElementsAre(testing::StartsWith("b1 ejected"), testing::StartsWith("b0 5")));
 }
 
 TEST(OutlierOfAll, who_still_fails_when_others_go_on_is_ejected) {
@@ -609,7 +642,7 @@ TEST(OutlierCeiling, whom_it_spares_is_told_once_for_each_reason_however_long_it
   EXPECT_THAT(pool.events(), ElementsAre(testing::StartsWith("b0 ejected"),
                                          testing::EndsWith("not ejected: 1 of 3 are, max_ejected is 50%")));
   pool.set_serves(2, false);
-  pool.repeat(1, 6);
+  pool.repeat(1, 20);
   EXPECT_THAT(pool.events(), ElementsAre("all: all 2 backends that have traffic fail, so none is ejected"));
 }
 
