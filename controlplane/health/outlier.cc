@@ -14,6 +14,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kTellAfter = 1s;
+constexpr auto kErrorTime =
+    1s;  // by then an ICMP error about a packet is there: many routers send one a second
 
 /// How many of `counted` backends may be out at once.
 size_t ceiling_of(const model::PassiveHealth &config, size_t counted) {
@@ -108,6 +110,7 @@ void OutlierPool::tally_one(const model::PassiveHealth &config, OutlierTime now,
   if (backend.fails(config, now)) tally_.failing++;
   if (is_ejected) return;
   tally_.best = std::max(tally_.best, backend.progressed_at());
+  tally_.quiet = std::max(tally_.quiet, backend.quiet_traffic_at(config, now));
   if (backend.state() == OutlierState::kProbing || backend.spared() != Spared::kNo)
     tally_.well.push_back(place);
 }
@@ -128,9 +131,14 @@ void OutlierPool::note_well(const model::PassiveHealth &config, OutlierTime now,
   }
 }
 
+bool OutlierPool::others_do_better(const Complaint &complaint) const {
+  if (tally_.best >= complaint.since) return true;
+  return complaint.is_refuted_by_silence() && tally_.quiet >= complaint.since + kErrorTime;
+}
+
 Spared OutlierPool::spared_for(const OutlierBackend &backend, const Complaint &complaint) const {
   const bool others_fail = tally_.failing > 1;
-  if (others_fail && tally_.best < complaint.since) return Spared::kAllFail;
+  if (others_fail && !others_do_better(complaint)) return Spared::kAllFail;
   const bool is_tried = backend.state() == OutlierState::kProbing;
   if (tally_.in_service <= (is_tried ? 0 : 1)) return Spared::kNobodyElse;
   return !is_tried && tally_.out >= tally_.ceiling ? Spared::kCeiling : Spared::kNo;

@@ -9,7 +9,8 @@
 //
 // An outlier is one that does worse than others. So nobody is ejected while every backend that has traffic
 // fails: a complaint counts only if some other backend's client has gone on since the failures began, or if
-// no other has failed. Of those that are outliers at once the worst goes first (is_worse; then by name).
+// no other has failed. Of UDP nobody sees a client go on: there it is packets without an ICMP error. Of those
+// that are outliers at once the worst goes first (is_worse; then by name).
 //
 // Each ejection lasts twice as long as the one before. Having served for as long as its last ejection would
 // take, a backend's next one is half as long again.
@@ -76,6 +77,7 @@ class OutlierPool {
     size_t ceiling = 0;     // how many may be out
     bool all_fail = false;  // there is a complaint, and nobody to do better
     OutlierTime best{};     // when a client of one without a complaint went on last
+    OutlierTime quiet{};    // when one that has no failures got packets last
     std::vector<Complainer> complainers;
     std::vector<size_t> well;     // half-open or spared, without a complaint
     std::vector<size_t> ejected;  // at the beginning of the look
@@ -91,6 +93,7 @@ class OutlierPool {
   void sort_complainers();
   void judge(const model::PassiveHealth &config, OutlierTime now, const Complainer &complainer,
              Events *events);
+  bool others_do_better(const Complaint &complaint) const;
   Spared spared_for(const OutlierBackend &backend, const Complaint &complaint) const;
   void try_ejected(const model::PassiveHealth &config, OutlierTime now, std::span<const Sample> samples,
                    Events *events);

@@ -120,6 +120,7 @@ void OutlierBackend::take_news(const model::PassiveHealth &config, const Outlier
   failures[index_of(PassiveSignal::kResets)] = delta.resets;
   for (size_t i = 0; i < model::kPassiveSignals; i++)
     if (!config.signals[i]) failures[i] = 0;
+  if (counts.packets != last_.packets) traffic_at_ = moment.now;
   last_ = counts;
   count_run(config, now, delta.progresses, failures);
   Part *part = current_part(moment.part);
@@ -191,7 +192,7 @@ void OutlierBackend::forget_slowly(const model::PassiveHealth &config, OutlierTi
 bool OutlierBackend::has_nothing_to_remember(const model::PassiveHealth &config, OutlierTime now) const {
   return state_ == OutlierState::kServing && ejections_ == 0 && spared_ == Spared::kNo &&
          opens_answered_ + unanswered_ == last_.opens &&
-         now - std::max(failed_at_, progressed_at_) > config.window;
+         now - std::max({failed_at_, progressed_at_, traffic_at_}) > config.window;
 }
 
 Complaint OutlierBackend::complaint(const model::PassiveHealth &config, OutlierTime now) const {
@@ -221,16 +222,18 @@ Complaint OutlierBackend::rate_complaint(const model::PassiveHealth &config, Out
     for (size_t i = 0; i < sums.size(); i++)
       sums[i] += i == index_of(PassiveSignal::kRepeatedOpens) ? 0 : part.failures[i];
   }
-  const uint64_t failures = *std::ranges::max_element(sums);
-  const uint64_t all = failures + progresses;
-  if (failures == 0 || all < config.min_connections) return {};
-  if (failures * 100 < all * config.failure_rate_percent) return {};
+  const auto most = std::ranges::max_element(sums);
+  const uint64_t all = *most + progresses;
+  if (*most == 0 || all < config.min_connections) return {};
+  if (*most * 100 < all * config.failure_rate_percent) return {};
   const bool gets_through = now - progressed_at_ <= kAnswerTime;
-  return {
-      .kind = Complaint::Kind::kRate,
-      .failures = failures,
-      .progresses = progresses,
-      .since = std::max(now - config.window, gets_through ? OutlierTime{} : progressed_at_ + kLastAnswers)};
+  const OutlierTime since =
+      gets_through ? OutlierTime{} : std::max(progressed_at_ + kLastAnswers, run_began_ - kAnswerTime);
+  return {.kind = Complaint::Kind::kRate,
+          .signal = static_cast<PassiveSignal>(most - sums.begin()),
+          .failures = *most,
+          .progresses = progresses,
+          .since = std::max(now - config.window, since)};
 }
 
 void OutlierBackend::eject(const model::PassiveHealth &config, OutlierTime now, const Complaint &why) {

@@ -20,6 +20,7 @@ struct PassiveCounts {
   uint64_t repeated_opens = 0;
   uint64_t resets = 0;
   uint64_t unreachables = 0;
+  uint64_t packets = 0;  // forwarded to it
 
   bool operator==(const PassiveCounts &) const = default;
 };
@@ -49,6 +50,8 @@ struct Complaint {
   uint64_t progresses = 0;  // beside them; none in a run
   OutlierTime since{};      // whose clients went on later did better
 
+  /// Whether who gets packets and no such failure does better, too: of UDP there is no progress to see.
+  bool is_refuted_by_silence() const { return signal == model::PassiveSignal::kUnreachable; }
   explicit operator bool() const { return kind != Kind::kNone; }
   /// "5 connections in a row made no progress".
   std::string text(const model::PassiveHealth &config) const;
@@ -73,6 +76,10 @@ class OutlierBackend {
   }
   /// When a connection of it was last seen to go on.
   OutlierTime progressed_at() const { return progressed_at_; }
+  /// When packets were last forwarded to it without a failure in the whole window before; long ago if not.
+  OutlierTime quiet_traffic_at(const model::PassiveHealth &config, OutlierTime now) const {
+    return now - failed_at_ > config.window ? traffic_at_ : OutlierTime{};
+  }
   /// Serving, with nothing to remember: unless its counts change there is nothing to say of it.
   bool rests() const { return rests_; }
 
@@ -142,6 +149,7 @@ class OutlierBackend {
   unsigned ejections_ = 0;       // in a row, that the next one's length follows from
   OutlierTime failed_at_{};      // when a failure was counted last
   OutlierTime progressed_at_{};  // when a connection last went on
+  OutlierTime traffic_at_{};     // when packets were last forwarded to it
   Failures run_{};               // since the last progress
   OutlierTime run_began_{};
   uint64_t progresses_ = 0;      // of a half-open one, since its last failure

@@ -49,7 +49,8 @@ void ClientWatch::read(const CounterView &counters, Pool *pool) {
                                .progresses = totals.tcp_progresses,
                                .repeated_opens = totals.tcp_repeated_opens,
                                .resets = totals.tcp_resets,
-                               .unreachables = totals.unreachables};
+                               .unreachables = totals.unreachables,
+                               .packets = totals.packets};
   }
 }
 

@@ -484,6 +484,33 @@ TEST(OutlierOfAll, they_fail_by_rate_too) {
   EXPECT_EQ(pool.count(kEjected), 0u);
 }
 
+/// Datagrams only: nobody is seen to go on.
+TEST(OutlierOfAll, who_gets_packets_and_no_icmp_error_does_better) {
+  for (const bool others_have_traffic : {false, true}) {
+    for (const model::PassiveHealth &each : {config(), by_rate()}) {
+      Pool pool(each, 4);
+      for (int i = 0; i < 20; i++) {
+        for (size_t backend = 0; backend < 4; backend++)
+          pool.counts(backend).packets += backend < 2 || others_have_traffic ? 3 : 0;
+        for (size_t backend = 0; backend < 2; backend++) pool.counts(backend).unreachables += 3;
+        pool.pass(100ms);
+      }
+      EXPECT_EQ(pool.count(kEjected), others_have_traffic ? 2u : 0u);
+    }
+  }
+}
+
+TEST(OutlierOfAll, who_has_icmp_errors_now_and_then_among_many_packets_is_no_proof) {
+  Pool pool(config(), 3);
+  for (int i = 0; i < 50; i++) {
+    for (size_t backend = 0; backend < 3; backend++) pool.counts(backend).packets += 10;
+    pool.counts(i < 5 ? 2 : 0).unreachables += i < 4 ? 1 : i == 4 ? 0 : 1;
+    pool.counts(1).unreachables += 1;
+    pool.pass(100ms);
+  }
+  EXPECT_EQ(pool.count(kEjected), 0u);
+}
+
 TEST(OutlierOfAll, they_die_together_and_fail_by_rate_one_after_the_other) {
   Pool pool(by_rate(), 3);
   for (int i = 0; i < 10; i++) serve_all_from(&pool, 0, 3);
