@@ -14,6 +14,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kTellAfter = 1s;
+constexpr auto kRecoveryTime = 2s;  // a connection from before the end shows as a failure within it
 constexpr auto kErrorTime =
     1s;  // by then an ICMP error about a packet is there: many routers send one a second
 
@@ -144,11 +145,19 @@ Spared OutlierPool::spared_for(const OutlierBackend &backend, const Complaint &c
   return !is_tried && tally_.out >= tally_.ceiling ? Spared::kCeiling : Spared::kNo;
 }
 
+// When all are mended, the first one's clients go on a moment before the others': they get the time to.
+bool OutlierPool::is_recovering(const OutlierBackend &backend) const {
+  return all_fail_told_ && backend.spared() == Spared::kAllFail &&
+         backend.failed_at() < *all_fail_told_ + kRecoveryTime;
+}
+
 void OutlierPool::judge(const model::PassiveHealth &config, OutlierTime now, const Complainer &complainer,
                         Events *events) {
   const auto &[place, complaint] = complainer;
   OutlierBackend &backend = backends_[place];
-  const Spared spared = spared_for(backend, complaint);
+  Spared spared = spared_for(backend, complaint);
+  if (spared == Spared::kAllFail) tally_.all_fail = true;
+  if (spared == Spared::kNo && is_recovering(backend)) spared = Spared::kAllFail;
   if (spared == Spared::kNo) {
     if (backend.state() == OutlierState::kServing) {
       tally_.out++;
@@ -158,7 +167,6 @@ void OutlierPool::judge(const model::PassiveHealth &config, OutlierTime now, con
     events->push_back({place, OutlierEvent::Kind::kEjected, backend.text(config, now)});
     return;
   }
-  if (spared == Spared::kAllFail) tally_.all_fail = true;
   const bool is_new = backend.spare(config, now, spared, complaint);
   if (is_new && spared != Spared::kAllFail)
     events->push_back({place, OutlierEvent::Kind::kSpared, spared_text(config, backend)});
@@ -226,9 +234,9 @@ std::string OutlierPool::spared_text(const model::PassiveHealth &config,
 
 std::string OutlierPool::text(const model::PassiveHealth &config, size_t place, OutlierTime now) const {
   const OutlierBackend &backend = backends_[place];
-  const std::string spared = spared_text(config, backend);
+  std::string spared = spared_text(config, backend);
   if (backend.state() == OutlierState::kServing) return spared;
-  const std::string text = backend.text(config, now);
+  std::string text = backend.text(config, now);
   return spared.empty() ? text : text + "; " + spared;
 }
 

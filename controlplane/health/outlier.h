@@ -94,6 +94,7 @@ class OutlierPool {
   void judge(const model::PassiveHealth &config, OutlierTime now, const Complainer &complainer,
              Events *events);
   bool others_do_better(const Complaint &complaint) const;
+  bool is_recovering(const OutlierBackend &backend) const;
   Spared spared_for(const OutlierBackend &backend, const Complaint &complaint) const;
   void try_ejected(const model::PassiveHealth &config, OutlierTime now, std::span<const Sample> samples,
                    Events *events);

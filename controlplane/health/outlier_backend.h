@@ -74,6 +74,7 @@ class OutlierBackend {
   bool fails(const model::PassiveHealth &config, OutlierTime now) const {
     return failed_at_ > progressed_at_ && now - failed_at_ <= config.window;
   }
+  OutlierTime failed_at() const { return failed_at_; }
   /// When a connection of it was last seen to go on.
   OutlierTime progressed_at() const { return progressed_at_; }
   /// When packets were last forwarded to it without a failure in the whole window before; long ago if not.

@@ -117,9 +117,9 @@ void Reconciler::note_outlier(const model::BackendKey &key, OutlierState state) 
 std::string Reconciler::passive_text(const model::BackendKey &key) const {
   const auto place = places_.find(key);
   if (place == places_.end() || !clients_.is_watched(place->second)) return "";
-  const std::string text = clients_.text(place->second, Clock::now());
+  std::string text = clients_.text(place->second, Clock::now());
   if (blindness_.empty()) return text;
-  const std::string blind = "passive health sees nothing: " + blindness_;
+  std::string blind = "passive health sees nothing: " + blindness_;
   return text.empty() ? blind : text + "; " + blind;
 }
 

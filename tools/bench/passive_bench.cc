@@ -124,6 +124,7 @@ void bench_passive(const BenchOptions &options, Report *report) {
       World world(backends, workers);
       for (int i = 0; i < kWarmUp; i++) world.look(lives.life);
       std::vector<double> times;
+      times.reserve(kLooks);
       for (int i = 0; i < kLooks; i++) times.push_back(world.look(lives.life));
       const double worst = *std::ranges::max_element(times);
       const double middle = median(times);
