@@ -5,6 +5,7 @@
 #define SLUICE_BPF_MAP_TABLES_H
 
 #include "bpf/maps.h"
+#include "dataplane/core/backend_event.h"
 #include "dataplane/core/tables.h"
 
 // Numbers only: the verifier loses what a pointer points to when it is passed to a function within a record.
@@ -151,24 +152,7 @@ SLUICE_INLINE void tables_connection_closed(const struct Tables *tables, uint16_
 SLUICE_INLINE void tables_count_backend(const struct Tables *tables, uint16_t backend,
                                         enum BackendEvent event) {
   struct XdpCounters *own = event == kBackendNoEvent ? 0 : counters_of(tables);
-  if (!own) return;
-  struct BackendCounters *counted = &own->backends[backend];
-  switch (event) {
-    case kBackendNoEvent:
-      break;
-    case kBackendOpened:
-      counted->tcp_opens += 1;
-      break;
-    case kBackendProgressed:
-      counted->tcp_progresses += 1;
-      break;
-    case kBackendOpenRepeated:
-      counted->tcp_repeated_opens += 1;
-      break;
-    case kBackendReset:
-      counted->tcp_resets += 1;
-      break;
-  }
+  if (own) count_backend_event(&own->backends[backend], event);
 }
 SLUICE_INLINE void tables_count_event(const struct Tables *tables, enum TableEvent event) {
   struct XdpCounters *own = counters_of(tables);

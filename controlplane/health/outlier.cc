@@ -1,7 +1,8 @@
 #include "controlplane/health/outlier.h"
 
 #include <algorithm>
-#include <set>
+#include <string_view>
+#include <unordered_map>
 #include <utility>
 
 #include <spdlog/fmt/fmt.h>
@@ -11,308 +12,232 @@ namespace sluice {
 namespace {
 
 using namespace std::chrono_literals;
-using model::PassiveSignal;
-using std::chrono::milliseconds;
 
-// A client's first SYN retransmission (RFC 6298 section 2): one that is answered at all has its answer by
-// then.
-constexpr auto kAnswerTime = 1s;
-constexpr unsigned kMostDoublings = 20;
+constexpr auto kTellAfter = 1s;
+constexpr auto kRecoveryTime = 2s;  // a connection from before the end shows as a failure within it
+constexpr auto kErrorTime =
+    1s;  // by then an ICMP error about a packet is there: many routers send one a second
 
-constexpr size_t index_of(PassiveSignal signal) { return static_cast<size_t>(signal); }
-
-milliseconds length_of(const model::PassiveHealth &config, unsigned ejection) {
-  milliseconds length = config.ejection;
-  for (unsigned i = 1; i < ejection && length < config.max_ejection; i++) length *= 2;
-  return std::min(length, config.max_ejection);
-}
-
-std::string seconds_text(milliseconds duration) {
-  return fmt::format("{} s", std::chrono::ceil<std::chrono::seconds>(std::max(duration, 0ms)).count());
-}
-
-std::string times_text(unsigned times) {
-  const unsigned last = times % 10, two = times % 100;
-  const bool teen = two >= 11 && two <= 13;
-  const char *ending = teen || last == 0 || last > 3 ? "th" : last == 1 ? "st" : last == 2 ? "nd" : "rd";
-  return fmt::format("{}{} time", times, ending);
-}
-
-/// `count` failures of a kind, in a row.
-std::string run_text(PassiveSignal signal, uint64_t count) {
-  const char *s = count == 1 ? "" : "s";
-  const std::string in_a_row = count == 1 ? "" : " in a row";
-  switch (signal) {
-    case PassiveSignal::kUnanswered:
-      return fmt::format("{} connection{}{} made no progress", count, s, in_a_row);
-    case PassiveSignal::kRepeatedOpens:
-      return fmt::format("{} repeated SYN{}{} without progress", count, s, in_a_row);
-    case PassiveSignal::kUnreachable:
-      return fmt::format("{} ICMP error{}{}: unreachable", count, s, in_a_row);
-    case PassiveSignal::kResets:
-      return fmt::format("{} reset{}{} by clients", count, s, in_a_row);
-  }
-  return "";
-}
-
-bool went_down(const PassiveCounts &before, const PassiveCounts &now) {
-  return now.opens < before.opens || now.progresses < before.progresses ||
-         now.repeated_opens < before.repeated_opens || now.resets < before.resets ||
-         now.unreachables < before.unreachables;
+/// How many of `counted` backends may be out at once.
+size_t ceiling_of(const model::PassiveHealth &config, size_t counted) {
+  return std::max<size_t>(counted * config.max_ejected_percent / 100, 1);
 }
 
 }  // namespace
 
-// One backend.
-
-void OutlierBackend::begin_anew() {
-  run_ = {};
-  progresses_ = 0;
-  parts_ = {};
-  opens_answered_ = last_ ? last_->opens : 0;
-  unanswered_ = 0;
-  spared_.clear();
+void OutlierPool::Tally::clear() {
+  complainers.clear();
+  well.clear();
+  ejected.clear();
+  *this = {.complainers = std::move(complainers), .well = std::move(well), .ejected = std::move(ejected)};
 }
 
-void OutlierBackend::take(const model::PassiveHealth &config, OutlierTime now, const PassiveCounts &counts) {
-  if (!last_ || went_down(*last_, counts)) {
-    last_ = counts;
-    opens_taken_ = 0;
-    begin_anew();
-    return;
+void OutlierPool::set_members(std::vector<Member> members) {
+  std::unordered_map<std::string_view, size_t> before;
+  for (size_t i = 0; i < members_.size(); i++) before.emplace(members_[i].name, i);
+  std::vector<OutlierBackend> backends(members.size());
+  for (size_t i = 0; i < members.size(); i++) {
+    const auto found = before.find(members[i].name);
+    if (found == before.end() || members_[found->second].identifier != members[i].identifier) continue;
+    backends[i] = backends_[found->second];
   }
-  const PassiveCounts delta = {.opens = counts.opens - last_->opens,
-                               .progresses = counts.progresses - last_->progresses,
-                               .repeated_opens = counts.repeated_opens - last_->repeated_opens,
-                               .resets = counts.resets - last_->resets,
-                               .unreachables = counts.unreachables - last_->unreachables};
-  Failures failures = {};
-  failures[index_of(PassiveSignal::kUnanswered)] = newly_unanswered(now, delta, counts);
-  failures[index_of(PassiveSignal::kRepeatedOpens)] = delta.repeated_opens;
-  failures[index_of(PassiveSignal::kUnreachable)] = delta.unreachables;
-  failures[index_of(PassiveSignal::kResets)] = delta.resets;
-  last_ = counts;
-  // In a sample with both it is not known which came first. A probing one must do without a failure.
-  if (delta.progresses > 0 && state_ == OutlierState::kServing) run_ = {};
-  // What is long ago and what is now make no row.
-  const bool has_failed = failures != Failures{};
-  if (has_failed && now - failed_at_ > config.window) run_ = {};
-  if (has_failed) failed_at_ = now;
-  progresses_ += delta.progresses;
-  Part *part = current_part(config, now);
-  part->progresses += delta.progresses;
-  for (size_t i = 0; i < model::kPassiveSignals; i++) {
-    if (!config.signals[i]) continue;
-    run_[i] += delta.progresses > 0 && state_ == OutlierState::kServing ? 0 : failures[i];
-    part->failures[i] += failures[i];
-  }
-  forget_slowly(config, now);
+  members_ = std::move(members);
+  backends_ = std::move(backends);
 }
-
-/// Connections that were opened after the last sign of an answer and are a second old now. A client's reset
-/// is such a sign, too: of a connection that it only asked for, it breaks off what it got.
-uint64_t OutlierBackend::newly_unanswered(OutlierTime now, const PassiveCounts &delta,
-                                          const PassiveCounts &counts) {
-  opens_[opens_taken_++ % kOpensKept] = {now, counts.opens};
-  if (delta.progresses > 0 || delta.resets > 0) {
-    opens_answered_ = counts.opens;
-    unanswered_ = 0;
-    return 0;
-  }
-  uint64_t old = opens_answered_;
-  for (size_t i = 0; i < std::min(opens_taken_, kOpensKept); i++)
-    if (now - opens_[i].at >= kAnswerTime) old = std::max(old, opens_[i].opens);
-  const uint64_t before = std::exchange(unanswered_, old - opens_answered_);
-  return unanswered_ - before;
-}
-
-OutlierBackend::Part *OutlierBackend::current_part(const model::PassiveHealth &config, OutlierTime now) {
-  const auto length = std::max<OutlierTime::duration>(OutlierTime::duration(config.window) / kParts,
-                                                      OutlierTime::duration(1));
-  const int64_t number = now.time_since_epoch() / length;
-  if (number - part_ >= static_cast<int64_t>(kParts) || number < part_) {
-    parts_ = {};
-  } else {
-    for (int64_t i = part_ + 1; i <= number; i++) parts_[static_cast<size_t>(i) % kParts] = {};
-  }
-  part_ = number;
-  return &parts_[static_cast<size_t>(number) % kParts];
-}
-
-void OutlierBackend::forget_slowly(const model::PassiveHealth &config, OutlierTime now) {
-  if (state_ != OutlierState::kServing) return;
-  while (ejections_ > 0 && now - quiet_since_ >= length_of(config, ejections_)) {
-    quiet_since_ += length_of(config, ejections_);
-    ejections_--;
-  }
-}
-
-std::optional<std::string> OutlierBackend::complaint(const model::PassiveHealth &config) const {
-  if (state_ == OutlierState::kEjected) return std::nullopt;
-  const uint64_t limit = state_ == OutlierState::kProbing ? 1 : config.consecutive;
-  if (limit > 0) {
-    // Each kind counts the same connections in its own way: they are not added up.
-    const auto most = std::ranges::max_element(run_);
-    if (*most >= limit) return run_text(static_cast<PassiveSignal>(most - run_.begin()), *most);
-  }
-  return state_ == OutlierState::kServing ? rate_complaint(config) : std::nullopt;
-}
-
-std::optional<std::string> OutlierBackend::rate_complaint(const model::PassiveHealth &config) const {
-  if (config.failure_rate_percent == 0) return std::nullopt;
-  uint64_t progresses = 0;
-  Failures sums = {};
-  for (const Part &part : parts_) {
-    progresses += part.progresses;
-    // One connection repeats its SYN several times: beside those that went on that is no share.
-    for (size_t i = 0; i < sums.size(); i++)
-      sums[i] += i == index_of(PassiveSignal::kRepeatedOpens) ? 0 : part.failures[i];
-  }
-  const uint64_t failures = *std::ranges::max_element(sums);
-  const uint64_t all = failures + progresses;
-  if (failures == 0 || all < config.min_connections) return std::nullopt;
-  if (failures * 100 < all * config.failure_rate_percent) return std::nullopt;
-  return fmt::format("{} failures beside {} connections that made progress within {}", failures, progresses,
-                     seconds_text(config.window));
-}
-
-void OutlierBackend::eject(const model::PassiveHealth &config, OutlierTime now, std::string why) {
-  state_ = OutlierState::kEjected;
-  ejections_ = std::min(ejections_ + 1, kMostDoublings);
-  until_ = now + length_of(config, ejections_);
-  why_ = std::move(why);
-  begin_anew();
-}
-
-void OutlierBackend::probe(OutlierTime now) {
-  state_ = OutlierState::kProbing;
-  probing_since_ = now;
-  begin_anew();
-}
-
-bool OutlierBackend::has_passed(const model::PassiveHealth &config, OutlierTime now) const {
-  if (state_ != OutlierState::kProbing) return false;
-  return progresses_ >= config.probes ||
-         now - probing_since_ >= config.window + length_of(config, ejections_);
-}
-
-void OutlierBackend::serve(OutlierTime now) {
-  state_ = OutlierState::kServing;
-  quiet_since_ = now;
-  begin_anew();
-}
-
-std::string OutlierBackend::text(const model::PassiveHealth &config, OutlierTime now) const {
-  switch (state_) {
-    case OutlierState::kServing:
-      return spared_;
-    case OutlierState::kEjected:
-      return fmt::format("{}; tried again in {} ({})", why_,
-                         seconds_text(std::chrono::ceil<milliseconds>(until_ - now)), times_text(ejections_));
-    case OutlierState::kProbing:
-      return fmt::format("tried again: {} of {} connections made progress; ejected before: {}",
-                         std::min<uint64_t>(progresses_, config.probes), config.probes, why_);
-  }
-  return "";
-}
-
-bool OutlierBackend::note_spared(std::string why) {
-  const bool is_new = !why.empty() && spared_.empty();
-  spared_ = std::move(why);
-  return is_new;
-}
-
-// A pool.
-
-namespace {
-
-/// How many of `serving` backends may be out at once.
-size_t ceiling_of(const model::PassiveHealth &config, size_t serving) {
-  if (serving <= 1) return 0;
-  return std::clamp<size_t>(serving * config.max_ejected_percent / 100, 1, serving - 1);
-}
-
-}  // namespace
 
 std::vector<OutlierEvent> OutlierPool::observe(const model::PassiveHealth &config, OutlierTime now,
-                                               std::span<const Member> members) {
+                                               std::span<const Sample> samples) {
+  take_counts(config, now, samples);
   Events events;
-  Share share = take_counts(config, now, members);
-  for (const Member &member : members) judge(config, now, member, &share, &events);
-  const bool nobody_else = share.serving > 0 && share.out == share.serving;
-  for (const Member &member : members) {
-    OutlierBackend &backend = backends_.at(member.name);
-    if (backend.state() != OutlierState::kEjected) continue;
-    const bool due = backend.is_due(now);
-    if (!due && !(nobody_else && member.serves)) continue;
+  note_well(config, now, &events);
+  if (may_eject()) sort_complainers();
+  for (const Complainer &complainer : tally_.complainers) judge(config, now, complainer, &events);
+  try_ejected(config, now, samples, &events);
+  tell_if_all_fail(config, now, &events);
+  return events;
+}
+
+// Whom it spares it spares in any order.
+bool OutlierPool::may_eject() const {
+  return std::ranges::any_of(tally_.complainers, [this](const Complainer &one) {
+    return spared_for(backends_[one.place], one.complaint) == Spared::kNo;
+  });
+}
+
+void OutlierPool::sort_complainers() {
+  std::ranges::sort(tally_.complainers, [this](const Complainer &one, const Complainer &other) {
+    if (is_worse(one.complaint, other.complaint)) return true;
+    if (is_worse(other.complaint, one.complaint)) return false;
+    return members_[one.place].name < members_[other.place].name;
+  });
+}
+
+void OutlierPool::take_counts(const model::PassiveHealth &config, OutlierTime now,
+                              std::span<const Sample> samples) {
+  const OutlierMoment moment(config, now);
+  tally_.clear();
+  for (size_t i = 0; i < samples.size(); i++) {
+    OutlierBackend &backend = backends_[i];
+    backend.take(config, moment, samples[i].counts);
+    if (backend.rests()) {
+      tally_.in_service += samples[i].serves ? 1 : 0;
+      tally_.counted += samples[i].serves ? 1 : 0;
+    } else {
+      tally_one(config, now, i, samples[i].serves);
+    }
+  }
+  tally_.ceiling = ceiling_of(config, tally_.counted);
+}
+
+void OutlierPool::tally_one(const model::PassiveHealth &config, OutlierTime now, size_t place, bool serves) {
+  OutlierBackend &backend = backends_[place];
+  const bool is_ejected = backend.state() == OutlierState::kEjected;
+  // Who is down for another reason is not to be ejected for it, neither now nor when that is over.
+  if (!serves && !is_ejected) return backend.stand_aside(now);
+  // One that is ejected and down would be ejected still if its checks were well again.
+  if (!serves && backend.is_due(now)) return;
+  tally_.counted++;
+  if (is_ejected) tally_.ejected.push_back(place);
+  if (backend.state() == OutlierState::kServing) {
+    tally_.in_service++;
+  } else {
+    tally_.out++;
+  }
+  if (const Complaint complaint = backend.complaint(config, now)) {
+    tally_.complainers.push_back({place, complaint});
+    tally_.failing++;
+    return;
+  }
+  if (backend.fails(config, now)) tally_.failing++;
+  if (is_ejected) return;
+  tally_.best = std::max(tally_.best, backend.progressed_at());
+  tally_.quiet = std::max(tally_.quiet, backend.quiet_traffic_at(config, now));
+  if (backend.state() == OutlierState::kProbing || backend.spared() != Spared::kNo)
+    tally_.well.push_back(place);
+}
+
+void OutlierPool::note_well(const model::PassiveHealth &config, OutlierTime now, Events *events) {
+  for (const size_t place : tally_.well) {
+    OutlierBackend &backend = backends_[place];
+    backend.end_sparing();
+    if (!backend.has_passed(config, now)) continue;
+    const bool has_proof = backend.has_proof(config);
+    backend.serve(now);
+    tally_.out--;
+    tally_.in_service++;
+    events->push_back({place, OutlierEvent::Kind::kReturned,
+                       has_proof
+                           ? fmt::format("{} connections made progress without a failure", config.probes)
+                           : "nothing spoke against it while it was tried"});
+  }
+}
+
+bool OutlierPool::others_do_better(const Complaint &complaint) const {
+  if (tally_.best >= complaint.since) return true;
+  return complaint.is_refuted_by_silence() && tally_.quiet >= complaint.since + kErrorTime;
+}
+
+Spared OutlierPool::spared_for(const OutlierBackend &backend, const Complaint &complaint) const {
+  const bool others_fail = tally_.failing > 1;
+  if (others_fail && !others_do_better(complaint)) return Spared::kAllFail;
+  const bool is_tried = backend.state() == OutlierState::kProbing;
+  if (tally_.in_service <= (is_tried ? 0 : 1)) return Spared::kNobodyElse;
+  return !is_tried && tally_.out >= tally_.ceiling ? Spared::kCeiling : Spared::kNo;
+}
+
+// When all are mended, the first one's clients go on a moment before the others': they get the time to.
+bool OutlierPool::is_recovering(const OutlierBackend &backend) const {
+  return all_fail_told_ && backend.spared() == Spared::kAllFail &&
+         backend.failed_at() < *all_fail_told_ + kRecoveryTime;
+}
+
+void OutlierPool::judge(const model::PassiveHealth &config, OutlierTime now, const Complainer &complainer,
+                        Events *events) {
+  const auto &[place, complaint] = complainer;
+  OutlierBackend &backend = backends_[place];
+  Spared spared = spared_for(backend, complaint);
+  if (spared == Spared::kAllFail) tally_.all_fail = true;
+  if (spared == Spared::kNo && is_recovering(backend)) spared = Spared::kAllFail;
+  if (spared == Spared::kNo) {
+    if (backend.state() == OutlierState::kServing) {
+      tally_.out++;
+      tally_.in_service--;
+    }
+    backend.eject(config, now, complaint);
+    events->push_back({place, OutlierEvent::Kind::kEjected, backend.text(config, now)});
+    return;
+  }
+  const bool is_new = backend.spare(config, now, spared, complaint);
+  if (is_new && spared != Spared::kAllFail)
+    events->push_back({place, OutlierEvent::Kind::kSpared, spared_text(config, backend)});
+}
+
+void OutlierPool::try_ejected(const model::PassiveHealth &config, OutlierTime now,
+                              std::span<const Sample> samples, Events *events) {
+  for (const size_t place : tally_.ejected) {
+    OutlierBackend &backend = backends_[place];
+    if (!samples[place].serves) continue;
+    const char *why = backend.is_due(now)                          ? "its time is over"
+                      : tally_.in_service == 0                     ? "no other backend of the pool serves"
+                      : !tally_.all_fail                           ? nullptr
+                      : backend.is_due_while_all_fail(config, now) ? "all others fail, too"
+                                                                   : nullptr;
+    if (why == nullptr) continue;
     backend.probe(now);
-    events.push_back({member.name, OutlierEvent::Kind::kProbing,
-                      due ? "its time is over" : "no other backend of the pool serves"});
+    events->push_back({place, OutlierEvent::Kind::kProbing, why});
+  }
+}
+
+// Once, and not for each backend: it may be thousands. Nor for what the next client's progress refutes.
+void OutlierPool::tell_if_all_fail(const model::PassiveHealth &config, OutlierTime now, Events *events) {
+  if (!tally_.all_fail) {
+    all_fail_since_.reset();
+    return;
+  }
+  if (!all_fail_since_) all_fail_since_ = now;
+  if (now - *all_fail_since_ < kTellAfter) return;
+  const bool is_told = all_fail_told_ && now - *all_fail_told_ <= config.window;
+  all_fail_told_ = now;
+  if (is_told) return;
+  events->push_back(
+      {0, OutlierEvent::Kind::kAllFail,
+       fmt::format("all {} backends that have traffic fail, so none is ejected", tally_.failing)});
+}
+
+std::vector<OutlierEvent> OutlierPool::let_back(OutlierTime now) {
+  Events events;
+  for (size_t i = 0; i < backends_.size(); i++) {
+    if (!backends_[i].is_due(now)) continue;
+    backends_[i].serve(now);
+    events.push_back(
+        {i, OutlierEvent::Kind::kReturned, "its time is over, and it cannot be seen how it does"});
   }
   return events;
 }
 
-OutlierPool::Share OutlierPool::take_counts(const model::PassiveHealth &config, OutlierTime now,
-                                            std::span<const Member> members) {
-  Share share;
-  std::set<std::string_view> names;
-  for (const Member &member : members) {
-    names.insert(member.name);
-    OutlierBackend &backend = backends_.try_emplace(member.name, member.identifier).first->second;
-    if (backend.identifier() != member.identifier) backend = OutlierBackend(member.identifier);
-    backend.take(config, now, member.counts);
-    const bool out = backend.state() != OutlierState::kServing;
-    // Who is down for another reason is not to be ejected for it, neither now nor when that is over.
-    if (!member.serves && backend.state() != OutlierState::kEjected) backend.begin_anew();
-    share.serving += member.serves ? 1 : 0;
-    share.out += member.serves && out ? 1 : 0;
+std::string OutlierPool::spared_text(const model::PassiveHealth &config,
+                                     const OutlierBackend &backend) const {
+  const std::string why = backend.spared_for().text(config);
+  switch (backend.spared()) {
+    case Spared::kNo:
+      return "";
+    case Spared::kAllFail:
+      return fmt::format("{}; not ejected: all {} backends that have traffic fail", why, tally_.failing);
+    case Spared::kNobodyElse:
+      return why + "; not ejected: no other backend of the pool serves";
+    case Spared::kCeiling:
+      return fmt::format("{}; not ejected: {} of {} are, max_ejected is {}%", why, tally_.out, tally_.counted,
+                         config.max_ejected_percent);
   }
-  std::erase_if(backends_, [&names](const auto &entry) { return !names.contains(entry.first); });
-  share.ceiling = ceiling_of(config, share.serving);
-  return share;
+  return "";
 }
 
-void OutlierPool::judge(const model::PassiveHealth &config, OutlierTime now, const Member &member,
-                        Share *share, Events *events) {
-  using Kind = OutlierEvent::Kind;
-  OutlierBackend &backend = backends_.at(member.name);
-  const auto why = backend.complaint(config);
-  if (!why) {
-    backend.note_spared("");
-    const bool has_proof = backend.progresses() >= config.probes;
-    if (!backend.has_passed(config, now)) return;
-    backend.serve(now);
-    if (member.serves) share->out--;
-    events->push_back({member.name, Kind::kReturned,
-                       has_proof
-                           ? fmt::format("{} connections made progress without a failure", config.probes)
-                           : "nothing spoke against it while it was tried"});
-  } else if (backend.state() == OutlierState::kProbing) {
-    backend.eject(config, now, *why);
-    events->push_back({member.name, Kind::kEjected, backend.text(config, now)});
-  } else if (share->out < share->ceiling) {
-    backend.eject(config, now, *why);
-    share->out++;
-    events->push_back({member.name, Kind::kEjected, backend.text(config, now)});
-  } else {
-    const std::string others = share->serving <= 1
-                                   ? "no other backend of the pool serves"
-                                   : fmt::format("{} of {} are, max_ejected is {}%", share->out,
-                                                 share->serving, config.max_ejected_percent);
-    const std::string text = fmt::format("{}; not ejected: {}", *why, others);
-    if (backend.note_spared(text)) events->push_back({member.name, Kind::kSpared, text});
-  }
-}
-
-OutlierState OutlierPool::state(const std::string &backend) const {
-  const auto found = backends_.find(backend);
-  return found == backends_.end() ? OutlierState::kServing : found->second.state();
-}
-
-std::string OutlierPool::text(const model::PassiveHealth &config, const std::string &backend,
-                              OutlierTime now) const {
-  const auto found = backends_.find(backend);
-  return found == backends_.end() ? "" : found->second.text(config, now);
+std::string OutlierPool::text(const model::PassiveHealth &config, size_t place, OutlierTime now) const {
+  const OutlierBackend &backend = backends_[place];
+  std::string spared = spared_text(config, backend);
+  if (backend.state() == OutlierState::kServing) return spared;
+  std::string text = backend.text(config, now);
+  return spared.empty() ? text : text + "; " + spared;
 }
 
 }  // namespace sluice

@@ -1,122 +1,38 @@
 // Passive health: which backends of a pool are taken out because their clients get nowhere, and how they come
 // back. Pure: counts and time come in, states and words come out, so that a table of cases can hold it.
 //
-//   serving   `consecutive` failures without progress, or too high a rate    -> ejected, if the ceiling
-//   allows ejected   its time is over, or no other backend of the pool serves       -> probing probing
-//   `probes` connections have gone on                              -> serving
-//             one failure                                                    -> ejected, for twice as long
+//   serving   `consecutive` failures without progress, or too high a rate,
+//             while clients of others go on, and the ceiling allows          -> ejected
+//   ejected   its time is over, or no other backend of the pool serves       -> half-open (probing)
+//   probing   `probes` connections have gone on                              -> serving
+//             one failure, while others serve                                -> ejected, for twice as long
+//
+// An outlier is one that does worse than others. So nobody is ejected while every backend that has traffic
+// fails: a complaint counts only if some other backend's client has gone on since the failures began, or if
+// no other has failed. Of UDP nobody sees a client go on: there it is packets without an ICMP error. Of those
+// that are outliers at once the worst goes first (is_worse; then by name).
 //
 // Each ejection lasts twice as long as the one before. Having served for as long as its last ejection would
 // take, a backend's next one is half as long again.
 #ifndef SLUICE_CONTROLPLANE_HEALTH_OUTLIER_H
 #define SLUICE_CONTROLPLANE_HEALTH_OUTLIER_H
 
-#include <array>
-#include <chrono>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "controlplane/model/passive_health.h"
+#include "controlplane/health/outlier_backend.h"
 
 namespace sluice {
 
-/// What the dataplane has counted of one backend until now (BackendCounters in dataplane/abi/counters.h).
-struct PassiveCounts {
-  uint64_t opens = 0;
-  uint64_t progresses = 0;
-  uint64_t repeated_opens = 0;
-  uint64_t resets = 0;
-  uint64_t unreachables = 0;
-
-  bool operator==(const PassiveCounts &) const = default;
-};
-
-enum class OutlierState { kServing, kEjected, kProbing };
-
-using OutlierTime = std::chrono::steady_clock::time_point;
-
-/// One backend by itself: its counts, and what they say.
-class OutlierBackend {
- public:
-  explicit OutlierBackend(uint32_t identifier) : identifier_(identifier) {}
-
-  /// Takes the next counts, at intervals of about 100 ms. Counts that have gone down begin anew.
-  void take(const model::PassiveHealth &config, OutlierTime now, const PassiveCounts &counts);
-
-  /// Why it is to be ejected, in words; nothing if it is not. Of a serving or a probing one.
-  std::optional<std::string> complaint(const model::PassiveHealth &config) const;
-
-  void eject(const model::PassiveHealth &config, OutlierTime now, std::string why);
-  void probe(OutlierTime now);
-  void serve(OutlierTime now);
-  /// Forgets what it has counted, and nothing else.
-  void begin_anew();
-  /// Whether the time of an ejection is over.
-  bool is_due(OutlierTime now) const { return state_ == OutlierState::kEjected && now >= until_; }
-  /// Whether a half-open one is to serve again: enough connections went on, or nothing was wrong for as long
-  /// as its ejection and the window took. It may get no connection that can be told of (UDP, no slot).
-  bool has_passed(const model::PassiveHealth &config, OutlierTime now) const;
-
-  OutlierState state() const { return state_; }
-  /// Since the state began.
-  uint64_t progresses() const { return progresses_; }
-  uint32_t identifier() const { return identifier_; }
-  /// "5 connections in a row made no progress; tried again in 25 s (2nd time)", or why it is not ejected
-  /// though there is a complaint. Empty while there is nothing to say.
-  std::string text(const model::PassiveHealth &config, OutlierTime now) const;
-
-  /// Notes why it is not ejected; empty: there is no complaint. False if that was noted before.
-  bool note_spared(std::string why);
-
- private:
-  using Failures = std::array<uint64_t, model::kPassiveSignals>;  // by PassiveSignal
-
-  struct Part {  // of the window
-    uint64_t progresses = 0;
-    Failures failures{};
-  };
-  struct Opens {
-    OutlierTime at;
-    uint64_t opens = 0;  // until then
-  };
-  static constexpr size_t kParts = 10;
-  static constexpr size_t kOpensKept = 16;  // more than a second's
-
-  uint64_t newly_unanswered(OutlierTime now, const PassiveCounts &delta, const PassiveCounts &counts);
-  Part *current_part(const model::PassiveHealth &config, OutlierTime now);
-  void forget_slowly(const model::PassiveHealth &config, OutlierTime now);
-  std::optional<std::string> rate_complaint(const model::PassiveHealth &config) const;
-
-  OutlierState state_ = OutlierState::kServing;
-  std::optional<PassiveCounts> last_;  // nothing before the first
-  uint32_t identifier_;                // whose counts they are
-  Failures run_{};                     // since the last progress
-  OutlierTime failed_at_{};            // when one of them was counted last
-  OutlierTime probing_since_{};
-  uint64_t progresses_ = 0;  // since the state began
-  std::array<Opens, kOpensKept> opens_{};
-  size_t opens_taken_ = 0;
-  uint64_t opens_answered_ = 0;  // opens until the last sign of an answer
-  uint64_t unanswered_ = 0;      // of those after it, a second old
-  std::array<Part, kParts> parts_{};
-  int64_t part_ = 0;           // number of the current one
-  unsigned ejections_ = 0;     // in a row, that the next one's length follows from
-  OutlierTime until_{};        // of the ejection
-  OutlierTime quiet_since_{};  // of serving
-  std::string why_;            // of the last ejection
-  std::string spared_;         // why there is none now
-};
-
-/// What happened to a backend, for the log.
+/// What happened to a backend, or to the pool, for the log.
 struct OutlierEvent {
-  enum class Kind { kEjected, kSpared, kProbing, kReturned };
-  std::string backend;
+  enum class Kind { kEjected, kSpared, kProbing, kReturned, kAllFail };
+  size_t place = 0;  // of the member; meaningless with kAllFail, which is the pool's
   Kind kind = Kind::kEjected;
-  std::string text;  // what is logged, without the backend's name
+  std::string text;  // what is logged, without a name
 };
 
 /// The passive health of one pool.
@@ -125,32 +41,71 @@ class OutlierPool {
   struct Member {
     std::string name;
     uint32_t identifier = 0;  // with another one it is another backend
-    PassiveCounts counts;
-    bool serves = false;  // takes new connections but for what this decides
+  };
+  struct Sample {
+    PassiveCounts counts;  // until now
+    bool serves = false;   // takes new connections but for what this decides
   };
 
-  /// Looks at all members, each with its counts until now. Who is no longer among them is forgotten.
-  std::vector<OutlierEvent> observe(const model::PassiveHealth &config, OutlierTime now,
-                                    std::span<const Member> members);
+  /// Whom it is of from now on. What is known of one that was there before stays known.
+  void set_members(std::vector<Member> members);
+  const std::vector<Member> &members() const { return members_; }
 
-  OutlierState state(const std::string &backend) const;
+  /// Looks at all members, of each of which there is a sample.
+  std::vector<OutlierEvent> observe(const model::PassiveHealth &config, OutlierTime now,
+                                    std::span<const Sample> samples);
+
+  /// Instead of observe() while nothing can be seen: whose ejection is over serves again, since nobody could
+  /// tell how it does half-open.
+  std::vector<OutlierEvent> let_back(OutlierTime now);
+
+  OutlierState state(size_t place) const { return backends_[place].state(); }
   /// In words; empty when there is nothing to say.
-  std::string text(const model::PassiveHealth &config, const std::string &backend, OutlierTime now) const;
+  std::string text(const model::PassiveHealth &config, size_t place, OutlierTime now) const;
 
  private:
-  /// How many of the backends that serve are out, or half, and may be.
-  struct Share {
-    size_t serving = 0;
-    size_t out = 0;
-    size_t ceiling = 0;
+  struct Complainer {
+    size_t place;
+    Complaint complaint;
+  };
+  /// What all of them together are like at one look.
+  struct Tally {
+    size_t counted = 0;     // who serves or is kept out: what the ceiling is a share of
+    size_t out = 0;         // of them, ejected or half-open
+    size_t in_service = 0;  // serve, neither ejected nor half-open
+    size_t failing = 0;     // serve or would, and their clients got nowhere lately
+    size_t ceiling = 0;     // how many may be out
+    bool all_fail = false;  // there is a complaint, and nobody to do better
+    OutlierTime best{};     // when a client of one without a complaint went on last
+    OutlierTime quiet{};    // when one that has no failures got packets last
+    std::vector<Complainer> complainers;
+    std::vector<size_t> well;     // half-open or spared, without a complaint
+    std::vector<size_t> ejected;  // at the beginning of the look
+
+    void clear();  // and keeps the memory
   };
   using Events = std::vector<OutlierEvent>;
 
-  Share take_counts(const model::PassiveHealth &config, OutlierTime now, std::span<const Member> members);
-  void judge(const model::PassiveHealth &config, OutlierTime now, const Member &member, Share *share,
+  void take_counts(const model::PassiveHealth &config, OutlierTime now, std::span<const Sample> samples);
+  void tally_one(const model::PassiveHealth &config, OutlierTime now, size_t place, bool serves);
+  void note_well(const model::PassiveHealth &config, OutlierTime now, Events *events);
+  bool may_eject() const;
+  void sort_complainers();
+  void judge(const model::PassiveHealth &config, OutlierTime now, const Complainer &complainer,
              Events *events);
+  bool others_do_better(const Complaint &complaint) const;
+  bool is_recovering(const OutlierBackend &backend) const;
+  Spared spared_for(const OutlierBackend &backend, const Complaint &complaint) const;
+  void try_ejected(const model::PassiveHealth &config, OutlierTime now, std::span<const Sample> samples,
+                   Events *events);
+  void tell_if_all_fail(const model::PassiveHealth &config, OutlierTime now, Events *events);
+  std::string spared_text(const model::PassiveHealth &config, const OutlierBackend &backend) const;
 
-  std::map<std::string, OutlierBackend> backends_;
+  std::vector<Member> members_;
+  std::vector<OutlierBackend> backends_;  // by place in members_
+  Tally tally_;                           // of the last look
+  std::optional<OutlierTime> all_fail_since_;
+  std::optional<OutlierTime> all_fail_told_;  // when it was so last, after it was told
 };
 
 }  // namespace sluice

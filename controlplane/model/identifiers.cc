@@ -119,6 +119,7 @@ void Identifiers::give_up(const BackendKey &key, uint64_t now_unix_s) {
   if (known == backends_.end()) return;
   resting_.emplace(known->second.id, now_unix_s + kIdentifierRestS);
   backends_.erase(known);
+  backend_changes_++;
 }
 
 Status Identifiers::assign(const DesiredState &desired, uint64_t now_unix_s) {
@@ -172,6 +173,7 @@ void Identifiers::retire_backends(const DesiredState &desired, uint64_t now_unix
     removed_.emplace(live->second.id, RemovedBackend{live->first, live->second.address, live->second.id,
                                                      now_unix_s, live->second.timeouts});
     live = backends_.erase(live);
+    backend_changes_++;
   }
   const auto grace_s = static_cast<uint64_t>(desired.removed_backend_grace.count());
   for (auto &[id, removed] : removed_) removed.removed_unix_s = std::min(removed.removed_unix_s, now_unix_s);
@@ -199,6 +201,7 @@ Status Identifiers::assign_backends(const DesiredState &desired, uint64_t now_un
       }
       removed_.erase(revived->second);
       backends_.emplace(std::move(key), LiveBackend{backend.address, revived->second, {}});
+      backend_changes_++;
     }
   }
   const size_t room = kMaxBackends - kFirstBackendId;
@@ -216,6 +219,7 @@ Status Identifiers::assign_backends(const DesiredState &desired, uint64_t now_un
   for (auto &[key, address] : unnamed) {
     const auto id = static_cast<uint16_t>(free.lowest().value());
     backends_.emplace(std::move(key), LiveBackend{address, id, {}});
+    backend_changes_++;
     next_backend_id_ = std::max(next_backend_id_, uint32_t{id} + 1);
   }
   return Done{};

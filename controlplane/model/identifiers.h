@@ -59,6 +59,8 @@ class Identifiers {
   std::optional<uint32_t> service_id(const std::string &name) const;
   std::optional<uint16_t> backend_id(const BackendKey &key) const;
   std::optional<uint32_t> vip_number(const Address &address) const;
+  /// Grows with every backend that gets or loses its identifier: the same in a copy means the same backends.
+  uint64_t backend_changes() const { return backend_changes_; }
 
   const CheckPins &check_pins() const { return check_pins_; }
   const std::map<uint16_t, RemovedBackend> &removed_backends() const { return removed_; }
@@ -89,6 +91,7 @@ class Identifiers {
   CheckPins check_pins_;
   uint32_t next_vip_number_ = 1;
   uint32_t next_backend_id_ = 1;
+  uint64_t backend_changes_ = 0;
 };
 
 /// What a snapshot in force tells: health (up, down, or unknown where it cannot tell), slow starts, drains

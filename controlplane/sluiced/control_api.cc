@@ -135,7 +135,11 @@ std::vector<api::BackendView> BackendSources::of_pool(const model::Pool &pool) c
 std::string dataplane_state(const Reconciler &reconciler, const DataplaneLink &link) {
   if (!link.connected()) return link.state();
   if (!reconciler.refusal().empty()) return reconciler.refusal();
-  if (reconciler.storage_problem().empty()) return link.state();
+  if (reconciler.storage_problem().empty()) {
+    return reconciler.blindness().empty()
+               ? link.state()
+               : link.state() + ", but passive health sees nothing (trying again): " + reconciler.blindness();
+  }
   return link.state() + ", but its snapshot is not stored and its next start would lack it (trying again): " +
          reconciler.storage_problem();
 }

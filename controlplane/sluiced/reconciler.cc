@@ -81,6 +81,7 @@ void Reconciler::adopt(std::shared_ptr<const HeldSnapshot> theirs) {
   highest_revision_ = std::max(highest_revision_, theirs->revision());
   in_force_ = std::move(theirs);
   latest_ = in_force_;
+  clients_are_old_ = true;
 }
 
 // A new connection to the dataplane: which snapshot does it have? The higher revision knows the
@@ -91,6 +92,7 @@ void Reconciler::sync_with_dataplane() {
   if (!answer.ok()) {
     spdlog::error("dataplane: cannot read its snapshot: {}", answer.error().message);
     observed_ = known_of(desired_);
+    clients_are_old_ = true;
     return;
   }
   std::shared_ptr<const HeldSnapshot> theirs;

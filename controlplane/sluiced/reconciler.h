@@ -19,10 +19,10 @@
 #include "controlplane/compile/compiler.h"
 #include "controlplane/discovery/discoverer.h"
 #include "controlplane/health/monitor.h"
-#include "controlplane/health/outlier.h"
 #include "controlplane/lifecycle/lifecycle.h"
 #include "controlplane/model/identifiers.h"
 #include "controlplane/sluiced/carry_over.h"
+#include "controlplane/sluiced/client_watch.h"
 #include "controlplane/sluiced/dataplane_link.h"
 #include "controlplane/sluiced/held_snapshot.h"
 #include "controlplane/sluiced/unix_clock.h"
@@ -107,6 +107,8 @@ class Reconciler {
   bool pending() const { return pending_; }
   /// What passive health says of a backend, in words; empty: nothing.
   std::string passive_text(const model::BackendKey &key) const;
+  /// Why passive health, where it is wanted, sees nothing; empty: it does.
+  const std::string &blindness() const { return blindness_; }
   /// Why the dataplane refused the last snapshot; empty: it did not.
   const std::string &refusal() const { return refusal_; }
   /// Why the snapshot in force is not on the dataplane's disk; empty: it is.
@@ -165,19 +167,14 @@ class Reconciler {
   void count_connections();
   void log_quorums(const std::set<std::string> &below_before) const;
 
-  // A pool with passive health.
-  struct WatchedPool {
-    size_t place = 0;    // in desired_.pools
-    bool is_new = true;  // conditions may say something else of it
-    OutlierPool outliers;
-    std::vector<OutlierPool::Member> members;  // in the pool's order
-  };
-
   // What the dataplane sees of clients is judged, and becomes part of the conditions.
   void judge_clients();
-  void judge_pool(const CounterView &counters, WatchedPool *watched);
+  const CounterView *seen_counters(OutlierTime now);
+  void note_blindness(const std::string &why);
   void watch_clients();
+  void note_client_event(const ClientWatch::Event &event);
   void note_outlier(const model::BackendKey &key, OutlierState state);
+  void note_standing(const model::BackendKey &key);
 
   std::filesystem::path config_path_;
   UnixClock clock_;
@@ -185,16 +182,16 @@ class Reconciler {
   model::DesiredState configured_;  // what the operator wrote
   model::DesiredState desired_;     // configured_ with what is found
   model::ObservedState observed_;
-  struct Place {
-    size_t pool;
-    size_t backend;
-  };
+  using Place = ClientWatch::Place;
   std::unordered_map<model::BackendKey, Place> places_;  // in desired_
   std::unordered_set<model::BackendKey> restless_;       // whose condition time alone changes
   std::vector<BackendTotals> totals_;                    // by identifier; only while a backend is drained
   Clock::time_point next_count_{};
-  std::map<std::string, WatchedPool> watched_;                     // by name
-  std::shared_ptr<const model::Identifiers> watched_identifiers_;  // that watched_ was made for
+  ClientWatch clients_;
+  bool clients_are_old_ = true;     // whom to watch is to be seen anew
+  uint64_t clients_changes_ = 0;    // Identifiers::backend_changes() that clients_ is of
+  std::string blindness_;           // why nothing is seen of clients; empty: it is
+  Clock::time_point next_sight_{};  // when to try again
   StateStore store_;
   DataplaneLink link_;
   FlowHashKey stored_flow_hash_key_{};

@@ -52,11 +52,10 @@ std::optional<Member> Reconciler::find_member(const model::BackendKey &key) cons
   return Member{pool, pool.backends[place->second.backend], observed_.order_of(key)};
 }
 
-// Notes where each backend of desired_ is, and whose condition time alone changes.
+// Notes where each backend of desired_ is, whose condition time alone changes, and whose clients to watch.
 void Reconciler::note_members() {
   places_.clear();
   restless_.clear();
-  watched_identifiers_.reset();  // whom to watch is to be seen anew
   for (size_t i = 0; i < desired_.pools.size(); i++) {
     const model::Pool &pool = desired_.pools[i];
     for (size_t j = 0; j < pool.backends.size(); j++) {
@@ -65,6 +64,7 @@ void Reconciler::note_members() {
       places_.emplace(std::move(key), Place{i, j});
     }
   }
+  watch_clients();
 }
 
 void Reconciler::settle_all(const model::DesiredState &desired, model::ObservedState *observed) const {
@@ -108,6 +108,7 @@ void Reconciler::settle(const model::BackendKey &key) {
   const Effect before = effect_of(*member, condition);
   advance(*member, clock_.now(), connections_of(key), &condition);
   if (effect_of(*member, condition) != before) noted_ = true;
+  note_standing(key);
   if (is_restless(condition)) {
     restless_.insert(key);
   } else {

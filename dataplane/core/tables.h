@@ -6,6 +6,7 @@
 
 #include "dataplane/abi/egress.h"
 #include "dataplane/abi/snapshot.h"
+#include "dataplane/core/backend_event.h"
 #include "dataplane/core/connection_entry.h"
 
 SLUICE_NAMESPACE_BEGIN
@@ -16,15 +17,6 @@ enum TableEvent {
   kEventEvicted,         // an embryonic entry made room for another connection
   kEventExpired,         // an entry timed out
   kEventAdoptionLookup,  // a miss looked into the other workers' tables
-};
-
-// What a backend's TCP connections do, by what their clients send (BackendCounters).
-enum BackendEvent {
-  kBackendNoEvent,
-  kBackendOpened,        // a SYN made an entry
-  kBackendProgressed,    // the client has gone on
-  kBackendOpenRepeated,  // the client has not, and asks again
-  kBackendReset,         // the client has broken off
 };
 
 // Two limits, so that datagrams, each of whose new flows looks, cannot use up what TCP needs.

@@ -7,6 +7,7 @@
 #define SLUICE_SERVER_MEMORY_TABLES_H
 
 #include "dataplane/abi/counters.h"
+#include "dataplane/core/backend_event.h"
 #include "dataplane/core/tables.h"
 
 namespace sluice {
@@ -146,23 +147,7 @@ SLUICE_INLINE void tables_connection_closed(const Tables *tables, uint16_t backe
 }
 SLUICE_INLINE void tables_count_backend(const Tables *tables, uint16_t backend, BackendEvent event) {
   if (backend >= tables->counted_backends) return;
-  BackendCounters &counters = tables->backend_counters[backend];
-  switch (event) {
-    case kBackendNoEvent:
-      break;
-    case kBackendOpened:
-      counters.tcp_opens++;
-      break;
-    case kBackendProgressed:
-      counters.tcp_progresses++;
-      break;
-    case kBackendOpenRepeated:
-      counters.tcp_repeated_opens++;
-      break;
-    case kBackendReset:
-      counters.tcp_resets++;
-      break;
-  }
+  count_backend_event(&tables->backend_counters[backend], event);
 }
 SLUICE_INLINE void tables_count_event(const Tables *tables, TableEvent event) {
   switch (event) {

@@ -133,17 +133,18 @@ class PassiveHealth(BalancedTestbed):
                 servers.start_nginx()
             self.wait_for([backend.name], "up")
 
-    def test_when_all_hang_only_half_are_ejected(self) -> None:
-        with self.passive(), self.knocking():
+    def test_when_all_hang_none_is_the_outlier(self) -> None:
+        with self.passive(), self.knocking(), self.logged() as log:
             with self.hanging(self.testbed.backends()):
                 def all_judged() -> bool:
                     shown = self.appliance.backends().values()
-                    spared = [one for one in shown if "not ejected: 2 of 4 are" in one["reason"]]
-                    states = [one["state"] for one in shown]
-                    self.assertLessEqual(states.count("ejected") + states.count("starting"), 2, states)
-                    return len(spared) == 2
+                    self.assertNotIn("ejected", [one["state"] for one in shown])
+                    spared = [one for one in shown if "not ejected: all 4 backends that have traffic fail" in one["reason"]]
+                    return len(spared) == 4
 
-                self.wait_until(all_judged, "two are ejected and two are not")
+                self.wait_until(all_judged, "all four fail, and none is ejected")
+                self.wait_until(lambda: "backends that have traffic fail, so none is ejected" in log(), "it is told")
+            self.assertNotIn("is ejected: ", log())
             self.wait_for(self.all_up(), "up")
 
     def test_what_a_router_says_ejects_where_udp_says_nothing(self) -> None:

@@ -27,7 +27,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     "controlplane": ("dataplane/abi", "dataplane/core/hash.h", "dataplane/core/service.h",
                      "dataplane/core/connection.h"),
     "tools/sluicectl": ("controlplane/api", "dataplane/abi/result.h"),
-    "tools/bench": ("dataplane", "bpf", "controlplane/compile", "controlplane/health", "controlplane/model", "tests"),
+    "tools/bench": ("dataplane", "bpf", "controlplane/compile", "controlplane/health", "controlplane/model",
+                    "controlplane/sluiced", "tests"),
     "tools/testbed": (),
     "tests": ("dataplane", "controlplane", "tools", "bpf"),
 }

@@ -37,6 +37,9 @@ void bench_balance(const BenchOptions &options, Report *report);
 /// Health checks of 10,000 backends. Needs root.
 void bench_health(const BenchOptions &options, Report *report);
 
+/// Passive health's looks at as many backends as there can be.
+void bench_passive(const BenchOptions &options, Report *report);
+
 }  // namespace sluice::bench
 
 #endif

@@ -28,10 +28,10 @@ struct Arguments {
 void declare(CLI::App *app, Arguments *arguments) {
   app->add_option("--json", arguments->json_path,
                   "Write the results as JSON to this file; - is standard output");
-  app->add_option(
-         "--only", arguments->only,
-         "Run only these: worker, stages (of --engine dpdk), xdp (of --engine xdp), maglev, balance, health")
-      ->check(CLI::IsMember({"worker", "stages", "xdp", "maglev", "balance", "health"}));
+  app->add_option("--only", arguments->only,
+                  "Run only these: worker, stages (of --engine dpdk), xdp (of --engine xdp), maglev, "
+                  "balance, health, passive")
+      ->check(CLI::IsMember({"worker", "stages", "xdp", "maglev", "balance", "health", "passive"}));
   app->add_option("--engine", arguments->engine,
                   "Engine of the packet benches; both, one after the other, if all")
       ->check(CLI::IsMember({"dpdk", "xdp", "all"}))
@@ -90,6 +90,7 @@ void run(Arguments *arguments) {
   if (chosen(*arguments, "maglev")) sluice::bench::bench_maglev(arguments->options, &report);
   if (chosen(*arguments, "balance")) sluice::bench::bench_balance(arguments->options, &report);
   if (chosen(*arguments, "health")) sluice::bench::bench_health(arguments->options, &report);
+  if (chosen(*arguments, "passive")) sluice::bench::bench_passive(arguments->options, &report);
   const nlohmann::json document = {{"tsc_hz", arguments->options.tsc_hz},
                                    {"rounds", arguments->options.rounds},
                                    {"results", report.results()}};

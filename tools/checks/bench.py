@@ -7,7 +7,7 @@ import pathlib
 from runner import Runner
 from tally import Tally
 
-_BENCHES = ("worker", "stages", "xdp", "maglev", "balance")
+_BENCHES = ("worker", "stages", "xdp", "maglev", "balance", "passive")
 _FLOWS = ("1", "100000")
 _DIFFERENCES = ("net_ns_per_packet", "multiple_of_empty")  # of two times: noise can make the first the smaller
 _LARGEST_OVER_MEAN = 1.15  # of least-connection's active connections; from a seed, so the same everywhere

@@ -36,6 +36,13 @@ class ObedientDataplane {
   /// Hangs up at the next request instead of answering it.
   void hang_up() { set(&answers_, "no"); }
 
+  /// Does not give its counters, for this reason; empty: gives them.
+  void hide_counters(const std::string &reason) { set(&hidden_, reason); }
+  int counter_requests() {
+    const std::lock_guard lock(mutex_);
+    return counter_requests_;
+  }
+
   /// What it counts; of two workers.
   const CounterRegion &counters() const { return counters_; }
 
@@ -63,7 +70,14 @@ class ObedientDataplane {
         fields.update({{"ok", false}, {"error", refusal_}});
       }
     }
-    if (request["request"] == "counters") answer.descriptors = {counters_reader_.get()};
+    if (request["request"] == "counters") {
+      counter_requests_++;
+      if (hidden_.empty()) {
+        answer.descriptors = {counters_reader_.get()};
+      } else {
+        fields.update({{"ok", false}, {"error", hidden_}});
+      }
+    }
     if (request["request"] == "snapshot" && revision_ > 0) answer.descriptors = {in_force_.get()};
     fields.update({{"revision", revision_}, {"stored", warning_.empty()}});
     if (!warning_.empty()) fields["warning"] = warning_;
@@ -84,6 +98,8 @@ class ObedientDataplane {
   std::string refusal_;
   std::string warning_;
   std::string answers_;  // empty: it does
+  std::string hidden_;   // why the counters are
+  int counter_requests_ = 0;
   uint64_t revision_ = 0;
   FileDescriptor in_force_;
   int publications_ = 0;

@@ -1,41 +1,22 @@
 // What the dataplane counts of clients becomes the backends' conditions, and goes with the configuration.
-#include <functional>
-#include <memory>
 #include <string>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "controlplane/config/config_loader.h"
-#include "controlplane/lifecycle/lifecycle.h"
-#include "controlplane/sluiced/reconciler.h"
-#include "tests/controlplane/sluiced/daemons.h"
-#include "tests/controlplane/sluiced/obedient_dataplane.h"
+#include "tests/controlplane/sluiced/reconciler_fixture.h"
 
 namespace sluice {
 namespace {
 
-const model::BackendKey kB1{"web", "b1"};
-const model::BackendKey kB2{"web", "b2"};
+using testing::HasSubstr;
+
 constexpr const char *kPassive = "{type: none}\n    passive: {consecutive: 3, ejection: 1s, probes: 2}";
 
-class ReconcilerPassiveTest : public testing::Test {
+class ReconcilerPassiveTest : public ReconcilerFixture {
  protected:
   void SetUp() override {
-    write_text(config_path(), config_text(kTwoMembers, kPassive));
-    auto store = StateStore::open(directory_.path() / "state");
-    ASSERT_TRUE(store.ok());
-    auto monitor = HealthMonitor::start(
-        {}, [](const model::BackendKey &, const Address &, model::Health, const std::string &) {});
-    ASSERT_TRUE(monitor.ok());
-    monitor_ = std::move(monitor).value();
-    reconciler_ = std::make_unique<Reconciler>(
-        Reconciler::Parts{.config_path = config_path(),
-                          .desired = load_config_file(config_path()).state.value(),
-                          .store = std::move(store).value(),
-                          .link = DataplaneLink(dataplane_.path()),
-                          .stored_flow_hash_key = {{1, 2, 3}}});
-    const Status started = reconciler_->start(monitor_.get());
-    ASSERT_TRUE(started.ok()) << started.error().message;
+    start(kTwoMembers, kPassive);
     reconciler_->tick();  // counts are seen from here on
   }
 
@@ -49,9 +30,11 @@ class ReconcilerPassiveTest : public testing::Test {
     reconciler_->tick();
   }
 
-  const model::BackendCondition &condition(const model::BackendKey &key) const {
-    return reconciler_->observed().condition_of(key);
+  void succeed(const model::BackendKey &key) {
+    counted(key).tcp_progresses++;
+    reconciler_->tick();
   }
+
   /// As in the snapshot that the dataplane has.
   BackendState state_in_force(const model::BackendKey &key) const {
     const uint16_t id = *reconciler_->latest_identifiers().backend_id(key);
@@ -60,23 +43,11 @@ class ReconcilerPassiveTest : public testing::Test {
   uint32_t slots_in_force(const model::BackendKey &key) const {
     return reconciler_->in_force()->slots_by_backend()[*reconciler_->latest_identifiers().backend_id(key)];
   }
-  bool eventually_at_a_tick(const std::function<bool()> &condition) {
-    return eventually([&] {
-      reconciler_->tick();
-      return condition();
-    });
-  }
   void reload(const std::string &members, const std::string &health) {
-    write_text(config_path(), config_text(members, health));
+    configure(members, health);
     ASSERT_NE(reconciler_->reload().outcome, api::ChangeResult::Outcome::kInvalidConfig);
     reconciler_->tick();
   }
-  std::filesystem::path config_path() const { return directory_.path() / "sluice.yaml"; }
-
-  TemporaryDirectory directory_;
-  ObedientDataplane dataplane_;
-  std::unique_ptr<HealthMonitor> monitor_;
-  std::unique_ptr<Reconciler> reconciler_;
 };
 
 TEST_F(ReconcilerPassiveTest, a_backend_goes_is_tried_again_and_comes_back) {
@@ -105,12 +76,78 @@ TEST_F(ReconcilerPassiveTest, icmp_errors_count_too) {
   EXPECT_TRUE(condition(kB2).ejected);
 }
 
+TEST_F(ReconcilerPassiveTest, when_both_fail_none_goes_and_it_is_said) {
+  counted(kB1).tcp_repeated_opens += 3;
+  fail(kB2);
+  for (const model::BackendKey &key : {kB1, kB2}) {
+    EXPECT_FALSE(condition(key).ejected);
+    EXPECT_EQ(
+        reconciler_->passive_text(key),
+        "3 repeated SYNs in a row without progress; not ejected: all 2 backends that have traffic fail");
+  }
+  succeed(kB2);
+  EXPECT_TRUE(condition(kB1).ejected);
+  EXPECT_EQ(reconciler_->passive_text(kB2), "");
+}
+
 TEST_F(ReconcilerPassiveTest, the_last_backend_stays_and_it_is_said) {
-  fail(kB1);
+  ASSERT_EQ(reconciler_->drain(kB1).outcome, api::ChangeResult::Outcome::kApplied);
   fail(kB2);
   EXPECT_FALSE(condition(kB2).ejected);
   EXPECT_EQ(reconciler_->passive_text(kB2),
-            "3 repeated SYNs in a row without progress; not ejected: 1 of 2 are, max_ejected is 50%");
+            "3 repeated SYNs in a row without progress; not ejected: no other backend of the pool serves");
+  ASSERT_EQ(reconciler_->undrain(kB1).outcome, api::ChangeResult::Outcome::kApplied);
+  reconciler_->tick();
+  EXPECT_TRUE(condition(kB2).ejected) << "there is another one again";
+}
+
+TEST_F(ReconcilerPassiveTest, without_counters_it_says_so_and_asks_rarely) {
+  dataplane_.hide_counters("no memory");
+  start(kTwoMembers, kPassive);
+  for (int i = 0; i < 10; i++) reconciler_->tick();
+  EXPECT_EQ(dataplane_.counter_requests(), 2) << "one before it was hidden";
+  EXPECT_THAT(reconciler_->blindness(), HasSubstr("counters cannot be read: "));
+  EXPECT_THAT(reconciler_->blindness(), HasSubstr("no memory"));
+  EXPECT_EQ(reconciler_->passive_text(kB1), "passive health sees nothing: " + reconciler_->blindness());
+  dataplane_.hide_counters("");
+  ASSERT_TRUE(eventually_at_a_tick([this] { return reconciler_->blindness().empty(); }));
+  EXPECT_EQ(reconciler_->passive_text(kB1), "");
+  reconciler_->tick();
+  fail(kB1);
+  EXPECT_TRUE(condition(kB1).ejected);
+}
+
+TEST_F(ReconcilerPassiveTest, a_dataplane_that_comes_back_is_looked_at_at_once) {
+  dataplane_.hide_counters("no memory");
+  start(kTwoMembers, kPassive);
+  reconciler_->tick();
+  ASSERT_FALSE(reconciler_->blindness().empty());
+  lose_dataplane();
+  EXPECT_EQ(reconciler_->blindness(), "the dataplane is unreachable");
+  dataplane_.hide_counters("");
+  get_dataplane_back();
+  EXPECT_EQ(reconciler_->blindness(), "");
+}
+
+TEST_F(ReconcilerPassiveTest, a_pool_without_passive_health_misses_nothing) {
+  dataplane_.hide_counters("no memory");
+  start(kTwoMembers);
+  reconciler_->tick();
+  EXPECT_EQ(reconciler_->blindness(), "");
+}
+
+TEST_F(ReconcilerPassiveTest, identifiers_that_are_given_later_are_looked_at) {
+  lose_dataplane();
+  configure("[{name: b1, address: 127.0.0.1}, {name: b2, address: \"::1\"}, {name: b3, address: 127.0.0.3}]",
+            kPassive);
+  ASSERT_EQ(reconciler_->reload().outcome, api::ChangeResult::Outcome::kPending);
+  reconciler_->tick();
+  get_dataplane_back();
+  ASSERT_TRUE(eventually_at_a_tick([this] { return !reconciler_->pending(); }));
+  reconciler_->tick();
+  const model::BackendKey b3{"web", "b3"};
+  fail(b3);
+  EXPECT_TRUE(condition(b3).ejected);
 }
 
 TEST_F(ReconcilerPassiveTest, who_is_drained_is_not_there_to_serve_instead) {
