@@ -204,7 +204,7 @@ class Control {
   virtual Result<CountersView> counters() = 0;
   virtual MetricsView metrics(const MetricsFilter &filter) = 0;
 
-  /// Without a deadline: the pool's, if it has one.
+  /// Without a deadline: the pool's, if it has one; with model::kNoDeadline none.
   virtual ChangeResult drain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline) = 0;
   virtual ChangeResult undrain(const model::BackendKey &key) = 0;
   virtual ChangeResult maintain(const model::BackendKey &key,

@@ -192,14 +192,16 @@ Response change_response(const ChangeResult &change) {
   return json_response(200, {{"result", result}, {"message", change.message}, {"revision", change.revision}});
 }
 
-// The query's "deadline" in seconds; nothing when there is none.
+// The query's "deadline" in seconds, or "none"; nothing when it is not there.
 Result<std::optional<std::chrono::seconds>> parse_deadline(const std::map<std::string, std::string> &query) {
   const auto found = query.find("deadline");
   if (found == query.end()) return std::optional<std::chrono::seconds>();
+  if (found->second == "none") return std::optional(model::kNoDeadline);
   const auto number = parse_number(found->second, kMaxDrainDeadlineS);
   if (!number || *number == 0) {
-    return Error{fmt::format("query parameter deadline: \"{}\" is no number of seconds from 1 to {}",
-                             found->second, kMaxDrainDeadlineS)};
+    return Error{
+        fmt::format("query parameter deadline: \"{}\" is neither none nor a number of seconds from 1 to {}",
+                    found->second, kMaxDrainDeadlineS)};
   }
   return std::optional(std::chrono::seconds(*number));
 }

@@ -1,18 +1,18 @@
 #include "controlplane/discovery/answer_gate.h"
 
+#include <algorithm>
+#include <unordered_set>
+
 #include <spdlog/fmt/fmt.h>
 
 namespace sluice {
 
 size_t count_lost(const std::vector<FoundBackend> &before, const std::vector<FoundBackend> &after) {
-  size_t lost = 0;
-  auto next = after.begin();
-  for (const FoundBackend &backend : before) {
-    while (next != after.end() && next->name < backend.name) ++next;
-    const bool stays = next != after.end() && next->name == backend.name && next->address == backend.address;
-    if (!stays) ++lost;
-  }
-  return lost;
+  std::unordered_set<Address, AddressHash> addresses;
+  addresses.reserve(after.size());
+  for (const FoundBackend &backend : after) addresses.insert(backend.address);
+  return static_cast<size_t>(std::ranges::count_if(
+      before, [&](const FoundBackend &backend) { return !addresses.contains(backend.address); }));
 }
 
 AnswerGate::Verdict AnswerGate::judge(const std::vector<FoundBackend> &current,

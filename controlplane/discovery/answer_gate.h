@@ -38,7 +38,7 @@ class AnswerGate {
   std::optional<Clock::time_point> losing_since_;
 };
 
-/// How many of `before` are not in `after` under the same name and address. Both are ordered by name.
+/// How many addresses of `before` are not in `after`: one that has another name there is not lost.
 size_t count_lost(const std::vector<FoundBackend> &before, const std::vector<FoundBackend> &after);
 
 }  // namespace sluice

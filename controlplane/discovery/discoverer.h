@@ -50,11 +50,18 @@ class Discoverer {
   Discoverer &operator=(const Discoverer &) = delete;
 
   /// Replaces the sources by those of `configured`. What was found for a pool stays until its source, which
-  /// may be another one now, says something else; a pool that is new begins with what the disk has of it.
+  /// may be another one now, says something else. A pool that had none before begins with the backends that
+  /// the configuration has lost in it, or else with what the disk has of it.
   void set_sources(const model::DesiredState &configured);
 
   /// What is known of each pool with a source.
   FoundPools found() const;
+
+  /// What found() would be after set_sources(`configured`).
+  FoundPools found_for(const model::DesiredState &configured) const;
+
+  /// `pools` is in use, whatever found() says: what the disk has of them is this.
+  void keep(const FoundPools &pools);
 
   /// Every source's report, ordered by pool.
   std::vector<SourceReport> reports() const;

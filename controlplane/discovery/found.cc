@@ -11,16 +11,6 @@
 
 namespace sluice {
 
-namespace {
-
-struct AddressHash {
-  size_t operator()(const Address &address) const {
-    return std::hash<std::string_view>{}({reinterpret_cast<const char *>(&address), sizeof(address)});
-  }
-};
-
-}  // namespace
-
 Answer tidied(Answer answer) {
   std::ranges::stable_sort(answer.backends, {}, [](const FoundBackend &backend) {
     return std::tie(backend.name, backend.address);
@@ -31,10 +21,10 @@ Answer tidied(Answer answer) {
   std::unordered_set<Address, AddressHash> addresses;
   for (FoundBackend &backend : answer.backends) {
     if (!names.insert(backend.name).second) {
-      tidy.skipped.push_back(
+      tidy.skipped.add(
           fmt::format("{} ({}): the name is there twice", backend.name, format_address(backend.address)));
     } else if (!addresses.insert(backend.address).second) {
-      tidy.skipped.push_back(
+      tidy.skipped.add(
           fmt::format("{}: the address {} is there twice", backend.name, format_address(backend.address)));
     } else {
       tidy.backends.push_back(std::move(backend));

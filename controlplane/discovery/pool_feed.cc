@@ -18,6 +18,12 @@ std::string count_text(size_t backends) {
   return fmt::format("{} backend{}", backends, backends == 1 ? "" : "s");
 }
 
+std::string list_text(const SkippedEntries &list, const char *what) {
+  if (list.empty()) return "";
+  return fmt::format("; {} {} {}, the first: {}", list.count(), list.count() > 1 ? "entries" : "entry", what,
+                     list.first().front());
+}
+
 }  // namespace
 
 const char *source_state_name(SourceState state) {
@@ -36,15 +42,17 @@ const char *source_state_name(SourceState state) {
   return "";
 }
 
-void PoolFeed::begin_with(std::vector<FoundBackend> backends, int64_t unix_s) {
-  found_ = std::make_shared<const std::vector<FoundBackend>>(std::move(backends));
+void PoolFeed::begin_with(std::shared_ptr<const std::vector<FoundBackend>> backends, int64_t unix_s,
+                          FoundOrigin origin) {
+  found_ = std::move(backends);
   found_unix_s_ = unix_s;
+  origin_ = origin;
 }
 
 bool PoolFeed::note_answer(Answer answer, const Now &now, const Fits &fits) {
   failures_ = 0;
   last_answer_ = now.steady;
-  waiting_ = tidied(std::move(answer));
+  waiting_ = std::move(answer);
   skipped_ = std::move(waiting_->skipped);
   return judge(now, fits);
 }
@@ -52,7 +60,7 @@ bool PoolFeed::note_answer(Answer answer, const Now &now, const Fits &fits) {
 bool PoolFeed::note_order(std::vector<FoundBackend> backends, const Now &now, const Fits &fits) {
   last_answer_ = now.steady;
   waiting_.reset();
-  skipped_.clear();
+  skipped_ = {};
   return take(std::move(backends), now, fits);
 }
 
@@ -87,7 +95,7 @@ bool PoolFeed::judge(const Now &now, const Fits &fits) {
 bool PoolFeed::take(std::vector<FoundBackend> backends, const Now &now, const Fits &fits) {
   review_at_.reset();
   const bool same = backends == *found_;
-  std::vector<std::string> left_out;
+  SkippedEntries left_out;
   if (!same) {
     if (const Status fitting = fits(backends, &left_out); !fitting.ok()) {
       state_ = SourceState::kRefused;
@@ -99,32 +107,26 @@ bool PoolFeed::take(std::vector<FoundBackend> backends, const Now &now, const Fi
     found_ = std::make_shared<const std::vector<FoundBackend>>(std::move(backends));
   }
   found_unix_s_ = now.unix_s;
+  origin_ = FoundOrigin::kSource;
   state_ = SourceState::kOk;
   problem_.clear();
   return !same;
 }
 
-// "5 backends of 2026-11-21 12:01:07 UTC are kept".
+// "5 backends of 2026-11-21 12:01:07 UTC are kept", "5 backends that the configuration had before are kept".
 std::string PoolFeed::kept_text() const {
   if (found_->empty()) return "nothing is known from before";
+  const char *verb = found_->size() == 1 ? "is" : "are";
+  if (origin_ == FoundOrigin::kConfiguration)
+    return fmt::format("{} that the configuration had before {} kept", count_text(found_->size()), verb);
   return fmt::format("{} of {:%Y-%m-%d %H:%M:%S} UTC {} kept", count_text(found_->size()),
-                     fmt::gmtime(static_cast<std::time_t>(found_unix_s_)),
-                     found_->size() == 1 ? "is" : "are");
+                     fmt::gmtime(static_cast<std::time_t>(found_unix_s_)), verb);
 }
 
 std::string PoolFeed::text(Clock::time_point now) const {
   const std::string next =
       next_try_ ? fmt::format("; next try in {} s", whole_seconds(*next_try_ - now)) : std::string();
-  const auto is_long = [](const std::vector<std::string> &list) {
-    return list.size() > 1 ? "entries" : "entry";
-  };
-  std::string tail;
-  if (!skipped_.empty())
-    tail +=
-        fmt::format("; {} {} skipped, the first: {}", skipped_.size(), is_long(skipped_), skipped_.front());
-  if (!left_out_.empty())
-    tail += fmt::format("; {} {} left out, the first: {}", left_out_.size(), is_long(left_out_),
-                        left_out_.front());
+  const std::string tail = list_text(skipped_, "skipped") + list_text(left_out_, "left out");
   switch (state_) {
     case SourceState::kAsked:
       return fmt::format("{}; {}{}",
@@ -156,12 +158,10 @@ SourceReport PoolFeed::report(Clock::time_point now) const {
   report.state = state_;
   report.text = text(now);
   report.backends = found_->size();
-  report.skipped_count = skipped_.size() + left_out_.size();
-  for (const auto *list : {&skipped_, &left_out_}) {
-    for (const std::string &each : *list) {
-      if (report.skipped.size() < kMaxShownSkipped) report.skipped.push_back(each);
-    }
-  }
+  SkippedEntries unused = skipped_;
+  unused.add(left_out_);
+  report.skipped = unused.first();
+  report.skipped_count = unused.count();
   if (last_answer_) report.last_answer_age = std::chrono::duration_cast<milliseconds>(now - *last_answer_);
   if (next_try_) {
     report.next_try = std::max(milliseconds(0), std::chrono::duration_cast<milliseconds>(*next_try_ - now));

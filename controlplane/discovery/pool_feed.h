@@ -28,6 +28,9 @@ enum class SourceState : uint8_t {
 /// "asked", "ok", "held", "refused", "failing".
 const char *source_state_name(SourceState state);
 
+/// Whose list is in use: what a source said, or what the configuration had before the pool had a source.
+enum class FoundOrigin : uint8_t { kSource, kConfiguration };
+
 struct SourceReport {
   std::string pool;
   std::string type;    // "dns"
@@ -35,14 +38,12 @@ struct SourceReport {
   SourceState state = SourceState::kAsked;
   std::string text;                  // the state and what follows from it, in words
   size_t backends = 0;               // found ones in use
-  std::vector<std::string> skipped;  // entries that cannot be used, in words; at most kMaxShownSkipped
+  std::vector<std::string> skipped;  // entries that cannot be used, in words; the first of them
   size_t skipped_count = 0;
   std::optional<std::chrono::milliseconds> last_answer_age;  // nothing: none since sluiced started
   std::optional<std::chrono::milliseconds> next_try;         // nothing: the source tells of changes itself
   uint64_t failures = 0;                                     // in a row
 };
-
-inline constexpr size_t kMaxShownSkipped = 20;
 
 /// Both clocks of one moment: the first decides, the second is only shown.
 struct Now {
@@ -56,15 +57,16 @@ class PoolFeed {
   using Clock = std::chrono::steady_clock;
   /// Whether the whole configuration has room for these backends; what cannot be used beside it is added to
   /// the list.
-  using Fits =
-      std::function<Status(const std::vector<FoundBackend> &backends, std::vector<std::string> *left_out)>;
+  using Fits = std::function<Status(const std::vector<FoundBackend> &backends, SkippedEntries *left_out)>;
 
   PoolFeed(std::string pool, model::DiscoverySpec spec) : pool_(std::move(pool)), spec_(std::move(spec)) {}
 
-  /// What was found before: by a sluiced that has ended, or by another source of the pool. `unix_s`: when.
-  void begin_with(std::vector<FoundBackend> backends, int64_t unix_s);
+  /// What was there before: found by a sluiced that has ended, or by another source of the pool, or
+  /// configured. `unix_s`: since when.
+  void begin_with(std::shared_ptr<const std::vector<FoundBackend>> backends, int64_t unix_s,
+                  FoundOrigin origin);
 
-  /// The source has answered. True when found() has changed by that.
+  /// The source has answered: `answer` is tidied(). True when found() has changed by that.
   bool note_answer(Answer answer, const Now &now, const Fits &fits);
   /// The same without the protection against loss: what was asked for name by name.
   bool note_order(std::vector<FoundBackend> backends, const Now &now, const Fits &fits);
@@ -76,7 +78,7 @@ class PoolFeed {
   /// found() has changed.
   bool review(const Now &now, const Fits &fits);
   /// The pool's limits or VIPs are others: says again what cannot be used of found().
-  void set_left_out(std::vector<std::string> left_out) { left_out_ = std::move(left_out); }
+  void set_left_out(SkippedEntries left_out) { left_out_ = std::move(left_out); }
   /// When the source is asked next; nothing: it is being asked, or tells of changes itself.
   void set_next_try(std::optional<Clock::time_point> next_try) { next_try_ = next_try; }
 
@@ -87,6 +89,7 @@ class PoolFeed {
   const std::shared_ptr<const std::vector<FoundBackend>> &found() const { return found_; }
   /// When the source last said what is used.
   int64_t found_unix_s() const { return found_unix_s_; }
+  FoundOrigin origin() const { return origin_; }
   /// When review() may change something by itself.
   std::optional<Clock::time_point> review_at() const { return review_at_; }
 
@@ -105,10 +108,11 @@ class PoolFeed {
   std::shared_ptr<const std::vector<FoundBackend>> found_ =
       std::make_shared<const std::vector<FoundBackend>>();
   int64_t found_unix_s_ = 0;
-  std::optional<Answer> waiting_;  // held or refused
-  std::string problem_;            // of kHeld, kRefused and kFailing
-  std::vector<std::string> skipped_;
-  std::vector<std::string> left_out_;  // of found_, by the configuration
+  FoundOrigin origin_ = FoundOrigin::kSource;  // of found_
+  std::optional<Answer> waiting_;              // held or refused
+  std::string problem_;                        // of kHeld, kRefused and kFailing
+  SkippedEntries skipped_;
+  SkippedEntries left_out_;  // of found_, by the configuration
   uint64_t failures_ = 0;
   Clock::time_point failing_since_{};
   std::optional<Clock::time_point> last_answer_;

@@ -18,9 +18,11 @@ class Registrations {
   using Clock = std::chrono::steady_clock;
 
   Registrations() = default;
-  /// After a restart each has one whole ttl to be heard of.
+  /// After a restart each has one whole ttl to be heard of. What has no ttl never registered.
   Registrations(const std::vector<FoundBackend> &known, Clock::time_point now) {
-    for (const FoundBackend &backend : known) put(backend, now);
+    for (const FoundBackend &backend : known) {
+      if (backend.ttl.count() > 0) put(backend, now);
+    }
   }
 
   /// New, changed or heard of again; it ends `backend.ttl` from now.

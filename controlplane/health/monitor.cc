@@ -71,13 +71,14 @@ struct HealthMonitor::Impl {
   std::deque<uint64_t> waiting;
   std::vector<Change> changes;
   size_t running = 0;
+  size_t waiting_for_turns = 0;
   Clock::duration worst_lateness{0};
   CheckTotalsByKind totals;
 
   void run();
   void start_due(Clock::time_point now);
   void start_waiting();
-  void on_begun(uint64_t serial);
+  bool on_begun(uint64_t serial);
   void on_done(uint64_t serial, const CheckResult &result);
   void watch(const CheckTarget &target, Clock::time_point now);
   void watch_anew(const CheckTarget &target, HealthState state, model::Health told, Clock::time_point now);
@@ -157,12 +158,14 @@ void HealthMonitor::Impl::start_waiting() {
 }
 
 // A check begins: on the monitor's thread, within serve_until(), after all that was to be served before.
-void HealthMonitor::Impl::on_begun(uint64_t serial) {
+// False: its target has gone while it waited for its turn.
+bool HealthMonitor::Impl::on_begun(uint64_t serial) {
   const std::lock_guard lock(mutex);
   const auto found = watched.find(serial);
-  if (found == watched.end()) return;
+  if (found == watched.end()) return false;
   found->second.started = Clock::now();
   worst_lateness = std::max(worst_lateness, found->second.started - found->second.due);
+  return true;
 }
 
 // A check has ended: on the monitor's thread, within serve_until().
@@ -193,6 +196,7 @@ void HealthMonitor::Impl::run() {
       const std::lock_guard lock(mutex);
       start_due(Clock::now());
       running = prober->running();
+      waiting_for_turns = prober->waiting();
       if (!schedule.empty()) next = std::min(next, schedule.top().at);
       to_tell.swap(changes);
     }
@@ -212,7 +216,7 @@ Result<std::unique_ptr<HealthMonitor>> HealthMonitor::start(MonitorOptions optio
   impl->random.seed(options.seed);
   Result<std::unique_ptr<Prober>> prober = Prober::create(
       [raw = impl.get()](uint64_t serial, const CheckResult &result) { raw->on_done(serial, result); },
-      [raw = impl.get()](uint64_t serial) { raw->on_begun(serial); });
+      [raw = impl.get()](uint64_t serial) { return raw->on_begun(serial); });
   if (!prober.ok()) return prober.error();
   impl->prober = std::move(prober).value();
   return std::unique_ptr<HealthMonitor>(new HealthMonitor(std::move(impl)));
@@ -271,7 +275,7 @@ MonitorStats HealthMonitor::stats() const {
   const std::lock_guard lock(impl_->mutex);
   return {.targets = impl_->watched.size(),
           .running = impl_->running,
-          .waiting = impl_->waiting.size(),
+          .waiting = impl_->waiting.size() + impl_->waiting_for_turns,
           .max_concurrent = impl_->options.max_concurrent,
           .worst_lateness = std::chrono::duration_cast<std::chrono::microseconds>(impl_->worst_lateness)};
 }

@@ -41,7 +41,7 @@ struct CheckReport {
 struct MonitorStats {
   size_t targets = 0;
   size_t running = 0;
-  size_t waiting = 0;  // due, but held back by max_concurrent
+  size_t waiting = 0;  // due, but held back by max_concurrent, or for a turn
   size_t max_concurrent = 0;
   // Of any check behind its schedule, up to where it begins to ask, since the monitor's start.
   std::chrono::microseconds worst_lateness{0};

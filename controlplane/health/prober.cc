@@ -29,7 +29,7 @@ ProbeRun run_check(ProbeContext &context, CheckSpec spec, const Prober::Begun &b
   if (std::holds_alternative<model::ExecCheck>(spec.health.kind)) {
     turn.emplace(co_await context.commands.take(context.io));
   }
-  if (begun) begun(token);
+  if (begun && !begun(token)) co_return not_carried_out("nobody wants to know any more");
   if (std::holds_alternative<model::NoCheck>(spec.health.kind)) co_return healthy("not checked");
   if (!spec.rests.empty()) co_return not_carried_out(spec.rests);
   ProbeRun run = std::visit(
@@ -95,7 +95,9 @@ void Prober::wake() {
   asio::post(impl_->io, [] {});
 }
 
-size_t Prober::running() const { return impl_->running; }
+size_t Prober::running() const { return impl_->running - impl_->commands.waiting(); }
+
+size_t Prober::waiting() const { return impl_->commands.waiting(); }
 
 size_t concurrent_check_limit(uint64_t descriptors) {
   const uint64_t left = descriptors > kReservedDescriptors ? descriptors - kReservedDescriptors : 0;

@@ -22,9 +22,9 @@ class Prober {
   /// Called within serve_until() when a check has ended; it may start others.
   using Done = std::function<void(uint64_t token, const CheckResult &result)>;
 
-  /// Called within serve_until() when a check begins: it has waited for its turn since start(). It must not
-  /// start others.
-  using Begun = std::function<void(uint64_t token)>;
+  /// Called within serve_until() when a check begins: it has waited for its turn since start(). Whether it is
+  /// still wanted: otherwise it ends without having asked. It must not start others.
+  using Begun = std::function<bool(uint64_t token)>;
 
   /// Fails when the host gives no epoll or event descriptor.
   static Result<std::unique_ptr<Prober>> create(Done done, Begun begun = nullptr);
@@ -42,8 +42,11 @@ class Prober {
   /// Makes serve_until() return soon. Safe from any thread.
   void wake();
 
-  /// Checks that have started and not ended.
+  /// Checks that have started and not ended, but for those that wait for their turn.
   size_t running() const;
+
+  /// Checks that wait for their turn: they use nothing of this host meanwhile but memory.
+  size_t waiting() const;
 
  private:
   struct Impl;

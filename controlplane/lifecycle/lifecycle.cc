@@ -60,6 +60,10 @@ void advance_drain(const Member &member, bool wanted, Moment now, std::optional<
   model::DrainProgress &drain = *condition->drain;
   drain.connections_left = connections;
   drain.ends.reset();
+  if (member.order != nullptr && member.order->is_pending) {
+    drain.deadline_passed = false;
+    return;
+  }
   if (deadline) drain.ends = drain.began + *deadline;
   drain.deadline_passed = drain.ends && now.steady >= *drain.ends;
 }

@@ -25,11 +25,15 @@ enum class Health : uint8_t { kUnknown, kUp, kFailing, kDown };
 
 enum class OrderKind : uint8_t { kDrain, kMaintenance };
 
+/// A deadline for what is asked: none, though the pool has one.
+inline constexpr std::chrono::seconds kNoDeadline{0};
+
 /// What the operator told of one backend at run time.
 struct OperatorOrder {
   OrderKind kind = OrderKind::kDrain;
   std::optional<std::chrono::seconds> deadline;  // after `since_unix_s`: then its connections are given up
   int64_t since_unix_s = 0;
+  bool is_pending = false;  // the dataplane does not have it yet: its deadline does not run
 
   bool operator==(const OperatorOrder &) const = default;
 };

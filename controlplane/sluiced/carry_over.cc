@@ -1,6 +1,7 @@
 #include "controlplane/sluiced/carry_over.h"
 
 #include <algorithm>
+#include <map>
 #include <string>
 #include <unordered_map>
 
@@ -40,6 +41,46 @@ bool has(const Addresses &addresses, const model::BackendKey &key, const Address
   return found != addresses.end() && found->second == address;
 }
 
+// The backends of one pool of before, by address; made when it is first asked for.
+class PoolBefore {
+ public:
+  PoolBefore(const model::DesiredState &before, const std::string &pool) : before_(before), pool_(pool) {}
+
+  // The one that `backend` was under another name: at the same address, asked by checks at the same place.
+  const model::BackendSpec *namesake(const model::BackendSpec &backend) {
+    if (!made_) make();
+    const auto found = by_address_.find(backend.address);
+    if (found == by_address_.end()) return nullptr;
+    const model::BackendSpec &was = *found->second;
+    const bool is_same =
+        was.checked_address() == backend.checked_address() && was.check_port == backend.check_port;
+    return is_same ? &was : nullptr;
+  }
+
+ private:
+  void make() {
+    made_ = true;
+    const auto pool = std::ranges::find(before_.pools, pool_, &model::Pool::name);
+    if (pool == before_.pools.end()) return;
+    for (const model::BackendSpec &backend : pool->backends) by_address_.emplace(backend.address, &backend);
+  }
+
+  const model::DesiredState &before_;
+  const std::string &pool_;
+  bool made_ = false;
+  std::map<Address, const model::BackendSpec *> by_address_;
+};
+
+// What is known of a backend and does not depend on what it is called. Drains go by names.
+model::BackendCondition renamed(const model::BackendCondition &was) {
+  model::BackendCondition condition = was;
+  condition.drain.reset();
+  condition.drained_since_unix_s.reset();
+  condition.ejected = false;
+  condition.probing = false;
+  return condition;
+}
+
 // What only the snapshot knows.
 void add_missing(const model::BackendCondition &from, model::BackendCondition *condition) {
   if (condition->health == model::Health::kUnknown) condition->health = from.health;
@@ -59,13 +100,18 @@ model::ObservedState carry_over(const model::DesiredState &before, const model::
       in_force == nullptr ? model::ObservedState() : model::recover_observed_state(*in_force);
   model::ObservedState carried;
   for (const model::Pool &pool : next.pools) {
+    PoolBefore pool_before(before, pool.name);
     for (const model::BackendSpec &backend : pool.backends) {
       const model::BackendKey key{pool.name, backend.name};
       const model::OperatorOrder *order = observed.order_of(key);
       if (order != nullptr) carried.orders.emplace(key, *order);
       const bool is_checked = order == nullptr || order->kind != model::OrderKind::kMaintenance;
       model::BackendCondition condition;
-      if (has(known, key, backend.address)) condition = observed.condition_of(key);
+      if (has(known, key, backend.address)) {
+        condition = observed.condition_of(key);
+      } else if (const model::BackendSpec *was = pool_before.namesake(backend); was != nullptr) {
+        condition = renamed(observed.condition_of({pool.name, was->name}));
+      }
       if (is_checked && has(forwarded, key, backend.address))
         add_missing(recovered.condition_of(key), &condition);
       if (!pool.health.checks()) condition.health = model::Health::kUnknown;

@@ -13,10 +13,11 @@
 namespace sluice {
 
 /// The observed state for `next`: of each backend that it shares with `before` (at the same address) what is
-/// in `observed` stays; what only `in_force` knows comes from there; the rest is unknown. Orders about
-/// backends that `next` does not have are left out, unless a source finds the pool's backends: it may find
-/// them again. So is the health of pools that are not checked: nobody keeps it true. `in_force` may be
-/// nullptr.
+/// in `observed` stays; of one that had another name in its pool the health and what follows from it, so that
+/// a pool whose backends are all renamed by another source does not wait for checks; what only `in_force`
+/// knows comes from there; the rest is unknown. Orders about backends that `next` does not have are left out,
+/// unless a source finds the pool's backends: it may find them again. So is the health of pools that are not
+/// checked: nobody keeps it true. `in_force` may be nullptr.
 model::ObservedState carry_over(const model::DesiredState &before, const model::ObservedState &observed,
                                 const SnapshotView *in_force, const model::DesiredState &next);
 

@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include "controlplane/config/config_loader.h"
+#include "controlplane/discovery/merge.h"
 #include "controlplane/lifecycle/quorum.h"
 #include "controlplane/sluiced/carry_over.h"
 
@@ -48,7 +49,9 @@ Status Reconciler::start(HealthMonitor *monitor, Discoverer *discoverer) {
   } else {
     observed_ = known_of(desired_);
   }
-  const api::ChangeResult applied = apply(desired_, &observed_);
+  restore_holds();
+  api::ChangeResult applied = apply(desired_, &observed_);
+  if (applied.outcome == Outcome::kRefused) begin_with_less(&applied);
   if (applied.outcome == Outcome::kRefused && !link_.connected()) return Error{applied.message};
   note_members();
   // Without backends that the configuration has lost meanwhile: they must not come back drained.
@@ -165,16 +168,23 @@ void Reconciler::tick() {
     noted_ = true;
     found_noted_ = true;
   }
+  note_found_retry(now);
   note_clock();
   judge_clients();
   settle_restless();
   apply_pending();
   follow_check_way();
   if (!storage_problem_.empty() && link_.connected() && now >= next_publication_) publish_again();
-  if (store_is_old_ && now >= next_store_) flush();
+  if (now >= next_hold_store_) keep_holds();
+  if (store_is_old_ && now >= next_store_) store_snapshot();
 }
 
 void Reconciler::flush() {
+  keep_holds();
+  store_snapshot();
+}
+
+void Reconciler::store_snapshot() {
   if (!store_is_old_ || in_force_ == nullptr) return;
   const Status saved = store_.save_snapshot(in_force_->bytes());
   if (!saved.ok()) {
@@ -220,6 +230,7 @@ void Reconciler::fall_back(const std::string &why) {
   observed_ = known_of(accepted.desired);
   desired_ = std::move(accepted.desired);
   configured_ = std::move(accepted.configured);
+  used_found_ = std::move(accepted.found);
   if (discoverer_ != nullptr) discoverer_->set_sources(configured_);
   note_members();
   accepted_ = true;
@@ -230,6 +241,19 @@ void Reconciler::fall_back(const std::string &why) {
 // Brings `observed` up to now, makes the snapshot of both, and publishes it when it says something new. The
 // caller keeps what worked.
 api::ChangeResult Reconciler::apply(const model::DesiredState &desired, model::ObservedState *observed) {
+  const OperatorOrders before = observed->orders;
+  if (!link_.connected() || !begin_pending_orders(observed)) return apply_begun(desired, observed);
+  api::ChangeResult applied = apply_begun(desired, observed);
+  if (applied.outcome == Outcome::kApplied || applied.outcome == Outcome::kUnchanged) {
+    keep_orders(observed->orders);
+  } else {
+    observed->orders = before;
+  }
+  return applied;
+}
+
+api::ChangeResult Reconciler::apply_begun(const model::DesiredState &desired,
+                                          model::ObservedState *observed) {
   settle_all(desired, observed);
   const uint64_t now_ns = clock_.unix_ns();
   auto ids = std::make_shared<model::Identifiers>(*identifiers_);
@@ -327,7 +351,8 @@ api::ChangeResult Reconciler::reload() {
                                    config_path_.native(), loaded.errors.size()),
             .errors = std::move(loaded.errors)};
   }
-  Result<model::DesiredState> next = with_found(*loaded.state);
+  const FoundPools found = wanted_found(*loaded.state, Clock::time_point::min());
+  Result<model::DesiredState> next = with_found(*loaded.state, found);
   api::ChangeResult applied =
       next.ok() ? change_members(std::move(next).value())
                 : api::ChangeResult{.outcome = Outcome::kRefused, .message = next.error().message};
@@ -339,6 +364,7 @@ api::ChangeResult Reconciler::reload() {
     return applied;
   }
   configured_ = std::move(*loaded.state);
+  used_found_ = found;
   if (discoverer_ != nullptr) discoverer_->set_sources(configured_);
   found_noted_ = true;  // of a pool that is new, what was found before
   config_problem_.clear();
@@ -370,7 +396,8 @@ api::ChangeResult Reconciler::change_members(model::DesiredState next) {
 // Keeps what apply() has published, or will when the dataplane is back.
 void Reconciler::take_over(model::DesiredState desired, model::ObservedState observed, Outcome outcome) {
   if (outcome == Outcome::kPending && pending_) {
-    if (accepted_) fallback_ = Accepted{configured_, std::move(desired_), std::move(observed_.orders)};
+    if (accepted_)
+      fallback_ = Accepted{configured_, std::move(desired_), std::move(observed_.orders), used_found_};
     accepted_ = false;
   }
   const std::set<std::string> below_before = std::move(observed_.below_quorum);

@@ -69,7 +69,7 @@ class Reconciler {
   /// When the dataplane comes back and refuses what is pending, configuration and drains go back to what
   /// it accepted last.
   api::ChangeResult reload();
-  /// Without a deadline: the pool's `drain_deadline`, if it has one.
+  /// Without a deadline: the pool's `drain_deadline`, if it has one; with model::kNoDeadline none.
   api::ChangeResult drain(const model::BackendKey &key,
                           std::optional<std::chrono::seconds> deadline = std::nullopt);
   api::ChangeResult undrain(const model::BackendKey &key);
@@ -84,7 +84,7 @@ class Reconciler {
   /// Every pool's source of backends.
   std::vector<SourceReport> sources() const;
 
-  /// Stores the last published snapshot. For the end.
+  /// Stores the last published snapshot and the holds. For the end.
   void flush();
 
   const std::filesystem::path &config_path() const { return config_path_; }
@@ -118,19 +118,38 @@ class Reconciler {
   using Clock = std::chrono::steady_clock;
   using Outcome = api::ChangeResult::Outcome;
 
+  // Of flap damping.
+  struct Hold {
+    Address address{};
+    model::SteadyTime until;
+    size_t falls = 0;
+    bool is_well = false;
+
+    bool operator==(const Hold &) const = default;
+  };
+
   api::ChangeResult apply(const model::DesiredState &desired, model::ObservedState *observed);
+  api::ChangeResult apply_begun(const model::DesiredState &desired, model::ObservedState *observed);
   api::ChangeResult publish(std::shared_ptr<const HeldSnapshot> made,
                             std::shared_ptr<const model::Identifiers> ids);
   api::ChangeResult unchanged(const std::string &how) const;
   api::ChangeResult change_members(model::DesiredState next);
-  Result<model::DesiredState> with_found(const model::DesiredState &configured) const;
   void begin_discovery();
+  void begin_with_less(api::ChangeResult *applied);
   api::ChangeResult apply_found();
-  api::ChangeResult after(const Registered &registered);
+  api::ChangeResult try_found(const FoundPools &pools);
+  api::ChangeResult try_pool_by_pool(const FoundPools &wanted, const api::ChangeResult &refused);
+  FoundPools wanted_found(const model::DesiredState &configured, Clock::time_point now) const;
+  std::vector<std::string> changed_pools(const FoundPools &wanted) const;
+  void note_refused(const std::string &pool, const FoundPools &wanted, const std::string &why);
+  void note_used(const FoundPools &pools);
+  void note_found_retry(Clock::time_point now);
+  api::ChangeResult after(const std::string &pool, const Registered &registered);
   void take_over(model::DesiredState desired, model::ObservedState observed, Outcome outcome);
   void fall_back(const std::string &why);
   void keep_orders(const OperatorOrders &orders);
   void note_storage(const std::string &problem);
+  void store_snapshot();
   void publish_again();
   void settle(std::shared_ptr<const HeldSnapshot> made, std::shared_ptr<const model::Identifiers> ids);
   Status recover_from_store();
@@ -154,10 +173,14 @@ class Reconciler {
   api::ChangeResult set_order(const model::BackendKey &key, const model::OperatorOrder &order);
   api::ChangeResult lift_order(const model::BackendKey &key);
   api::ChangeResult apply_orders(const model::BackendKey &key, OperatorOrders orders);
+  bool begin_pending_orders(model::ObservedState *observed) const;
   std::optional<Member> find_member(const model::BackendKey &key) const;
 
   void note_members();
   void note_clock();
+  std::map<model::BackendKey, Hold> holds() const;
+  void restore_holds();
+  void keep_holds();
 
   // Brings every backend's condition, and the services' quorums, up to now.
   void settle_all(const model::DesiredState &desired, model::ObservedState *observed) const;
@@ -215,17 +238,30 @@ class Reconciler {
     model::DesiredState configured;
     model::DesiredState desired;
     OperatorOrders orders;
+    FoundPools found;
   };
   std::optional<Accepted> fallback_;
   bool accepted_ = false;  // desired_ and orders are what the dataplane has
 
+  // What was found and could not be used, of one pool: the others go on, and this is tried again.
+  struct RefusedFound {
+    std::shared_ptr<const std::vector<FoundBackend>> backends;
+    std::string why;
+    std::chrono::seconds backoff{0};
+    Clock::time_point next_try{};
+  };
+  FoundPools used_found_;  // in desired_
+  std::map<std::string, RefusedFound> refused_found_;
+
   std::string config_problem_;
   int64_t config_loaded_unix_s_ = 0;
   std::string refusal_;
-  bool pending_ = false;       // the dataplane lacks `latest_`
-  bool noted_ = false;         // observed_ has changed since the last apply
-  bool found_noted_ = false;   // what is found may have changed since
-  bool store_is_old_ = false;  // in_force_ is not stored yet
+  bool pending_ = false;                          // the dataplane lacks `latest_`
+  bool noted_ = false;                            // observed_ has changed since the last apply
+  bool found_noted_ = false;                      // what is found may have changed since
+  bool store_is_old_ = false;                     // in_force_ is not stored yet
+  std::map<model::BackendKey, Hold> kept_holds_;  // as stored
+  Clock::time_point next_hold_store_{};
   Clock::time_point next_store_{};
   std::string storage_problem_;  // of the dataplane: published again until it is gone
   std::chrono::seconds storage_backoff_{0};

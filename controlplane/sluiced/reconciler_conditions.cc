@@ -142,6 +142,7 @@ void Reconciler::note_clock() {
     if (condition.drain) condition.drain->began_unix_s += step.count();
   }
   if (!observed_.orders.empty()) keep_orders(observed_.orders);
+  kept_holds_.clear();  // stored by the clock of before
   noted_ = true;
 }
 

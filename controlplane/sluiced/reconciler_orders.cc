@@ -31,14 +31,18 @@ api::ChangeResult Reconciler::maintain(const model::BackendKey &key,
   return set_order(key, {.kind = model::OrderKind::kMaintenance, .deadline = deadline});
 }
 
-// The same order again changes nothing; another deadline, or the other kind, begins anew.
+// The same order again changes nothing; another deadline, or the other kind, begins anew. Without a deadline
+// there is nothing to begin: it goes on.
 api::ChangeResult Reconciler::set_order(const model::BackendKey &key, const model::OperatorOrder &asked) {
   reconnect();
   const std::optional<Member> member = find_member(key);
   if (!member) return no_such_backend(key);
   model::OperatorOrder order = asked;
   if (!order.deadline) order.deadline = member->pool.drain_deadline;
+  if (order.deadline == model::kNoDeadline) order.deadline.reset();
   order.since_unix_s = clock_.now().unix_s;
+  if (member->order != nullptr && member->order->kind == order.kind && !order.deadline)
+    order.since_unix_s = member->order->since_unix_s;
   if (member->order != nullptr && member->order->kind == order.kind &&
       member->order->deadline == order.deadline) {
     return unchanged(fmt::format("{} is {} already", key.text(), done_text(order.kind)));
@@ -106,8 +110,24 @@ void Reconciler::keep_orders(const OperatorOrders &orders) {
     spdlog::error("{}; a restart would find other backends drained or in maintenance", saved.error().message);
 }
 
+// The dataplane takes what was ordered while it was away: deadlines count from now on. True: there are such.
+bool Reconciler::begin_pending_orders(model::ObservedState *observed) const {
+  bool any = false;
+  for (auto &[key, order] : observed->orders) {
+    if (!order.is_pending) continue;
+    any = true;
+    order.is_pending = false;
+    order.since_unix_s = clock_.now().unix_s;
+    const auto condition = observed->backends.find(key);
+    if (condition != observed->backends.end()) condition->second.drain.reset();
+  }
+  return any;
+}
+
 // Applies and keeps another set of orders, which differs in `key`'s; nothing of it when it cannot be kept.
 api::ChangeResult Reconciler::apply_orders(const model::BackendKey &key, OperatorOrders orders) {
+  if (const auto ordered = orders.find(key); ordered != orders.end())
+    ordered->second.is_pending = !link_.connected();
   const Status saved = store_.save_orders(orders);
   if (!saved.ok()) return {.outcome = Outcome::kRefused, .message = saved.error().message};
   model::ObservedState next = observed_;
@@ -123,6 +143,11 @@ api::ChangeResult Reconciler::apply_orders(const model::BackendKey &key, Operato
   totals_.clear();  // counted before packets were decided by this
   next_count_ = {};
   api::ChangeResult applied = apply(desired_, &next);
+  if (const auto ordered = next.orders.find(key);
+      applied.outcome == Outcome::kPending && ordered != next.orders.end() && !ordered->second.is_pending) {
+    ordered->second.is_pending = true;  // the dataplane went away with it
+    keep_orders(next.orders);
+  }
   if (applied.outcome == Outcome::kRefused) {
     keep_orders(observed_.orders);
     noted_ = true;  // what is in force and what is wanted agree again

@@ -25,6 +25,8 @@ std::string drain_text(const std::string &who, const Member &member, const model
                        const std::string &last_check, model::SteadyTime now) {
   std::string text = who;
   if (condition.drain) text += ": " + drain_progress(*condition.drain, now);
+  if (member.order != nullptr && member.order->is_pending && member.order->deadline)
+    text += fmt::format(", given up {} s after the dataplane has it", member.order->deadline->count());
   const bool is_bad = condition.health == model::Health::kDown || condition.health == model::Health::kFailing;
   if (member.pool.health.checks() && is_bad) text += "; its checks fail: " + last_check;
   return text;

@@ -13,6 +13,7 @@
 #include <sys/file.h>
 #include <sys/random.h>
 
+#include "controlplane/model/address_text.h"
 #include "controlplane/store/atomic_file.h"
 #include "controlplane/store/directories.h"
 
@@ -24,8 +25,10 @@ using nlohmann::json;
 constexpr const char *kSnapshotFile = "snapshot";
 constexpr const char *kFlowHashKeyFile = "flow_hash_key";
 constexpr const char *kOrdersFile = "orders.json";
+constexpr const char *kHoldsFile = "holds.json";
 constexpr const char *kLockFile = "lock";
 constexpr int kOrdersVersion = 1;
+constexpr int kHoldsVersion = 1;
 constexpr std::array<std::string_view, 2> kOrderNames = {"drain", "maintenance"};  // by OrderKind
 
 // One entry of the orders' file; nothing when it is not as save_orders() writes it.
@@ -36,13 +39,15 @@ std::optional<OperatorOrders::value_type> read_order(const json &entry) {
   const json kind = entry.value("order", json());
   const json since = entry.value("since_unix_s", json());
   const json deadline = entry.value("deadline_s", json(0u));
+  const json pending = entry.value("pending", json(false));
   const auto known = std::ranges::find(kOrderNames, kind.is_string() ? kind.get<std::string>() : "");
   if (!pool.is_string() || !name.is_string() || known == kOrderNames.end() || !since.is_number_integer() ||
-      !deadline.is_number_unsigned() || deadline > UINT32_MAX) {
+      !deadline.is_number_unsigned() || deadline > UINT32_MAX || !pending.is_boolean()) {
     return std::nullopt;
   }
   model::OperatorOrder order{.kind = static_cast<model::OrderKind>(known - kOrderNames.begin()),
-                             .since_unix_s = std::max<int64_t>(0, since.get<int64_t>())};
+                             .since_unix_s = std::max<int64_t>(0, since.get<int64_t>()),
+                             .is_pending = pending.get<bool>()};
   if (entry.contains("deadline_s")) order.deadline = std::chrono::seconds(deadline.get<uint32_t>());
   return OperatorOrders::value_type{{pool.get<std::string>(), name.get<std::string>()}, order};
 }
@@ -132,10 +137,52 @@ Status StateStore::save_orders(const OperatorOrders &orders) {
                   {"order", kOrderNames.at(static_cast<size_t>(order.kind))},
                   {"since_unix_s", order.since_unix_s}};
     if (order.deadline) entry["deadline_s"] = order.deadline->count();
+    if (order.is_pending) entry["pending"] = true;
     entries.push_back(std::move(entry));
   }
   const json document = {{"version", kOrdersVersion}, {"orders", std::move(entries)}};
   return write_file(directory_ / kOrdersFile,
+                    document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+}
+
+Result<StoredHolds> StateStore::load_holds() const {
+  const std::filesystem::path path = directory_ / kHoldsFile;
+  const auto stored = read_file(path);
+  if (!stored.ok()) return stored.error();
+  StoredHolds holds;
+  if (!stored.value()) return holds;
+  const Error damaged{"state file " + path.string() + ": is damaged; remove it"};
+  try {
+    const auto *text = reinterpret_cast<const char *>(stored.value()->data());
+    const json document = json::parse(text, text + stored.value()->size());
+    if (document.at("version") != kHoldsVersion) return damaged;
+    for (const json &entry : document.at("holds")) {
+      const auto address = parse_address(entry.at("address").get<std::string>());
+      if (!address) return damaged;
+      holds.emplace(model::BackendKey{entry.at("pool"), entry.at("backend")},
+                    StoredHold{.address = *address,
+                               .until_unix_s = entry.at("until_unix_s"),
+                               .falls = entry.at("falls"),
+                               .is_well = entry.at("well")});
+    }
+  } catch (const json::exception &) {
+    return damaged;
+  }
+  return holds;
+}
+
+Status StateStore::save_holds(const StoredHolds &holds) {
+  json entries = json::array();
+  for (const auto &[key, hold] : holds) {
+    entries.push_back({{"pool", key.pool},
+                       {"backend", key.name},
+                       {"address", format_address(hold.address)},
+                       {"until_unix_s", hold.until_unix_s},
+                       {"falls", hold.falls},
+                       {"well", hold.is_well}});
+  }
+  const json document = {{"version", kHoldsVersion}, {"holds", std::move(entries)}};
+  return write_file(directory_ / kHoldsFile,
                     document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 

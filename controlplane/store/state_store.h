@@ -24,6 +24,17 @@ bool system_random(std::span<std::byte> bytes);
 
 using OperatorOrders = std::map<model::BackendKey, model::OperatorOrder>;
 
+/// A backend that flap damping holds down.
+struct StoredHold {
+  Address address{};
+  int64_t until_unix_s = 0;
+  uint64_t falls = 0;    // that it is held for
+  bool is_well = false;  // its checks were fine
+
+  bool operator==(const StoredHold &) const = default;
+};
+using StoredHolds = std::map<model::BackendKey, StoredHold>;
+
 /// One state directory, locked against a second sluiced while the object lives. Files are written
 /// whole (temporary file, fsync, rename): a crash leaves the old or the new one.
 class StateStore {
@@ -42,6 +53,10 @@ class StateStore {
   /// What the operator told of single backends at run time.
   Result<OperatorOrders> load_orders() const;
   Status save_orders(const OperatorOrders &orders);
+
+  /// Who is held down.
+  Result<StoredHolds> load_holds() const;
+  Status save_holds(const StoredHolds &holds);
 
  private:
   StateStore(std::filesystem::path directory, FileDescriptor lock)

@@ -201,6 +201,7 @@ class Exec(HealthChecks):
                                                "[ -e /proc/$$/fd/$i ] && set -- $* $i; done; echo $*"))
         self.assert_healthy("exit status 0: CapEff: 0000000000000000 NoNewPrivs: 1", type="exec",
                             command=self.shell("echo $(grep -E '^(CapEff|NoNewPrivs)' /proc/self/status)"))
+        self.assert_healthy("exit status 0: 1000", type="exec", command=["/bin/cat", "/proc/self/oom_score_adj"])
         self.assert_says("failure", "exit status 1: unshare: .*", type="exec",
                          command=["/usr/bin/unshare", "--user", "/bin/true"])
 

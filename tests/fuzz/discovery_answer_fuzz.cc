@@ -30,7 +30,7 @@ void require_usable(const FoundBackend &backend) {
 void require_tidy(const Answer &answer) {
   for (const FoundBackend &backend : answer.backends) require_usable(backend);
   const Answer tidy = sluice::tidied(answer);
-  require(tidy.backends.size() + tidy.skipped.size() == answer.backends.size() + answer.skipped.size());
+  require(tidy.backends.size() + tidy.skipped.count() == answer.backends.size() + answer.skipped.count());
   for (size_t i = 1; i < tidy.backends.size(); ++i)
     require(tidy.backends[i - 1].name < tidy.backends[i].name);
 }

@@ -70,7 +70,9 @@ TEST_F(Sluicectl, drains_with_a_deadline_and_waits_for_it) {
   EXPECT_THAT(finished.out, HasSubstr("done: in force"));
   EXPECT_EQ(state_of("b1"), "drained");
   EXPECT_EQ(ctl({"drain", "web/b1", "--deadline", "2s"}).exit_code, 0);
-  for (const char *deadline : {"0s", "ten", "10", "-1s"}) {
+  EXPECT_EQ(ctl({"drain", "web/b1", "--deadline", "none"}).exit_code, 0);
+  EXPECT_THAT(ctl({"backends"}).out, testing::Not(HasSubstr("given up")));
+  for (const char *deadline : {"0s", "ten", "10", "-1s", "nonesuch"}) {
     const Finished wrong = ctl({"drain", "web/b1", "--deadline", deadline});
     EXPECT_EQ(wrong.exit_code, 2) << deadline;
     EXPECT_THAT(wrong.err, HasSubstr("--deadline")) << deadline;

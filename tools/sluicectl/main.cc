@@ -32,7 +32,7 @@ struct Arguments {
   std::string backend;
   std::string file;
   std::vector<Parameter> connections;
-  int64_t deadline_s = 0;  // 0: none given
+  std::string deadline;  // in seconds, or "none"; empty: not given
   std::string address;
   std::string ttl;
   std::string weight;
@@ -81,11 +81,10 @@ Result<Command> order_command(const Arguments &arguments, const std::string &act
   const std::string path = backend_target(arguments.backend, action);
   if (path.empty())
     return Error{"\"" + arguments.backend + "\" is no POOL/BACKEND; sluicectl backends lists them"};
-  if (arguments.end && (arguments.deadline_s != 0 || arguments.wait))
+  if (arguments.end && (!arguments.deadline.empty() || arguments.wait))
     return Error{"--end takes neither --deadline nor --wait"};
-  const std::string deadline = arguments.deadline_s == 0 ? "" : std::to_string(arguments.deadline_s);
   return Command{.method = arguments.end ? "DELETE" : "POST",
-                 .target = with_parameters(path, {{"deadline", deadline}}),
+                 .target = with_parameters(path, {{"deadline", arguments.deadline}}),
                  .present = present_change};
 }
 
@@ -164,6 +163,15 @@ void CommandLine::add_connections() {
   connections->add_flag("--expired", expired_, "also entries that have outlived their timeout");
 }
 
+// Changes "10m" to "600", and leaves "none". The fault, if it is neither.
+std::string deadline_in_seconds(std::string &text) {
+  if (text == "none") return "";
+  const CLI::AsNumberWithUnit seconds(std::map<std::string, int64_t>{{"s", 1}, {"m", 60}, {"h", 3600}},
+                                      CLI::AsNumberWithUnit::UNIT_REQUIRED, "DURATION");
+  if (std::string fault = seconds(text); !fault.empty()) return fault;
+  return CLI::Range(int64_t{1}, int64_t{30 * 24 * 3600})(text);
+}
+
 void CommandLine::add_orders() {
   CLI::App *drain = add("drain", "no new connections for a backend; those it has go on",
                         "  sluicectl drain web/b1\n"
@@ -178,12 +186,10 @@ void CommandLine::add_orders() {
   for (CLI::App *command : {drain, maintenance}) {
     command
         ->add_option(
-            "--deadline", arguments_.deadline_s,
-            "give up the connections that are left after so long: 90s, 10m, 2h; without it as long as "
-            "the pool's drain_deadline says")
-        ->transform(CLI::AsNumberWithUnit(std::map<std::string, int64_t>{{"s", 1}, {"m", 60}, {"h", 3600}},
-                                          CLI::AsNumberWithUnit::UNIT_REQUIRED, "DURATION"))
-        ->check(CLI::Range(int64_t{1}, int64_t{30 * 24 * 3600}));
+            "--deadline", arguments_.deadline,
+            "give up the connections that are left after so long: 90s, 10m, 2h; or none, which takes a "
+            "deadline away again; without it as long as the pool's drain_deadline says")
+        ->transform(CLI::Validator(deadline_in_seconds, "DURATION"));
     command->add_flag("--wait", arguments_.wait, "until no connections are left, with progress");
   }
   maintenance->add_flag("--end", arguments_.end, "it is checked again, and serves when it is well");

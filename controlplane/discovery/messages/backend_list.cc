@@ -40,7 +40,7 @@ Result<Answer> parse_backend_list(std::string_view text, uint16_t weight) {
     if (backend.ok()) {
       answer.backends.push_back(backend.value());
     } else {
-      answer.skipped.push_back(fmt::format("line {}: {}", item.place.line, backend.error().message));
+      answer.skipped.add(fmt::format("line {}: {}", item.place.line, backend.error().message));
     }
   }
   return answer;

@@ -53,8 +53,8 @@ Result<Answer> parse_consul_instances(std::string_view body, uint16_t weight) {
   for (const json &each : document) {
     const Result<FoundBackend> backend = instance(each);
     if (!backend.ok()) {
-      answer.skipped.push_back(fmt::format("node {}, service {}: {}", in_quotes(text_at(each, "/Node/Node")),
-                                           in_quotes(text_at(each, "/Service/ID")), backend.error().message));
+      answer.skipped.add(fmt::format("node {}, service {}: {}", in_quotes(text_at(each, "/Node/Node")),
+                                     in_quotes(text_at(each, "/Service/ID")), backend.error().message));
       continue;
     }
     answer.backends.push_back(backend.value());

@@ -125,10 +125,9 @@ bool read_record(Reader *reader, DnsRecords *records) {
 }
 
 // Nothing: it is no destination.
-std::optional<FoundBackend> backend_of(const Address &address, uint16_t weight,
-                                       std::vector<std::string> *skipped) {
+std::optional<FoundBackend> backend_of(const Address &address, uint16_t weight, SkippedEntries *skipped) {
   if (const char *fault = address_fault(address)) {
-    skipped->push_back(fmt::format("{} {}", format_address(address), fault));
+    skipped->add(fmt::format("{} {}", format_address(address), fault));
     return std::nullopt;
   }
   FoundBackend backend;
@@ -177,7 +176,7 @@ Answer target_backends(const std::vector<DnsTarget> &targets,
     if (target.name.empty()) continue;  // RFC 2782: decidedly not there
     const auto found = addresses.find(target.name);
     if (found == addresses.end() || found->second.empty()) {
-      answer.skipped.push_back(fmt::format("target {} has no address", in_quotes(target.name)));
+      answer.skipped.add(fmt::format("target {} has no address", in_quotes(target.name)));
       continue;
     }
     for (const Address &address : found->second) {

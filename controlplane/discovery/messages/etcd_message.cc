@@ -174,7 +174,7 @@ Answer etcd_backends(const std::map<std::string, std::string> &values, uint16_t 
     if (backend.ok()) {
       answer.backends.push_back(backend.value());
     } else {
-      answer.skipped.push_back(fmt::format("key {}: {}", in_quotes(key), backend.error().message));
+      answer.skipped.add(fmt::format("key {}: {}", in_quotes(key), backend.error().message));
     }
   }
   return answer;

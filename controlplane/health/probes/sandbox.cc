@@ -20,6 +20,7 @@ constexpr int kProcesses = 64;  // and threads
 constexpr int kOpenFiles = 256;
 
 // The programs, by their paths: what PATH says is the caller's.
+constexpr const char *kChoom = "/usr/bin/choom";
 constexpr const char *kSetpriv = "/usr/bin/setpriv";
 constexpr const char *kBubblewrap = "/usr/bin/bwrap";
 constexpr const char *kTimeout = "/usr/bin/timeout";
@@ -42,6 +43,10 @@ void add(Words *words, std::initializer_list<std::string> more) {
 int64_t longest_seconds(std::chrono::milliseconds timeout) {
   return std::chrono::ceil<std::chrono::seconds>(timeout).count() + 1;
 }
+
+// There is no bound on the memory of all of its processes together but that the kernel, when it has none
+// left, takes these before any other: 1000 is the most there is (proc(5), oom_score_adj).
+void add_first_to_go(Words *words) { add(words, {kChoom, "--adjust=1000", "--"}); }
 
 // What ends all of it when the caller, which would do so sooner, has died: also a sandbox that is still being
 // made. `timeout` kills the process group that it leads.
@@ -90,6 +95,7 @@ SandboxOwner sandbox_owner() { return geteuid() == 0 ? SandboxOwner::kNobody : S
 Words sandbox_command_line(const Words &command, const Words &readable, std::chrono::milliseconds timeout,
                            SandboxOwner owner) {
   Words words;
+  add_first_to_go(&words);
   add_end(&words, timeout);
   add_owner(&words, owner);
   add_namespaces(&words);

@@ -22,7 +22,8 @@ SandboxOwner sandbox_owner();
 
 /// The command line that runs `command` in a sandbox: /usr, a few files of /etc and `readable` to read; an
 /// empty /tmp of its own to write; namespaces of its own but for the network; no privileges; limits on
-/// its CPU time, memory, processes and files. All of it ends with the process group that it is started in,
+/// its CPU time, memory, processes and files; and the kernel takes it before all others when its memory is
+/// used up. All of it ends with the process group that it is started in,
 /// and at the latest a little after `timeout`.
 std::vector<std::string> sandbox_command_line(const std::vector<std::string> &command,
                                               const std::vector<std::string> &readable,

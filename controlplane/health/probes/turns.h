@@ -45,6 +45,9 @@ class Turns {
     co_return Turn(this);
   }
 
+  /// How many stand in the line.
+  size_t waiting() const { return line_.size(); }
+
  private:
   using Line = std::list<boost::asio::steady_timer>;
 

@@ -195,7 +195,10 @@ TEST_F(Router, drains_and_undrains_the_backend_of_the_path) {
   EXPECT_EQ(control.calls, (std::vector<std::string>{"drain web/b1 within 90", "maintain web/b1",
                                                      "maintain web/b1 within 5", "end maintenance web/b1"}));
   control.calls.clear();
-  for (const char *deadline : {"0", "soon", "-1", "10m", "2592001"}) {
+  ask("POST", "/v1/backends/web/b1/drain?deadline=none");
+  EXPECT_EQ(control.calls.back(), "drain web/b1 within 0");
+  control.calls.clear();
+  for (const char *deadline : {"0", "soon", "None", "-1", "10m", "2592001"}) {
     for (const char *action : {"drain", "maintenance"}) {
       const Response refused =
           ask("POST", std::string("/v1/backends/web/b1/") + action + "?deadline=" + deadline);

@@ -5,10 +5,13 @@
 #include <filesystem>
 #include <fstream>
 #include <mutex>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
+#include "controlplane/discovery/found_store.h"
 #include "tests/server/temporary_directory.h"
 
 namespace sluice {
@@ -30,6 +33,7 @@ class DiscovererTest : public testing::Test {
     discoverer_.reset();
     auto started = Discoverer::start({.directory = directory_.path() / "state", .seed = 7}, [this] {
       const std::lock_guard lock(mutex_);
+      ++changes_;
       changed_.notify_all();
     });
     ASSERT_TRUE(started.ok());
@@ -94,6 +98,7 @@ class DiscovererTest : public testing::Test {
   TemporaryDirectory directory_;
   std::mutex mutex_;
   std::condition_variable changed_;
+  int changes_ = 0;
   std::unique_ptr<Discoverer> discoverer_;
 };
 
@@ -186,6 +191,135 @@ TEST_F(DiscovererTest, begins_with_what_was_found_before_a_restart_while_the_sou
   EXPECT_EQ((*discoverer_->found().at("web"))[0].weight, 7);
   EXPECT_TRUE(says("No such file or directory; failing for")) << text();
   EXPECT_THAT(names(), ElementsAre("b1"));
+}
+
+// b1 and b2, without a source.
+model::DesiredState static_pool(model::DesiredState state) {
+  state.pools[0].discovery = {};
+  state.pools[0].backends = {{.name = "b2", .address = *parse_address("10.0.0.2"), .weight = 7},
+                             {.name = "b1", .address = *parse_address("10.0.0.1")}};
+  return state;
+}
+
+TEST_F(DiscovererTest, keeps_the_configurations_backends_of_before_until_a_new_source_answers) {
+  discoverer_->set_sources(static_pool(with_file()));
+  EXPECT_EQ(discoverer_->found_for(with_file()).at("web")->size(), 2u);
+  EXPECT_THAT(names(), ElementsAre("no such pool")) << "only asked for";
+  discoverer_->set_sources(with_file());
+  ASSERT_THAT(names(), ElementsAre("b1", "b2")) << "at once";
+  EXPECT_EQ((*discoverer_->found().at("web"))[1].weight, 7);
+  EXPECT_TRUE(says("2 backends that the configuration had before are kept")) << text();
+  restart();
+  discoverer_->set_sources(with_file());
+  EXPECT_THAT(names(), ElementsAre("b1", "b2"));
+  EXPECT_TRUE(says("2 backends that the configuration had before are kept")) << text();
+  put("web.yaml", "[{name: n1, address: 10.0.0.1}, {name: n2, address: 10.0.0.2}]");
+  EXPECT_TRUE(finds({"n1", "n2"})) << "other names are no loss: " << text();
+}
+
+TEST_F(DiscovererTest, keeps_nothing_that_the_configuration_still_has) {
+  model::DesiredState next = with_file();
+  next.pools[0].backends.push_back({.name = "b1", .address = *parse_address("10.0.0.1")});
+  discoverer_->set_sources(static_pool(with_file()));
+  discoverer_->set_sources(next);
+  EXPECT_THAT(names(), ElementsAre("b2"));
+}
+
+TEST_F(DiscovererTest, a_backend_that_registers_takes_the_place_of_the_configured_one_at_its_address) {
+  model::DesiredState registering = with(model::RegistrationSource{});
+  registering.pools[0].discovery.max_lost_percent = 0;
+  registering.pools[0].discovery.lost_hold = 1h;
+  discoverer_->set_sources(static_pool(with_file()));
+  discoverer_->set_sources(registering);
+  FoundBackend new_name;
+  new_name.name = "n1";
+  new_name.address = *parse_address("10.0.0.1");
+  new_name.ttl = 1h;
+  EXPECT_EQ(discoverer_->put_registration("web", new_name).outcome, Outcome::kTaken);
+  EXPECT_THAT(names(), ElementsAre("b2", "n1")) << text();
+}
+
+TEST_F(DiscovererTest, follows_a_source_that_changes_all_the_time_only_so_often_and_to_its_last_word) {
+  put("web.yaml", "[{name: b1, address: 10.0.0.1, weight: 1}]");
+  const auto begin = std::chrono::steady_clock::now();
+  discoverer_->set_sources(with_file());
+  for (int weight = 2; weight <= 1000; ++weight) {
+    put("web.yaml", "[{name: b1, address: 10.0.0.1, weight: " + std::to_string(weight) + "}]");
+    std::this_thread::sleep_for(1ms);
+  }
+  EXPECT_TRUE(wait_until([&] {
+    const auto backends = discoverer_->found().at("web");
+    return !backends->empty() && backends->front().weight == 1000;
+  })) << text();
+  const std::lock_guard lock(mutex_);
+  EXPECT_LE(changes_, (std::chrono::steady_clock::now() - begin) / 250ms + 1);
+}
+
+TEST_F(DiscovererTest, writes_changes_by_itself_and_heartbeats_not_at_all) {
+  discoverer_->set_sources(with(model::RegistrationSource{}));
+  FoundBackend backend;
+  backend.name = "b1";
+  backend.address = *parse_address("10.0.0.1");
+  backend.ttl = 1h;
+  discoverer_->put_registration("web", backend);
+  EXPECT_TRUE(wait_until([&] { return std::filesystem::exists(path("state/web.json")); }));
+  restart();
+  struct stat before {};
+  struct stat after {};
+  ASSERT_EQ(stat(path("state/web.json").c_str(), &before), 0);
+  discoverer_->set_sources(with(model::RegistrationSource{}));
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(discoverer_->put_registration("web", backend).outcome, Outcome::kUnchanged);
+  restart();
+  ASSERT_EQ(stat(path("state/web.json").c_str(), &after), 0);
+  EXPECT_EQ(before.st_ino, after.st_ino) << "each writing makes another file";
+}
+
+TEST_F(DiscovererTest, has_after_a_restart_what_a_reload_made_room_for) {
+  put("web.yaml", "[{name: b1, address: 10.0.0.1}, {name: b2, address: 10.0.0.2}]");
+  model::DesiredState state = with_file();
+  state.pools[0].slots = 1;
+  discoverer_->set_sources(state);
+  EXPECT_TRUE(says("has 1 slots")) << text();
+  state.pools[0].slots = 101;
+  discoverer_->set_sources(state);
+  EXPECT_TRUE(finds({"b1", "b2"})) << text();
+  std::filesystem::remove(path("web.yaml"));
+  restart();
+  discoverer_->set_sources(state);
+  EXPECT_THAT(names(), ElementsAre("b1", "b2"));
+}
+
+TEST_F(DiscovererTest, a_pool_that_goes_and_comes_back_has_what_it_had) {
+  put("web.yaml", "[{name: b1, address: 10.0.0.1}]");
+  discoverer_->set_sources(with_file());
+  EXPECT_TRUE(finds({"b1"})) << text();
+  std::filesystem::remove(path("web.yaml"));
+  discoverer_->set_sources({});
+  discoverer_->set_sources(with_file());
+  EXPECT_THAT(names(), ElementsAre("b1")) << "at once";
+  discoverer_->set_sources({});
+  restart();
+  EXPECT_FALSE(std::filesystem::exists(path("state/web.json")));
+  discoverer_->set_sources(with_file());
+  EXPECT_THAT(names(), ElementsAre("b1"));
+  restart();
+  EXPECT_TRUE(std::filesystem::exists(path("state/web.json"))) << "it is in use again";
+}
+
+TEST(FoundStore, lets_go_of_what_was_put_aside_a_day_ago) {
+  const TemporaryDirectory directory;
+  const FoundStore store(directory.path() / "found");
+  ASSERT_TRUE(store.save("web", {.backends = std::make_shared<const std::vector<FoundBackend>>()}).ok());
+  const auto now = std::filesystem::file_time_type::clock::now();
+  ASSERT_TRUE(store.keep_only({}, now).ok());
+  ASSERT_TRUE(store.keep_only({}, now + 23h).ok());
+  EXPECT_TRUE(store.load("web").value().has_value()) << "it came back in time";
+  ASSERT_TRUE(store.keep_only({"web"}, now + 1000h).ok());
+  EXPECT_TRUE(store.load("web").value().has_value()) << "it is in use";
+  ASSERT_TRUE(store.keep_only({}, now).ok());
+  ASSERT_TRUE(store.keep_only({}, now + 25h).ok());
+  EXPECT_FALSE(store.load("web").value().has_value());
 }
 
 TEST_F(DiscovererTest, begins_with_nothing_where_its_own_file_is_damaged) {

@@ -26,14 +26,28 @@ TEST(TidiedAnswer, is_the_same_in_whatever_order_the_source_says_it) {
 }
 
 TEST(TidiedAnswer, has_each_name_and_each_address_once_and_names_what_it_skips) {
-  const Answer tidy = tidied({{backend("b", "10.0.0.1"), backend("a", "10.0.0.1"), backend("c", "10.0.0.3"),
-                               backend("c", "10.0.0.2")},
-                              {"line 7: address is missing"}});
+  Answer answer{{backend("b", "10.0.0.1"), backend("a", "10.0.0.1"), backend("c", "10.0.0.3"),
+                 backend("c", "10.0.0.2")},
+                {}};
+  answer.skipped.add("line 7: address is missing");
+  const Answer tidy = tidied(answer);
   EXPECT_EQ(names(tidy.backends), (std::vector<std::string>{"a", "c"}));
   EXPECT_EQ(tidy.backends[1].address, *parse_address("10.0.0.2"));
-  EXPECT_EQ(tidy.skipped,
+  EXPECT_EQ(tidy.skipped.first(),
             (std::vector<std::string>{"line 7: address is missing", "b: the address 10.0.0.1 is there twice",
                                       "c (10.0.0.3): the name is there twice"}));
+}
+
+TEST(SkippedEntries, are_counted_and_the_first_of_them_named) {
+  SkippedEntries many;
+  for (int i = 0; i < 100'000; ++i) many.add("entry " + std::to_string(i));
+  SkippedEntries all;
+  all.add("another");
+  all.add(many);
+  EXPECT_EQ(all.count(), 100'001u);
+  ASSERT_EQ(all.first().size(), SkippedEntries::kMostKept);
+  EXPECT_EQ(all.first()[0], "another");
+  EXPECT_EQ(all.first()[1], "entry 0");
 }
 
 TEST(AddressName, is_the_address_in_characters_of_names) {

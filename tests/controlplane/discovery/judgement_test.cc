@@ -86,6 +86,9 @@ TEST(AnswerGate, counts_a_backend_at_another_address_as_lost) {
   EXPECT_EQ(count_lost(backends(2), moved), 1u);
   EXPECT_EQ(count_lost(backends(3), backends(3, 1)), 1u);
   EXPECT_EQ(count_lost({}, backends(3)), 0u);
+  moved[1] = backends(2)[1];
+  moved[1].name = "renamed";
+  EXPECT_EQ(count_lost(backends(2), moved), 0u);
 }
 
 TEST(Backoff, doubles_up_to_its_limit_with_jitter) {
@@ -184,7 +187,7 @@ TEST(Merge, leaves_out_what_the_configuration_has_already_and_vips) {
   auto merged = merge(configured(), found({vip, same_address, same_name, backend(4)}));
   ASSERT_TRUE(merged.ok());
   EXPECT_EQ(merged.value().state.pools[0].backends.size(), 2u);
-  EXPECT_THAT(merged.value().left_out["web"],
+  EXPECT_THAT(merged.value().left_out["web"].first(),
               ElementsAre("b100001: 198.51.100.10 is a VIP",
                           "b100003: the configuration has a backend with the address 10.9.0.1",
                           "own (10.1.0.3): the configuration has a backend of that name"));
@@ -207,11 +210,27 @@ TEST(Merge, refuses_more_backends_than_slots_and_than_a_snapshot_holds) {
               HasSubstr("all pools would have 65536 backends; allowed: 65535"));
 }
 
+TEST(LostBackends, are_those_that_a_pool_has_neither_by_name_nor_by_address) {
+  model::Pool before;
+  for (const char *name : {"b3", "b1", "b2"})
+    before.backends.push_back({.name = name, .address = *parse_address(std::string("10.0.0.") + name[1])});
+  before.backends[0].drain = true;
+  before.backends[0].check_address = *parse_address("10.0.1.3");
+  before.backends[0].check_port = 81;
+  model::Pool now;
+  now.backends.push_back({.name = "other", .address = *parse_address("10.0.0.2")});
+  const std::vector<FoundBackend> lost = lost_backends(before, now);
+  ASSERT_EQ(lost.size(), 2u);
+  EXPECT_EQ(lost[0].name, "b1");
+  EXPECT_EQ(lost[1].name, "b3");
+  EXPECT_TRUE(lost[1].drain);
+  EXPECT_EQ(lost[1].check_address, *parse_address("10.0.1.3"));
+  EXPECT_EQ(lost[1].check_port, 81);
+}
+
 Now at(std::chrono::seconds time) { return {kStart + time, 1'795'262'400 + time.count()}; }
 
-Status any(const std::vector<FoundBackend> & /*backends*/, std::vector<std::string> * /*left_out*/) {
-  return Done{};
-}
+Status any(const std::vector<FoundBackend> & /*backends*/, SkippedEntries * /*left_out*/) { return Done{}; }
 
 TEST(PoolFeed, tells_of_a_source_that_fails_and_of_what_is_kept) {
   PoolFeed feed("web", spec());
@@ -276,12 +295,13 @@ TEST(PoolFeed, keeps_what_it_has_when_an_answer_does_not_fit_and_takes_it_when_i
 
 TEST(PoolFeed, names_what_it_skips) {
   PoolFeed feed("web", spec());
-  Answer answer{{backend(1), backend(1)}, {"line 3: address is missing"}};
+  Answer answer{{backend(1), backend(1)}, {}};
+  answer.skipped.add("line 3: address is missing");
   const auto leaves_one_out = [](const auto &, auto *left_out) -> Status {
-    left_out->push_back("b100001: 10.1.0.2 is a VIP");
+    left_out->add("b100001: 10.1.0.2 is a VIP");
     return Done{};
   };
-  EXPECT_TRUE(feed.note_answer(answer, at(0s), leaves_one_out));
+  EXPECT_TRUE(feed.note_answer(tidied(answer), at(0s), leaves_one_out));
   const SourceReport report = feed.report(kStart);
   EXPECT_EQ(report.text,
             "1 backend, said 0 s ago; 2 entries skipped, the first: line 3: address is missing; 1 entry left "

@@ -65,7 +65,7 @@ TEST(BackendList, skips_a_bad_entry_and_says_where_it_is) {
   ASSERT_TRUE(list.ok());
   EXPECT_THAT(shown(list.value()), ElementsAre("b1 10.1.0.11 100"));
   EXPECT_THAT(
-      list.value().skipped,
+      list.value().skipped.first(),
       ElementsAre("line 2: address \"10.1.0.300\" is no IPv4 or IPv6 address",
                   HasSubstr("line 3: name \"-b\""), "line 4: address \"224.0.0.1\" is a multicast address",
                   "line 5: weight \"1001\" is no whole number from 0 to 1000",
@@ -106,7 +106,7 @@ TEST(EtcdRange, gives_each_keys_last_part_as_a_name) {
   EXPECT_EQ(range.value().revision, 12);
   const Answer answer = etcd_backends(range.value().values, 100);
   EXPECT_THAT(shown(answer), ElementsAre("b1 10.1.0.11 50"));
-  EXPECT_THAT(answer.skipped, ElementsAre("key \"pools/web/b2\": \"nonsense\" is no JSON object"));
+  EXPECT_THAT(answer.skipped.first(), ElementsAre("key \"pools/web/b2\": \"nonsense\" is no JSON object"));
 }
 
 TEST(EtcdRange, without_keys_is_an_answer_and_any_other_text_is_none) {
@@ -166,7 +166,7 @@ TEST(ConsulInstances, have_the_services_address_or_else_the_nodes) {
   ASSERT_TRUE(answer.ok()) << answer.error().message;
   EXPECT_THAT(shown(answer.value()),
               ElementsAre("10.1.0.11 10.1.0.11 10 check 8080", "2001-db8--2 2001:db8::2 30"));
-  EXPECT_THAT(answer.value().skipped,
+  EXPECT_THAT(answer.value().skipped.first(),
               ElementsAre("node \"n3\", service \"web-9\": address \"db.example\" is no IPv4 or IPv6 address",
                           HasSubstr("node \"\"")));
 }
@@ -280,7 +280,7 @@ TEST(DnsTargets, give_each_of_their_addresses_what_they_have) {
       addresses, 100);
   EXPECT_THAT(shown(answer), ElementsAre("10.0.0.1 10.0.0.1 100 priority 1 check 80",
                                          "2001-db8--1 2001:db8::1 100 priority 1 check 80"));
-  EXPECT_THAT(answer.skipped,
+  EXPECT_THAT(answer.skipped.first(),
               ElementsAre("target \"b2.example\" has no address", "target \"b3.example\" has no address"));
 }
 

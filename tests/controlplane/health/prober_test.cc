@@ -161,17 +161,49 @@ TEST(Prober, commands_take_turns_and_all_get_theirs) {
         running--;
         if (result.outcome == CheckOutcome::kSuccess) healthy++;
       },
-      [&](uint64_t) { most = std::max(most, ++running); });
+      [&](uint64_t) {
+        most = std::max(most, ++running);
+        return true;
+      });
   ASSERT_TRUE(prober.ok());
   CheckSpec spec;
   spec.health.kind = model::ExecCheck{.command = {"/usr/bin/true"}, .readable = {}};
   spec.health.timeout = kLongTimeout;
   for (uint64_t i = 0; i < kChecks; ++i) prober.value()->start(i, spec);
   const auto give_up = Prober::Clock::now() + kGiveUp;
-  while (prober.value()->running() > 0 && Prober::Clock::now() < give_up)
+  while (prober.value()->running() + prober.value()->waiting() > 0 && Prober::Clock::now() < give_up)
     prober.value()->serve_until(give_up);
   EXPECT_EQ(healthy, kChecks);
   EXPECT_EQ(most, 32u);
+}
+
+TEST(Prober, commands_that_wait_for_their_turn_do_not_run_and_need_not_any_more) {
+  constexpr uint64_t kChecks = 40;
+  bool is_wanted = true;
+  uint64_t begun = 0;
+  uint64_t unwanted = 0;
+  auto prober = Prober::create(
+      [&](uint64_t, const CheckResult &result) {
+        if (result.outcome == CheckOutcome::kNotCarriedOut) unwanted++;
+      },
+      [&](uint64_t) {
+        begun++;
+        return is_wanted;
+      });
+  ASSERT_TRUE(prober.ok());
+  CheckSpec spec;
+  spec.health.kind = model::ExecCheck{.command = {"/usr/bin/sleep", "0.5"}, .readable = {}};
+  spec.health.timeout = kLongTimeout;
+  for (uint64_t i = 0; i < kChecks; ++i) prober.value()->start(i, spec);
+  const auto give_up = Prober::Clock::now() + kGiveUp;
+  while (prober.value()->waiting() < kChecks - 32 && Prober::Clock::now() < give_up)
+    prober.value()->serve_until(give_up);
+  EXPECT_EQ(prober.value()->running(), 32u);
+  EXPECT_EQ(begun, 32u);
+  is_wanted = false;
+  while (prober.value()->running() + prober.value()->waiting() > 0 && Prober::Clock::now() < give_up)
+    prober.value()->serve_until(give_up);
+  EXPECT_EQ(unwanted, kChecks - 32);
 }
 
 // And of those that wait for their turn.

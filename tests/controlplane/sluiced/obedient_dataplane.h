@@ -2,12 +2,14 @@
 #ifndef SLUICE_TESTS_CONTROLPLANE_SLUICED_OBEDIENT_DATAPLANE_H
 #define SLUICE_TESTS_CONTROLPLANE_SLUICED_OBEDIENT_DATAPLANE_H
 
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <string>
 
 #include <sys/stat.h>
 
+#include "controlplane/model/snapshot_view.h"
 #include "controlplane/publish/sealed_memfd.h"
 #include "dataplane/server/shared_memory.h"
 #include "tests/controlplane/publish/scripted_server.h"
@@ -31,6 +33,8 @@ class ObedientDataplane {
 
   /// Refuses publications with this reason; empty: takes them.
   void refuse(const std::string &reason) { set(&refusal_, reason); }
+  /// Refuses snapshots with a backend of this name; empty: none for that.
+  void refuse_backend(const std::string &name) { set(&refused_backend_, name); }
   /// Takes publications, but does not store them for this reason; empty: stores them.
   void fail_to_store(const std::string &reason) { set(&warning_, reason); }
   /// Hangs up at the next request instead of answering it.
@@ -64,7 +68,9 @@ class ObedientDataplane {
     ScriptedAnswer answer;
     if (request["request"] == "publish") {
       publications_++;
-      if (refusal_.empty()) {
+      if (refusal_.empty() && has_refused_backend(passed)) {
+        fields.update({{"ok", false}, {"error", "no room for " + refused_backend_}});
+      } else if (refusal_.empty()) {
         take(passed);
       } else {
         fields.update({{"ok", false}, {"error", refusal_}});
@@ -85,17 +91,32 @@ class ObedientDataplane {
     return answer;
   }
 
-  void take(const FileDescriptor &passed) {
+  static SnapshotBytes bytes_of(const FileDescriptor &passed) {
     struct stat status {};
     fstat(passed.get(), &status);
     SnapshotBytes bytes(static_cast<size_t>(status.st_size));
-    ASSERT_EQ(::pread(passed.get(), bytes.data(), bytes.size(), 0), status.st_size);
+    EXPECT_EQ(::pread(passed.get(), bytes.data(), bytes.size(), 0), status.st_size);
+    return bytes;
+  }
+
+  bool has_refused_backend(const FileDescriptor &passed) const {
+    if (refused_backend_.empty()) return false;
+    const SnapshotBytes bytes = bytes_of(passed);
+    const SnapshotView view = SnapshotView::open(bytes).value();
+    return std::ranges::any_of(view.backends(), [&](const Backend &backend) {
+      return backend.state != kBackendUnused && view.text(backend.name) == refused_backend_;
+    });
+  }
+
+  void take(const FileDescriptor &passed) {
+    const SnapshotBytes bytes = bytes_of(passed);
     revision_ = reinterpret_cast<const SnapshotHeader *>(bytes.data())->revision;
     in_force_ = make_sealed_memfd(bytes).value();
   }
 
   std::mutex mutex_;  // guards what follows, but for the server
   std::string refusal_;
+  std::string refused_backend_;
   std::string warning_;
   std::string answers_;  // empty: it does
   std::string hidden_;   // why the counters are

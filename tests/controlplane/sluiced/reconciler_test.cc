@@ -386,5 +386,129 @@ TEST_F(ReconcilerTest, checks_through_the_data_path_rest_while_the_dataplane_is_
   EXPECT_TRUE(eventually_at_a_tick(goes_on)) << last_check();
 }
 
+TEST_F(ReconcilerTest, a_pool_that_gets_a_source_serves_what_it_had_until_the_source_answers) {
+  configure("[]", "{type: none}\n    discovery: {type: file, path: /nonexistent/web.yaml}");
+  EXPECT_EQ(reconciler_->reload().outcome, kUnchanged) << "no packet is decided otherwise";
+  EXPECT_TRUE(is_configured(kB1));
+  EXPECT_TRUE(is_configured(kB2));
+  ASSERT_EQ(reconciler_->sources().size(), 1u);
+  EXPECT_THAT(reconciler_->sources()[0].text,
+              HasSubstr("2 backends that the configuration had before are kept"));
+}
+
+constexpr const char *kTwoRegistering =
+    "{type: none}\n    discovery: {type: registration}\n"
+    "  - {name: other, slots: 251, backends: [], discovery: {type: registration}}";
+const model::BackendKey kOther{"other", "b3"};
+
+TEST_F(ReconcilerTest, one_pools_news_that_are_refused_keep_no_other_pools_from_being_used) {
+  start(kOneMember, kTwoRegistering);
+  FoundBackend bad = third();
+  bad.name = "bad";
+  bad.address = *parse_address("127.0.0.4");
+  ASSERT_EQ(reconciler_->put_registration("web", third()).outcome, kApplied);
+  dataplane_.refuse_backend("bad");
+  const api::ChangeResult refused = reconciler_->put_registration("web", bad);
+  EXPECT_EQ(refused.outcome, kRefused);
+  EXPECT_THAT(refused.message, HasSubstr("no room for bad"));
+  EXPECT_EQ(reconciler_->put_registration("other", third()).outcome, kApplied);
+  EXPECT_TRUE(is_configured(kB3)) << "as before";
+  EXPECT_TRUE(is_configured(kOther));
+  EXPECT_FALSE(is_configured({"web", "bad"}));
+  for (const SourceReport &report : reconciler_->sources()) {
+    const bool is_bad = report.pool == "web";
+    EXPECT_EQ(report.state == SourceState::kRefused, is_bad) << report.pool;
+    EXPECT_EQ(report.text.find("cannot be used: the dataplane refused") != std::string::npos, is_bad);
+    EXPECT_EQ(report.backends, 1u) << report.text;
+  }
+  EXPECT_EQ(reconciler_->reload().outcome, kUnchanged) << "nor a reload";
+  dataplane_.refuse_backend("");
+  EXPECT_TRUE(eventually_at_a_tick([&] { return is_configured({"web", "bad"}); }));
+  EXPECT_EQ(reconciler_->sources()[1].state, SourceState::kOk) << reconciler_->sources()[1].text;
+}
+
+TEST_F(ReconcilerTest, news_that_were_refused_and_others_that_came_with_them_are_told_apart) {
+  start(kOneMember, kTwoRegistering);
+  dataplane_.refuse_backend("bad");
+  FoundBackend bad = third();
+  bad.name = "bad";
+  discoverer_->put_registration("web", bad);
+  discoverer_->put_registration("other", third());
+  reconciler_->note_found();
+  reconciler_->apply_pending();
+  EXPECT_TRUE(is_configured(kOther));
+  EXPECT_FALSE(is_configured({"web", "bad"}));
+}
+
+TEST_F(ReconcilerTest, a_restart_begins_with_what_was_used_and_not_with_what_was_refused) {
+  start(kOneMember, kTwoRegistering);
+  ASSERT_EQ(reconciler_->put_registration("web", third()).outcome, kApplied);
+  dataplane_.refuse_backend("bad");
+  FoundBackend bad = third();
+  bad.name = "bad";
+  bad.address = *parse_address("127.0.0.4");
+  EXPECT_EQ(reconciler_->put_registration("web", bad).outcome, kRefused);
+  discoverer_.reset();
+  start(kOneMember, kTwoRegistering);
+  EXPECT_TRUE(is_configured(kB3));
+  EXPECT_FALSE(is_configured({"web", "bad"}));
+}
+
+TEST_F(ReconcilerTest, the_deadline_of_a_drain_counts_from_when_the_dataplane_has_it) {
+  using std::chrono::seconds;
+  lose_dataplane();
+  EXPECT_EQ(reconciler_->drain(kB1, seconds(1)).outcome, kPending);
+  EXPECT_THAT(stored_orders(), HasSubstr("pending"));
+  const auto long_after = reconciler_->now().steady + seconds(2);
+  ASSERT_TRUE(eventually_at_a_tick([&] { return reconciler_->now().steady > long_after; }));
+  EXPECT_FALSE(reconciler_->observed().condition_of(kB1).drain->deadline_passed);
+  const int64_t back_unix_s = reconciler_->now().unix_s;
+  get_dataplane_back();
+  EXPECT_GE(reconciler_->observed().order_of(kB1)->since_unix_s, back_unix_s);
+  EXPECT_THAT(stored_orders(), Not(HasSubstr("pending")));
+  const uint16_t id = reconciler_->latest_identifiers().backend_id(kB1).value();
+  EXPECT_TRUE(eventually_at_a_tick(
+      [&] { return reconciler_->in_force()->view().backends()[id].state == kBackendClosed; }));
+}
+
+TEST_F(ReconcilerTest, a_deadline_is_taken_away_from_a_drain_that_goes_on) {
+  using std::chrono::seconds;
+  ASSERT_EQ(reconciler_->drain(kB1, seconds(1000)).outcome, kApplied);
+  const int64_t since = reconciler_->observed().order_of(kB1)->since_unix_s;
+  EXPECT_EQ(reconciler_->drain(kB1, model::kNoDeadline).outcome, kApplied);
+  EXPECT_FALSE(reconciler_->observed().condition_of(kB1).drain->ends.has_value());
+  EXPECT_EQ(reconciler_->observed().order_of(kB1)->since_unix_s, since);
+  EXPECT_EQ(reconciler_->drain(kB1, model::kNoDeadline).outcome, kUnchanged);
+}
+
+TEST_F(ReconcilerTest, a_backend_that_is_held_down_is_so_after_a_restart_though_it_is_well) {
+  constexpr const char *kDamped =
+      "{type: tcp, port: 9, interval: 1h, timeout: 1h}\n"
+      "    flap_damping: {falls: 2, window: 1h, hold: 1h}";
+  start(kTwoMembers, kDamped);
+  const auto hear = [this](model::Health health) {
+    reconciler_->note_health(kB1, *parse_address("127.0.0.1"), health, "so it is");
+    reconciler_->apply_pending();
+  };
+  for (int i = 0; i < 2; i++) {
+    hear(model::Health::kUp);
+    hear(model::Health::kDown);
+  }
+  hear(model::Health::kUp);
+  const auto until = reconciler_->observed().condition_of(kB1).held_until;
+  ASSERT_TRUE(until.has_value());
+  reconciler_->flush();
+  start(kTwoMembers, kDamped);
+  const model::BackendCondition &condition = reconciler_->observed().condition_of(kB1);
+  ASSERT_TRUE(condition.held_until.has_value());
+  EXPECT_LE(*condition.held_until, *until + std::chrono::seconds(2)) << "no longer than before";
+  EXPECT_EQ(condition.health, model::Health::kUp);
+  EXPECT_EQ(condition.held_for, 2u);
+  const uint16_t id = reconciler_->latest_identifiers().backend_id(kB1).value();
+  EXPECT_EQ(reconciler_->in_force()->view().backends()[id].state, kBackendDown);
+  start("[{name: b1, address: 127.0.0.7}]", kDamped);
+  EXPECT_FALSE(reconciler_->observed().condition_of(kB1).held_until.has_value()) << "another backend";
+}
+
 }  // namespace
 }  // namespace sluice

@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "controlplane/model/address_text.h"
+
 namespace sluice {
 namespace {
 
@@ -123,7 +125,7 @@ TEST_F(StateStoreTest, orders_are_kept) {
   const OperatorOrders orders = {
       {{"web", "b1"}, {.kind = model::OrderKind::kDrain, .deadline = std::nullopt, .since_unix_s = 5}},
       {{"web", "b2"}, {.kind = model::OrderKind::kMaintenance, .deadline = std::chrono::seconds(90)}},
-      {{"api", "b1"}, {}}};
+      {{"api", "b1"}, {.is_pending = true}}};
   {
     StateStore store = open();
     EXPECT_TRUE(store.load_orders().value().empty());
@@ -156,6 +158,26 @@ TEST_F(StateStoreTest, damaged_orders_are_an_error) {
     const auto orders = store.load_orders();
     ASSERT_FALSE(orders.ok()) << text;
     EXPECT_THAT(orders.error().message, HasSubstr("orders.json: is damaged; remove it"));
+  }
+}
+
+TEST_F(StateStoreTest, holds_are_kept) {
+  const StoredHolds holds = {
+      {{"web", "b1"},
+       {.address = *parse_address("10.0.0.1"), .until_unix_s = 7, .falls = 3, .is_well = true}},
+      {{"web", "b2"}, {.address = *parse_address("2001:db8::2"), .until_unix_s = 9, .falls = 4}}};
+  {
+    StateStore store = open();
+    EXPECT_TRUE(store.load_holds().value().empty());
+    ASSERT_TRUE(store.save_holds(holds).ok());
+  }
+  StateStore store = open();
+  EXPECT_EQ(store.load_holds().value(), holds);
+  for (const char *text : {"", "[]", R"({"version":2,"holds":[]})", R"({"version":1})",
+                           R"({"version":1,"holds":[{"pool":"web"}]})", R"({"version":1,"holds":[7]})"}) {
+    write("holds.json", text);
+    ASSERT_FALSE(store.load_holds().ok()) << text;
+    EXPECT_THAT(store.load_holds().error().message, HasSubstr("holds.json: is damaged; remove it"));
   }
 }
 
