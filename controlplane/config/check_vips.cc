@@ -41,12 +41,16 @@ class CheckVips {
     }
   }
 
+  static bool uses(const PlacedService &service, const std::string &pool) {
+    return service.pool.value == pool || (service.quorum && service.quorum->backup_pool.value == pool);
+  }
+
   bool takes(const PlacedService &service, const PlacedPool &pool) const {
     const model::HealthSpec &health = pool.pool.health;
     const auto holds = [&](const Placed<model::PortSpan> &port) {
       return port.value.first <= health.port && health.port <= port.value.last;
     };
-    return service.pool.value == pool.name.value && service.protocol == model::transport_of(health.kind) &&
+    return uses(service, pool.name.value) && service.protocol == model::transport_of(health.kind) &&
            std::ranges::any_of(service.ports, holds);
   }
 

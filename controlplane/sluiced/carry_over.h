@@ -24,7 +24,7 @@ model::ObservedState carry_over(const model::DesiredState &before, const model::
 /// What checks need of the dataplane.
 struct CheckPaths {
   model::CheckFlows flows;  // that it takes for checks through the data path; none while it is away
-  bool ports_away = false;  // it is away, and has taken this host's ports with it: no check gets anywhere
+  bool ports_away = false;  // it is away, and has taken this host's ports with it: checks rest
 
   bool operator==(const CheckPaths &) const = default;
 };

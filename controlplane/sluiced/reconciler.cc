@@ -38,6 +38,9 @@ Status Reconciler::start(HealthMonitor *monitor, Discoverer *discoverer) {
   monitor_ = monitor;
   discoverer_ = discoverer;
   begin_discovery();
+  Result<std::string> engine = store_.load_engine();
+  if (!engine.ok()) return engine.error();
+  engine_ = std::move(engine).value();
   Result<OperatorOrders> orders = store_.load_orders();
   if (!orders.ok()) return orders.error();
   const OperatorOrders stored_orders = std::move(orders).value();
@@ -91,6 +94,7 @@ void Reconciler::adopt(std::shared_ptr<const HeldSnapshot> theirs) {
 // identifiers that connections name.
 void Reconciler::sync_with_dataplane() {
   noted_ = true;
+  note_engine();
   Result<std::optional<SnapshotBytes>> answer = link_.snapshot();
   if (!answer.ok()) {
     spdlog::error("dataplane: cannot read its snapshot: {}", answer.error().message);
@@ -118,6 +122,14 @@ void Reconciler::sync_with_dataplane() {
   if (status.ok()) note_storage(sluice::storage_problem(status.value()));
 }
 
+// A sluiced that starts while the dataplane is away knows from it whether checks get anywhere.
+void Reconciler::note_engine() {
+  if (engine_ == link_.hello().engine) return;
+  engine_ = link_.hello().engine;
+  const Status saved = store_.save_engine(engine_);
+  if (!saved.ok()) spdlog::error("cannot store which engine the dataplane has: {}", saved.error().message);
+}
+
 model::ObservedState Reconciler::known_of(const model::DesiredState &next) const {
   return carry_over(desired_, observed_, in_force_ == nullptr ? nullptr : &in_force_->view(), next);
 }
@@ -125,7 +137,7 @@ model::ObservedState Reconciler::known_of(const model::DesiredState &next) const
 // An XDP program goes on without its daemon; a DPDK engine's NICs are nobody's meanwhile, and when it is back
 // its links and next hops take a moment.
 Reconciler::CheckWay Reconciler::check_way() const {
-  if (!link_.connected()) return {.ports_away = link_.hello().engine == kDpdk};
+  if (!link_.connected()) return {.ports_away = engine_ == kDpdk};
   return {.ports_away = Clock::now() < ports_back_, .snapshot = in_force_};
 }
 

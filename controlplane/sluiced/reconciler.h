@@ -169,6 +169,7 @@ class Reconciler {
   CheckWay check_way() const;
   CheckPaths check_paths() const;
   void follow_check_way();
+  void note_engine();
 
   api::ChangeResult set_order(const model::BackendKey &key, const model::OperatorOrder &order);
   api::ChangeResult lift_order(const model::BackendKey &key);
@@ -219,6 +220,7 @@ class Reconciler {
   DataplaneLink link_;
   FlowHashKey stored_flow_hash_key_{};
   HealthMonitor *monitor_ = nullptr;
+  std::string engine_;  // of the dataplane, when it was there last
   CheckWay check_way_;
   bool was_connected_ = false;
   Clock::time_point ports_back_{};    // of a DPDK engine

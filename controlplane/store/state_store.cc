@@ -26,6 +26,7 @@ constexpr const char *kSnapshotFile = "snapshot";
 constexpr const char *kFlowHashKeyFile = "flow_hash_key";
 constexpr const char *kOrdersFile = "orders.json";
 constexpr const char *kHoldsFile = "holds.json";
+constexpr const char *kEngineFile = "engine";
 constexpr const char *kLockFile = "lock";
 constexpr int kOrdersVersion = 1;
 constexpr int kHoldsVersion = 1;
@@ -143,6 +144,19 @@ Status StateStore::save_orders(const OperatorOrders &orders) {
   const json document = {{"version", kOrdersVersion}, {"orders", std::move(entries)}};
   return write_file(directory_ / kOrdersFile,
                     document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+}
+
+Result<std::string> StateStore::load_engine() const {
+  const auto stored = read_file(directory_ / kEngineFile);
+  if (!stored.ok()) return stored.error();
+  if (!stored.value()) return std::string();
+  const auto *text = reinterpret_cast<const char *>(stored.value()->data());
+  const std::string_view line(text, stored.value()->size());
+  return std::string(line.substr(0, line.find('\n')));
+}
+
+Status StateStore::save_engine(const std::string &engine) {
+  return write_file(directory_ / kEngineFile, engine + "\n");
 }
 
 Result<StoredHolds> StateStore::load_holds() const {

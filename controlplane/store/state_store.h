@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "controlplane/model/observed_state.h"
 #include "controlplane/model/snapshot_view.h"
@@ -53,6 +54,10 @@ class StateStore {
   /// What the operator told of single backends at run time.
   Result<OperatorOrders> load_orders() const;
   Status save_orders(const OperatorOrders &orders);
+
+  /// Name of the engine that the dataplane had last; empty: not known.
+  Result<std::string> load_engine() const;
+  Status save_engine(const std::string &engine);
 
   /// Who is held down.
   Result<StoredHolds> load_holds() const;

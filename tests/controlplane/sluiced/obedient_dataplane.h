@@ -29,6 +29,7 @@ class ObedientDataplane {
                                          });
   }
   void go() { server_.reset(); }
+  bool is_there() const { return server_ != nullptr; }
   std::filesystem::path path() const { return server_->path(); }
 
   /// Refuses publications with this reason; empty: takes them.

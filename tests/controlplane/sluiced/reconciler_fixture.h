@@ -30,6 +30,13 @@ class ReconcilerFixture : public testing::Test {
     dataplane_.go();
     dataplane_.come();
     configure(members, health);
+    restart();
+  }
+
+  /// Starts it anew, with what was stored.
+  void restart() {
+    if (dataplane_.is_there()) socket_ = dataplane_.path();
+    reconciler_.reset();
     auto store = StateStore::open(directory_.path() / "state");
     ASSERT_TRUE(store.ok());
     auto monitor = HealthMonitor::start(
@@ -44,7 +51,7 @@ class ReconcilerFixture : public testing::Test {
         Reconciler::Parts{.config_path = config_path(),
                           .desired = load_config_file(config_path()).state.value(),
                           .store = std::move(store).value(),
-                          .link = DataplaneLink(dataplane_.path()),
+                          .link = DataplaneLink(socket_),
                           .stored_flow_hash_key = {{1, 2, 3}}});
     const Status started = reconciler_->start(monitor_.get(), discoverer_.get());
     ASSERT_TRUE(started.ok()) << started.error().message;
@@ -74,6 +81,7 @@ class ReconcilerFixture : public testing::Test {
   std::filesystem::path config_path() const { return directory_.path() / "sluice.yaml"; }
 
   TemporaryDirectory directory_;
+  std::filesystem::path socket_;  // the dataplane's
   ObedientDataplane dataplane_;
   std::unique_ptr<HealthMonitor> monitor_;
   std::unique_ptr<Discoverer> discoverer_;

@@ -370,20 +370,45 @@ TEST_F(ReconcilerTest, a_backend_found_while_the_dataplane_is_away_is_in_force_w
   EXPECT_TRUE(is_configured(kB3));
 }
 
-TEST_F(ReconcilerTest, checks_through_the_data_path_rest_while_the_dataplane_is_away) {
-  const auto last_check = [this] { return monitor_->reports().at(0).last_text; };
-  const auto is_not_carried_out = [&] { return last_check().starts_with("not checked: the dataplane"); };
+// What the last check of the only backend said, once one has ended.
+class ReconcilerChecks : public ReconcilerTest {
+ protected:
   // The kernel refuses a connection from loopback to elsewhere: no packet leaves.
-  start("[{name: b1, address: 10.0.0.2}]",
-        "{type: tcp, port: 80, via: dataplane, source: [127.0.0.1], interval: 20ms, timeout: 20ms}");
-  const auto has_begun = [this] { return monitor_->reports().at(0).checks > 0; };
-  ASSERT_TRUE(eventually_at_a_tick(has_begun));
-  EXPECT_FALSE(is_not_carried_out()) << last_check();
+  static constexpr const char *kMember = "[{name: b1, address: 10.0.0.2}]";
+  static constexpr const char *kDirect =
+      "{type: tcp, port: 80, source: [127.0.0.1], interval: 20ms, timeout: 20ms}";
+  static constexpr const char *kThrough =
+      "{type: tcp, port: 80, via: dataplane, source: [127.0.0.1], interval: 20ms, timeout: 20ms}";
+
+  bool eventually_says(const std::string &begin) {
+    const auto says = [&] { return report().checks > 0 && report().last_text.starts_with(begin); };
+    return eventually_at_a_tick(says);
+  }
+  bool eventually_is_carried_out() {
+    const auto is_carried_out = [this] {
+      return report().checks > 0 && report().last_outcome == CheckOutcome::kFailure;
+    };
+    return eventually_at_a_tick(is_carried_out);
+  }
+  CheckReport report() const { return monitor_->reports().at(0); }
+};
+
+TEST_F(ReconcilerChecks, rest_while_a_dpdk_engine_is_away_and_go_on_after_it_is_back) {
+  for (const char *health : {kDirect, kThrough}) {
+    start(kMember, health);
+    EXPECT_TRUE(eventually_is_carried_out()) << report().last_text;
+    lose_dataplane();
+    EXPECT_TRUE(eventually_says("not checked: the dataplane is away, and this host's ports with it"));
+    get_dataplane_back();
+    EXPECT_TRUE(eventually_is_carried_out()) << report().last_text;
+  }
+}
+
+TEST_F(ReconcilerChecks, of_a_sluiced_that_starts_without_a_dpdk_engine_rest_too) {
+  start(kMember, kDirect);
   lose_dataplane();
-  EXPECT_TRUE(eventually_at_a_tick(is_not_carried_out)) << last_check();
-  get_dataplane_back();
-  const auto goes_on = [&] { return !is_not_carried_out(); };
-  EXPECT_TRUE(eventually_at_a_tick(goes_on)) << last_check();
+  restart();
+  EXPECT_TRUE(eventually_says("not checked: the dataplane is away, and this host's ports with it"));
 }
 
 TEST_F(ReconcilerTest, a_pool_that_gets_a_source_serves_what_it_had_until_the_source_answers) {
