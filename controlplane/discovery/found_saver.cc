@@ -42,12 +42,13 @@ void FoundSaver::keep_only(std::set<std::string> pools) {
 }
 
 Result<std::optional<StoredPool>> FoundSaver::load(const std::string &pool) {
-  const std::lock_guard files_lock(files_);  // what is being written is there afterwards
   {
     const std::lock_guard lock(mutex_);
-    const auto unsaved = unsaved_.find(pool);
-    if (unsaved != unsaved_.end()) return std::optional(unsaved->second);
+    for (const Unsaved *newer : {&unsaved_, &writing_}) {
+      if (const auto found = newer->find(pool); found != newer->end()) return std::optional(found->second);
+    }
   }
+  const std::lock_guard files_lock(files_);
   return store_.load(pool);
 }
 
@@ -57,35 +58,40 @@ void FoundSaver::run() {
     work_.wait(lock, [this] { return ending_ || !unsaved_.empty() || kept_; });
     work_.wait_for(lock, delay_, [this] { return ending_; });
     const bool is_last = ending_;
+    writing_ = std::exchange(unsaved_, {});
+    const auto kept = std::exchange(kept_, std::nullopt);
     lock.unlock();
-    {
-      const std::lock_guard files_lock(files_);
-      lock.lock();
-      Unsaved unsaved = std::exchange(unsaved_, {});
-      const auto kept = std::exchange(kept_, std::nullopt);
-      lock.unlock();
-      Unsaved failed = write(std::move(unsaved), kept);
-      lock.lock();
-      delay_ = failed.empty() ? kSaveDelay : kRetryDelay;
-      unsaved_.merge(failed);  // but not over what is newer
-    }
+    Unsaved failed = write(writing_);  // others only read it
+    put_aside(kept);
+    lock.lock();
+    writing_.clear();
+    delay_ = failed.empty() ? kSaveDelay : kRetryDelay;
+    unsaved_.merge(failed);  // but not over what is newer
     if (is_last) return;
   }
 }
 
 // What could not be written.
-FoundSaver::Unsaved FoundSaver::write(Unsaved unsaved, const std::optional<std::set<std::string>> &pools) {
+FoundSaver::Unsaved FoundSaver::write(const Unsaved &unsaved) const {
   Unsaved failed;
-  for (auto &[pool, stored] : unsaved) {
+  std::string why;
+  for (const auto &[pool, stored] : unsaved) {
     const Status saved = store_.save(pool, stored);
     if (saved.ok()) continue;
-    spdlog::error("{}; a restart of sluiced would not find what was found", saved.error().message);
-    failed.emplace(pool, std::move(stored));
+    why = saved.error().message;
+    failed.emplace(pool, stored);
   }
-  if (!pools) return failed;
+  if (!failed.empty())
+    spdlog::error("what was found for {} pools is not saved, and a restart of sluiced would not find it: {}",
+                  failed.size(), why);
+  return failed;
+}
+
+void FoundSaver::put_aside(const std::optional<std::set<std::string>> &pools) {
+  if (!pools) return;
+  const std::lock_guard files_lock(files_);
   const Status kept = store_.keep_only(*pools, std::filesystem::file_time_type::clock::now());
   if (!kept.ok()) spdlog::error("{}", kept.error().message);
-  return failed;
 }
 
 }  // namespace sluice

@@ -38,14 +38,16 @@ class FoundSaver {
   using Unsaved = std::map<std::string, StoredPool>;
 
   void run();
-  Unsaved write(Unsaved unsaved, const std::optional<std::set<std::string>> &pools);
+  Unsaved write(const Unsaved &unsaved) const;
+  void put_aside(const std::optional<std::set<std::string>> &pools);
 
   FoundStore store_;
-  std::mutex files_;  // taken before `mutex_`: held while files are read or written
+  std::mutex files_;  // held while files are read or renamed: never for a write
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable work_;
   Unsaved unsaved_;
+  Unsaved writing_;                            // taken from there, and not all on the disk yet
   std::optional<std::set<std::string>> kept_;  // to be kept, the others not
   std::chrono::milliseconds delay_;
   bool ending_ = false;

@@ -98,8 +98,8 @@ Status FoundStore::keep_only(const std::set<std::string> &pools, std::filesystem
   std::error_code fault;
   if (!fs::exists(directory_, fault)) return Done{};
   std::vector<fs::path> files;
-  for (const fs::directory_entry &entry : fs::directory_iterator(directory_, fault))
-    files.push_back(entry.path());
+  for (fs::directory_iterator entry(directory_, fault), end; !fault && entry != end; entry.increment(fault))
+    files.push_back(entry->path());
   for (const fs::path &path : files) {
     const std::string pool = path.stem();
     if (path.extension() == ".json" && !pools.contains(pool)) {

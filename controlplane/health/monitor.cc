@@ -46,6 +46,12 @@ HealthState initial_state(const CheckTarget &target) {
   return {.health = failing ? model::Health::kUp : target.initial, .streak = 0};
 }
 
+bool asks_the_same(CheckSpec one, const CheckSpec &other) {
+  one.first_source_port = other.first_source_port;
+  one.rests = other.rests;
+  return one == other;
+}
+
 struct Change {
   model::BackendKey key;
   Address address;
@@ -81,6 +87,8 @@ struct HealthMonitor::Impl {
   bool on_begun(uint64_t serial);
   void on_done(uint64_t serial, const CheckResult &result);
   void watch(const CheckTarget &target, Clock::time_point now);
+  void send_otherwise(std::unordered_map<uint64_t, Watched>::iterator old, const CheckTarget &target,
+                      Clock::time_point now);
   void watch_anew(const CheckTarget &target, HealthState state, model::Health told, Clock::time_point now);
   std::chrono::milliseconds random_part(std::chrono::milliseconds span);
   void plan(uint64_t serial, Watched *entry, Clock::time_point due);
@@ -120,6 +128,20 @@ std::chrono::milliseconds HealthMonitor::Impl::wait_after(const Watched &entry) 
   return interval - jitter + random_part(2 * jitter);
 }
 
+// Another way, or none for now: what is known of the backend stays, and the result of a check that runs is
+// not taken.
+void HealthMonitor::Impl::send_otherwise(std::unordered_map<uint64_t, Watched>::iterator old,
+                                         const CheckTarget &target, Clock::time_point now) {
+  Watched entry = std::move(old->second);
+  watched.erase(old);
+  const uint64_t serial = next_serial++;
+  entry.target = target;
+  const auto soon = random_part(std::min(target.spec.health.interval, kLongestFirstDelay));
+  const Clock::time_point due = entry.due > now ? entry.due : now + soon;
+  serials[target.key] = serial;
+  plan(serial, &watched.emplace(serial, std::move(entry)).first->second, due);
+}
+
 void HealthMonitor::Impl::watch(const CheckTarget &target, Clock::time_point now) {
   const auto known = serials.find(target.key);
   if (known == serials.end()) {
@@ -129,6 +151,8 @@ void HealthMonitor::Impl::watch(const CheckTarget &target, Clock::time_point now
   const auto old = watched.find(known->second);
   const bool same_backend = old->second.target.address == target.address;
   if (same_backend && old->second.target.spec == target.spec) return;
+  if (same_backend && asks_the_same(old->second.target.spec, target.spec))
+    return send_otherwise(old, target, now);
   HealthState kept = initial_state(target);
   model::Health told = target.initial;
   if (same_backend) {

@@ -106,6 +106,8 @@ void OutlierPool::tally_one(const model::PassiveHealth &config, OutlierTime now,
   if (const Complaint complaint = backend.complaint(config, now)) {
     tally_.complainers.push_back({place, complaint});
     tally_.failing++;
+    if (complaint.kind == Complaint::Kind::kRate && !is_ejected)
+      tally_.best_of_failing = std::max(tally_.best_of_failing, backend.progressed_at());
     return;
   }
   if (backend.fails(config, now)) tally_.failing++;
@@ -134,6 +136,8 @@ void OutlierPool::note_well(const model::PassiveHealth &config, OutlierTime now,
 
 bool OutlierPool::others_do_better(const Complaint &complaint) const {
   if (tally_.best >= complaint.since) return true;
+  // Who fails in part does better than who fails altogether.
+  if (complaint.kind == Complaint::Kind::kRun && tally_.best_of_failing >= complaint.since) return true;
   return complaint.is_refuted_by_silence() && tally_.quiet >= complaint.since + kErrorTime;
 }
 
@@ -207,7 +211,8 @@ void OutlierPool::tell_if_all_fail(const model::PassiveHealth &config, OutlierTi
 std::vector<OutlierEvent> OutlierPool::let_back(OutlierTime now) {
   Events events;
   for (size_t i = 0; i < backends_.size(); i++) {
-    if (!backends_[i].is_due(now)) continue;
+    // One that is tried would have its small share for as long as nobody sees how it does.
+    if (!backends_[i].is_due(now) && backends_[i].state() != OutlierState::kProbing) continue;
     backends_[i].serve(now);
     events.push_back(
         {i, OutlierEvent::Kind::kReturned, "its time is over, and it cannot be seen how it does"});

@@ -70,14 +70,15 @@ class OutlierPool {
   };
   /// What all of them together are like at one look.
   struct Tally {
-    size_t counted = 0;     // who serves or is kept out: what the ceiling is a share of
-    size_t out = 0;         // of them, ejected or half-open
-    size_t in_service = 0;  // serve, neither ejected nor half-open
-    size_t failing = 0;     // serve or would, and their clients got nowhere lately
-    size_t ceiling = 0;     // how many may be out
-    bool all_fail = false;  // there is a complaint, and nobody to do better
-    OutlierTime best{};     // when a client of one without a complaint went on last
-    OutlierTime quiet{};    // when one that has no failures got packets last
+    size_t counted = 0;             // who serves or is kept out: what the ceiling is a share of
+    size_t out = 0;                 // of them, ejected or half-open
+    size_t in_service = 0;          // serve, neither ejected nor half-open
+    size_t failing = 0;             // serve or would, and their clients got nowhere lately
+    size_t ceiling = 0;             // how many may be out
+    bool all_fail = false;          // there is a complaint, and nobody to do better
+    OutlierTime best{};             // when a client of one without a complaint went on last
+    OutlierTime best_of_failing{};  // the same of those that fail in part
+    OutlierTime quiet{};            // when one that has no failures got packets last
     std::vector<Complainer> complainers;
     std::vector<size_t> well;     // half-open or spared, without a complaint
     std::vector<size_t> ejected;  // at the beginning of the look

@@ -85,6 +85,7 @@ Identifiers Identifiers::recover(const SnapshotView &snapshot) {
   for (const CheckSource &source : snapshot.check_sources()) {
     const auto pins = snapshot.pins().subspan(source.first_pin, source.pin_count);
     recovered.check_pins_.emplace(source.address, std::vector<uint16_t>(pins.begin(), pins.end()));
+    if (pins.empty()) recovered.resting_sources_.emplace(source.address, created_unix_s + kIdentifierRestS);
   }
   uint32_t highest_number = 0;
   for (const Vip &vip : snapshot.vips()) {
@@ -112,6 +113,7 @@ void Identifiers::follow_clock(int64_t step_s) {
   };
   for (auto &[id, removed] : removed_) removed.removed_unix_s = moved(removed.removed_unix_s);
   for (auto &[id, until_unix_s] : resting_) until_unix_s = moved(until_unix_s);
+  for (auto &[source, until_unix_s] : resting_sources_) until_unix_s = moved(until_unix_s);
 }
 
 void Identifiers::give_up(const BackendKey &key, uint64_t now_unix_s) {
@@ -127,7 +129,7 @@ Status Identifiers::assign(const DesiredState &desired, uint64_t now_unix_s) {
   if (Status status = next.assign_services(desired); !status.ok()) return status;
   next.retire_backends(desired, now_unix_s);
   if (Status status = next.assign_backends(desired, now_unix_s); !status.ok()) return status;
-  if (Status status = next.assign_pins(desired); !status.ok()) return status;
+  if (Status status = next.assign_pins(desired, now_unix_s); !status.ok()) return status;
   next.note_timeouts(desired);
   next.assign_vips(desired);
   *this = std::move(next);
@@ -246,7 +248,7 @@ void Identifiers::note_timeouts(const DesiredState &desired) {
   }
 }
 
-Status Identifiers::assign_pins(const DesiredState &desired) {
+Status Identifiers::assign_pins(const DesiredState &desired, uint64_t now_unix_s) {
   std::vector<CheckedThrough> checked;
   for (const Pool &pool : desired.pools) {
     if (!pool.health.vip) continue;
@@ -256,6 +258,18 @@ Status Identifiers::assign_pins(const DesiredState &desired) {
   Result<CheckPins> pins = assign_check_pins(check_pins_, checked);
   if (!pins.ok()) return pins.error();
   check_pins_ = std::move(pins).value();
+  for (const auto &[source, of_source] : check_pins_) {
+    if (of_source.empty()) {
+      resting_sources_.try_emplace(source, now_unix_s + kIdentifierRestS);
+    } else {
+      resting_sources_.erase(source);
+    }
+  }
+  std::erase_if(resting_sources_, [&](const auto &each) {
+    const bool is_over = each.second <= now_unix_s;
+    if (is_over) check_pins_.erase(each.first);
+    return is_over || !check_pins_.contains(each.first);
+  });
   return Done{};
 }
 

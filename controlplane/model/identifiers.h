@@ -80,7 +80,7 @@ class Identifiers {
   void make_room(size_t limit, uint64_t now_unix_s);
   void retire_backends(const DesiredState &desired, uint64_t now_unix_s);
   void note_timeouts(const DesiredState &desired);
-  Status assign_pins(const DesiredState &desired);
+  Status assign_pins(const DesiredState &desired, uint64_t now_unix_s);
   void assign_vips(const DesiredState &desired);
 
   std::unordered_map<std::string, uint32_t> services_;
@@ -89,6 +89,7 @@ class Identifiers {
   std::map<uint16_t, uint64_t> resting_;        // freed identifiers: not to be given before, Unix seconds
   std::map<Address, uint32_t> vips_;
   CheckPins check_pins_;
+  std::map<Address, uint64_t> resting_sources_;  // without pins: to be forgotten then, Unix seconds
   uint32_t next_vip_number_ = 1;
   uint32_t next_backend_id_ = 1;
   uint64_t backend_changes_ = 0;

@@ -71,7 +71,7 @@ class PoolBefore {
   std::map<Address, const model::BackendSpec *> by_address_;
 };
 
-// What is known of a backend and does not depend on what it is called. Drains go by names.
+// What is known of a backend and does not depend on what it is called. A drain's progress begins anew.
 model::BackendCondition renamed(const model::BackendCondition &was) {
   model::BackendCondition condition = was;
   condition.drain.reset();
@@ -104,14 +104,16 @@ model::ObservedState carry_over(const model::DesiredState &before, const model::
     for (const model::BackendSpec &backend : pool.backends) {
       const model::BackendKey key{pool.name, backend.name};
       const model::OperatorOrder *order = observed.order_of(key);
-      if (order != nullptr) carried.orders.emplace(key, *order);
-      const bool is_checked = order == nullptr || order->kind != model::OrderKind::kMaintenance;
       model::BackendCondition condition;
       if (has(known, key, backend.address)) {
         condition = observed.condition_of(key);
       } else if (const model::BackendSpec *was = pool_before.namesake(backend); was != nullptr) {
-        condition = renamed(observed.condition_of({pool.name, was->name}));
+        const model::BackendKey before_key{pool.name, was->name};
+        condition = renamed(observed.condition_of(before_key));
+        if (order == nullptr) order = observed.order_of(before_key);
       }
+      if (order != nullptr) carried.orders.emplace(key, *order);
+      const bool is_checked = order == nullptr || order->kind != model::OrderKind::kMaintenance;
       if (is_checked && has(forwarded, key, backend.address))
         add_missing(recovered.condition_of(key), &condition);
       if (!pool.health.checks()) condition.health = model::Health::kUnknown;

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::chrono::seconds kStoreDelay{1};  // several changes in a second are stored once
 constexpr std::chrono::seconds kReviewInterval{10};
-constexpr std::chrono::seconds kPortsDelay{1};
+constexpr std::chrono::seconds kPortsDelay{3};  // until a DPDK engine's links and next hops are there
 constexpr const char *kDpdk = "dpdk";
 constexpr std::chrono::seconds kFirstStorageBackoff{1};
 constexpr std::chrono::seconds kLongestStorageBackoff{60};
@@ -54,8 +54,16 @@ Status Reconciler::start(HealthMonitor *monitor, Discoverer *discoverer) {
   }
   restore_holds();
   api::ChangeResult applied = apply(desired_, &observed_);
-  if (applied.outcome == Outcome::kRefused) begin_with_less(&applied);
-  if (applied.outcome == Outcome::kRefused && !link_.connected()) return Error{applied.message};
+  if (applied.outcome == Outcome::kRefused) {
+    if (in_force_ != nullptr && !used_found_.empty()) {
+      // With fewer it would be taken, and those that are in force would be gone.
+      spdlog::error("beginning with the snapshot in force: {}", applied.message);
+      noted_ = true;
+    } else {
+      begin_with_less(&applied);
+      if (applied.outcome == Outcome::kRefused && !link_.connected()) return Error{applied.message};
+    }
+  }
   note_members();
   // Without backends that the configuration has lost meanwhile: they must not come back drained.
   if (observed_.orders != stored_orders) keep_orders(observed_.orders);

@@ -141,6 +141,7 @@ class Reconciler {
   api::ChangeResult try_pool_by_pool(const FoundPools &wanted, const api::ChangeResult &refused);
   FoundPools wanted_found(const model::DesiredState &configured, Clock::time_point now) const;
   std::vector<std::string> changed_pools(const FoundPools &wanted) const;
+  void postpone(const std::string &pool, const FoundPools &wanted, const std::string &why);
   void note_refused(const std::string &pool, const FoundPools &wanted, const std::string &why);
   void note_used(const FoundPools &pools);
   void note_found_retry(Clock::time_point now);
@@ -172,6 +173,7 @@ class Reconciler {
   void note_engine();
 
   api::ChangeResult set_order(const model::BackendKey &key, const model::OperatorOrder &order);
+  api::ChangeResult lift_of_absent(const model::BackendKey &key, model::OrderKind kind);
   api::ChangeResult lift_order(const model::BackendKey &key);
   api::ChangeResult apply_orders(const model::BackendKey &key, OperatorOrders orders);
   bool begin_pending_orders(model::ObservedState *observed) const;

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::chrono::seconds kFirstFoundBackoff{1};
 constexpr std::chrono::seconds kLongestFoundBackoff{60};
-constexpr size_t kMostRefused = 32;  // pools that are tried one by one in vain, at a time
+constexpr size_t kMostRefused = 4;  // pools that are tried one by one in vain, at a time: each is a whole try
 
 size_t size_of(const FoundPools &pools, const std::string &pool) {
   const auto found = pools.find(pool);
@@ -52,7 +52,8 @@ void Reconciler::begin_discovery() {
   }
 }
 
-// What was found before is too much now: without the largest pools' at first. They are tried again soon.
+// What was found before is too much now, and nothing is in force: without the largest pools' at first. They
+// are tried again soon.
 void Reconciler::begin_with_less(api::ChangeResult *applied) {
   std::vector<std::string> pools;
   for (const auto &[pool, backends] : used_found_) {
@@ -70,6 +71,7 @@ void Reconciler::begin_with_less(api::ChangeResult *applied) {
     desired_ = std::move(less).value();
     *applied = apply(desired_, &observed_);
   }
+  if (applied->outcome == Outcome::kRefused) used_found_ = wanted;
 }
 
 std::vector<std::string> Reconciler::changed_pools(const FoundPools &wanted) const {
@@ -101,27 +103,44 @@ api::ChangeResult Reconciler::apply_found() {
   return applied.outcome == Outcome::kRefused ? try_pool_by_pool(wanted, applied) : applied;
 }
 
-// One pool's news must not keep the others' from being used: each by itself, the smallest first, since what
-// is refused is mostly too much.
+// One pool's news must not keep the others' from being used: each by itself, those first that were refused
+// least often, and of them the smallest, since what is refused is mostly too much.
 api::ChangeResult Reconciler::try_pool_by_pool(const FoundPools &wanted, const api::ChangeResult &refused) {
   std::vector<std::string> changed = changed_pools(wanted);
-  std::ranges::stable_sort(changed, std::less<>{}, [&](const auto &pool) { return size_of(wanted, pool); });
+  std::ranges::stable_sort(changed, std::less<>{}, [&](const auto &pool) {
+    const auto refused_before = refused_found_.find(pool);
+    const auto backoff =
+        refused_before == refused_found_.end() ? std::chrono::seconds(0) : refused_before->second.backoff;
+    return std::pair(backoff, size_of(wanted, pool));
+  });
   if (changed.empty()) spdlog::error("found backends are not used: {}", refused.message);
   api::ChangeResult result = refused;
   size_t in_vain = 0;
   for (const std::string &pool : changed) {
     FoundPools with_it = used_found_;
     with_it[pool] = wanted.at(pool);
+    if (in_vain == kMostRefused) {
+      postpone(pool, wanted, refused.message);
+      continue;
+    }
     const bool is_alone = changed.size() == 1;
-    const api::ChangeResult applied = is_alone || in_vain == kMostRefused ? refused : try_found(with_it);
+    const api::ChangeResult applied = is_alone ? refused : try_found(with_it);
     if (applied.outcome == Outcome::kRefused) {
-      in_vain = std::min(in_vain + 1, kMostRefused);
+      in_vain++;
       note_refused(pool, wanted, applied.message);
     } else {
       result = applied;
     }
   }
   return result;
+}
+
+// Not tried by itself yet, and soon.
+void Reconciler::postpone(const std::string &pool, const FoundPools &wanted, const std::string &why) {
+  RefusedFound &refused = refused_found_[pool];
+  refused.backends = wanted.at(pool);
+  refused.why = why;
+  refused.next_try = Clock::now() + kFirstFoundBackoff;
 }
 
 // What the disk has is what is used, or a restart would begin with what was refused.

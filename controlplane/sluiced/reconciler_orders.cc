@@ -55,7 +55,7 @@ api::ChangeResult Reconciler::set_order(const model::BackendKey &key, const mode
 api::ChangeResult Reconciler::undrain(const model::BackendKey &key) {
   reconnect();
   const std::optional<Member> member = find_member(key);
-  if (!member) return no_such_backend(key);
+  if (!member) return lift_of_absent(key, model::OrderKind::kDrain);
   const bool was_ordered = member->order != nullptr;
   if (was_ordered && member->order->kind == model::OrderKind::kMaintenance) {
     return {.outcome = Outcome::kConflict,
@@ -81,9 +81,16 @@ api::ChangeResult Reconciler::undrain(const model::BackendKey &key) {
 api::ChangeResult Reconciler::end_maintenance(const model::BackendKey &key) {
   reconnect();
   const std::optional<Member> member = find_member(key);
-  if (!member) return no_such_backend(key);
+  if (!member) return lift_of_absent(key, model::OrderKind::kMaintenance);
   if (member->order == nullptr || member->order->kind != model::OrderKind::kMaintenance)
     return unchanged(key.text() + " is not in maintenance");
+  return lift_order(key);
+}
+
+// What a source finds may be away, and what was ordered of it still there.
+api::ChangeResult Reconciler::lift_of_absent(const model::BackendKey &key, model::OrderKind kind) {
+  const model::OperatorOrder *order = observed_.order_of(key);
+  if (order == nullptr || order->kind != kind) return no_such_backend(key);
   return lift_order(key);
 }
 
@@ -140,6 +147,7 @@ api::ChangeResult Reconciler::apply_orders(const model::BackendKey &key, Operato
   const model::OperatorOrder *before = observed_.order_of(key);
   if (before != nullptr && before->kind == model::OrderKind::kMaintenance)
     condition.health = model::Health::kUnknown;
+  if (!find_member(key)) next.backends.erase(key);
   totals_.clear();  // counted before packets were decided by this
   next_count_ = {};
   api::ChangeResult applied = apply(desired_, &next);

@@ -257,6 +257,10 @@ TEST(Identifiers, pins_stay_while_other_backends_come_and_go) {
   EXPECT_EQ(recovered.check_pins(), (CheckPins{{address("10.0.0.8"), {3}}, {source, {}}}));
   assign(&recovered, with_backends({c}));
   EXPECT_EQ(recovered.check_pins(), (CheckPins{{address("10.0.0.8"), {}}, {source, {}}}));
+  assign(&recovered, with_backends({c}), 299);
+  EXPECT_EQ(recovered.check_pins().size(), 2u);
+  assign(&recovered, with_backends({c}), 300);  // as long as an identifier rests
+  EXPECT_TRUE(recovered.check_pins().empty());
   for (int i = 10; i < 25; i++) assign(&recovered, checked_from("10.0.1." + std::to_string(i), {c}));
   assign(&recovered, checked_from("10.0.1.99", {c}));
   EXPECT_EQ(recovered.check_pins().size(), 16u);

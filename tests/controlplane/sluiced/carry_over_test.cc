@@ -54,15 +54,17 @@ TEST_F(CarryOver, what_checks_found_counts_more_than_what_is_forwarded) {
   EXPECT_EQ(carry_over(state, {}, &view, state).health_of(kB1), Health::kUp);
 }
 
-TEST_F(CarryOver, another_name_at_the_same_address_keeps_health_and_no_drain) {
+TEST_F(CarryOver, another_name_at_the_same_address_keeps_health_and_what_was_ordered) {
   const auto before = one_backend("10.0.0.1");
   model::ObservedState observed = with_health(Health::kUp);
   observed.backends[kB1].serving = true;
   observed.backends[kB1].drain = model::DrainProgress{};
+  observed.orders[kB1].kind = model::OrderKind::kMaintenance;
   auto after = before;
   after.pools[0].backends[0].name = "b9";
   const auto carried = carry_over(before, observed, nullptr, after);
   EXPECT_EQ(carried.health_of({"web", "b9"}), Health::kUp);
+  EXPECT_EQ(carried.orders, (OperatorOrders{{{"web", "b9"}, observed.orders[kB1]}}));
   EXPECT_TRUE(carried.condition_of({"web", "b9"}).serving);
   EXPECT_FALSE(carried.condition_of({"web", "b9"}).drain.has_value());
   after.pools[0].backends[0].check_port = 81;
