@@ -73,7 +73,7 @@ class Hub {
   Times times;
   TlsContext tls;                      // of new connections; null on a Unix socket
   size_t max_header_bytes = 8 * 1024;  // more is answered with 431
-  std::function<void()> on_room;       // after a connection has ended
+  std::function<void()> on_room;       // after a connection has ended, or an answer was sent
 
  private:
   std::list<std::shared_ptr<Connection>> connections_;  // the oldest first

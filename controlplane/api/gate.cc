@@ -40,6 +40,8 @@ ordered_json request_json(const std::string &method, const std::string &text) {
   return request;
 }
 
+std::string key_of(const Caller &caller) { return caller.method + " " + caller.identity; }
+
 void add_change(const ChangeNote &change, ordered_json *line) {
   (*line)["outcome"] = change.outcome;
   if (change.revision != 0) (*line)["revision"] = change.revision;
@@ -59,7 +61,8 @@ Gate::Gate()
       anonymous_(kAnonymousPerSecond, 2 * kAnonymousPerSecond),
       failures_(1, 1),
       connections_(kConnectionsPerSecond, 2 * kConnectionsPerSecond),
-      refusals_(kLoggedRefusalsPerSecond, kLoggedRefusalsBurst) {
+      refusals_(kLoggedRefusalsPerSecond, kLoggedRefusalsBurst),
+      turns_(std::make_shared<std::unordered_map<std::string, size_t>>()) {
   use({}, {});
 }
 
@@ -78,6 +81,17 @@ bool Gate::may_connect(const Peer &peer, Clock::time_point now) {
   return !connections_.take(peer.limit_key, now);
 }
 
+Gate::Turn Gate::begin_turn(const Peer &peer, const Caller &caller) {
+  const std::string key = caller.grant ? key_of(caller) : "address " + peer.limit_key;
+  size_t &count = (*turns_)[key];
+  if (count >= kMaxTurns && !is_unlimited(peer)) return nullptr;
+  count++;
+  return {this, [turns = turns_, key](void *) {
+            const auto found = turns->find(key);
+            if (--found->second == 0) turns->erase(found);
+          }};
+}
+
 std::variant<Caller, Response> Gate::admit(const Peer &peer, const RequestHead &head, Clock::time_point now) {
   const Need need = needed(head.method, head.target);
   if (need.role == kEverybody) {
@@ -89,7 +103,7 @@ std::variant<Caller, Response> Gate::admit(const Peer &peer, const RequestHead &
   if (const Denial *denial = std::get_if<Denial>(&known)) return deny(peer, head, *denial, now);
   Caller &caller = std::get<Caller>(known);
   if (!is_unlimited(peer)) {
-    const auto wait = requests_.take(caller.method + " " + caller.identity, now);
+    const auto wait = requests_.take(key_of(caller), now);
     if (wait) {
       Response response = too_many(fmt::format("too many requests of {}", caller.identity), *wait);
       note({.method = head.method, .target = head.target, .caller = caller}, response, now);
@@ -139,7 +153,7 @@ void Gate::note(const Request &request, const Response &response, Clock::time_po
                        {"from", caller.from},
                        {"request", request_json(request.method, request.target)},
                        {"status", response.status}};
-  if (refused) return note_refusal(caller.method + " " + caller.identity, std::move(line), now);
+  if (refused) return note_refusal(key_of(caller), std::move(line), now);
   if (response.change->outcome == "unchanged") return;  // a heartbeat, or what was so already
   add_change(*response.change, &line);
   if (change_log_) change_log_->append(line);

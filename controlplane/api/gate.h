@@ -4,9 +4,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <variant>
 
 #include "controlplane/api/access.h"
@@ -38,6 +40,14 @@ class Gate {
   /// Who asks; or the answer that sends them away: 401, 403 with the role that is needed, or 429.
   std::variant<Caller, Response> admit(const Peer &peer, const RequestHead &head, Clock::time_point now);
 
+  /// Holds a place among the requests of one identity that are served at once.
+  using Turn = std::shared_ptr<void>;
+  static constexpr size_t kMaxTurns = 8;
+
+  /// To be kept until the answer is sent: answers may be large, and whoever does not read them must not have
+  /// any number of them wait. Null when the identity has no place left.
+  Turn begin_turn(const Peer &peer, const Caller &caller);
+
   /// Whether somebody may open one more connection.
   bool may_connect(const Peer &peer, Clock::time_point now);
 
@@ -61,6 +71,8 @@ class Gate {
   RateLimiter connections_;  // by address
   RateLimiter refusals_;     // by address: lines of the log
   uint64_t suppressed_ = 0;  // of these
+  std::shared_ptr<std::unordered_map<std::string, size_t>>
+      turns_;  // by identity; a turn may outlive the gate
   std::optional<AuditLog> change_log_;
   std::optional<AuditLog> refusal_log_;
 };

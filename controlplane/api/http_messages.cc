@@ -42,6 +42,13 @@ std::optional<Response> answer_to_error(const boost::system::error_code &error) 
   return problem(400, "this is no HTTP/1.1 request: " + error.message());
 }
 
+Response too_busy() {
+  Response response = problem(
+      429, fmt::format("{} requests of yours are being served; read their answers first", Gate::kMaxTurns));
+  response.headers.emplace_back("Retry-After", "1");
+  return response;
+}
+
 http::response<http::string_body> to_http(Response response, unsigned version, bool keep_alive) {
   http::response<http::string_body> message;
   message.version(version);

@@ -25,6 +25,9 @@ void take_fields(const RequestHeader &header, Request *request);
 /// How a request that could not be read is answered; nothing when there is nobody to answer.
 std::optional<Response> answer_to_error(const boost::system::error_code &error);
 
+/// 429: the identity has as many requests in service as it may.
+Response too_busy();
+
 http::response<http::string_body> to_http(Response response, unsigned version, bool keep_alive);
 
 }  // namespace sluice::api

@@ -30,8 +30,8 @@ constexpr Need kReadsHost{Role::kViewer, Reach::kHost};
 constexpr Need kOperates{Role::kOperator, Reach::kNamedPool};
 
 constexpr std::array kRoutes = {
-    Route{{"GET", "healthz", "", {kEverybody, Reach::kNotTheHost}}, get_health},
-    Route{{"GET", "readyz", "", {kEverybody, Reach::kNotTheHost}}, get_readiness},
+    Route{{"GET", "healthz", "", {kEverybody, Reach::kHost}}, get_health},
+    Route{{"GET", "readyz", "", {kEverybody, Reach::kHost}}, get_readiness},
     Route{{"GET", "v1/status", "", kReads}, get_status},
     Route{{"GET", "v1/services", "", kReads}, get_services},
     Route{{"GET", "v1/services/*", "", kReads}, get_service},
@@ -135,7 +135,9 @@ Response call_route(const Route &route, const Call &call) {
   }
   Response response = route.handler(call);
   if (is_change && !response.change) response.change = ChangeNote{.outcome = "refused"};
-  const bool has_version = route.info.need.role != kEverybody && response.status == 200;
+  const Need &need = route.info.need;
+  const bool has_version =
+      need.role != kEverybody && need.reach != Reach::kNotTheHost && response.status == 200;
   if (has_version) response.headers.emplace_back("ETag", entity_tag(call.control.version()));
   return response;
 }
@@ -144,6 +146,7 @@ Response call_route(const Route &route, const Call &call) {
 
 std::vector<RouteInfo> routes() {
   std::vector<RouteInfo> rows;
+  rows.reserve(kRoutes.size());
   for (const Route &route : kRoutes) rows.push_back(route.info);
   return rows;
 }

@@ -19,7 +19,7 @@ enum class Reach : uint8_t {
   kHost = 1,    // nothing: it is about the whole host
   kFiltered,    // it sees what is in its scope, and no more
   kNamedPool,   // if nobody but services in its scope uses the pool that is the path's first name
-  kNotTheHost,  // everything: it is about nothing of this host
+  kNotTheHost,  // everything: it is about nothing of this host, and asks nothing of `Control`
 };
 
 /// Below every role: who asks need not be known.

@@ -81,7 +81,9 @@ class Session : public Connection, public std::enable_shared_from_this<Session<S
 
   // Until the first byte of the next request, time counts as idle.
   void wait_for_request() {
+    turn_.reset();
     if (phase_ == Phase::kBusy) phase_ = Phase::kIdle;
+    if (hub_->on_room) hub_->on_room();
     if (buffer_.size() > 0) return begin_request();
     expires_after(hub_->times.idle);
     stream_.async_read_some(buffer_.prepare(kFirstRead),
@@ -115,6 +117,8 @@ class Session : public Connection, public std::enable_shared_from_this<Session<S
     std::variant<Caller, Response> admitted = hub_->gate.admit(peer_, head.value(), Gate::Clock::now());
     if (Response *refusal = std::get_if<Response>(&admitted)) return refuse(std::move(*refusal));
     request_.caller = std::move(std::get<Caller>(admitted));
+    turn_ = hub_->gate.begin_turn(peer_, request_.caller);
+    if (!turn_) return refuse(too_busy());
     if (request_.caller.grant) phase_ = Phase::kBusy;
     take_fields(header, &request_);
     const size_t limit = max_body_bytes(request_.method, request_.target);
@@ -230,6 +234,7 @@ class Session : public Connection, public std::enable_shared_from_this<Session<S
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
   Request request_;  // the one being served
+  Gate::Turn turn_;  // of it
   std::optional<http::response<http::string_body>> response_;
   std::optional<http::response_serializer<http::string_body>> serializer_;
   std::array<char, 4096> ignored_{};

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -100,7 +101,8 @@ struct UnixServer::Impl : std::enable_shared_from_this<UnixServer::Impl> {
   std::shared_ptr<Hub> hub;
   UnixProtocol::acceptor acceptor;
   asio::steady_timer retry;
-  enum class Accepting { kYes, kWaitsForAnEnd, kStopped } accepting = Accepting::kYes;
+  std::optional<UnixProtocol::socket> waiting;  // accepted, while all connections are being served
+  enum class Accepting { kYes, kStopped } accepting = Accepting::kYes;
   dev_t device = 0;
   ino_t inode = 0;
 
@@ -117,7 +119,8 @@ struct UnixServer::Impl : std::enable_shared_from_this<UnixServer::Impl> {
   Status bind_and_listen();
   void accept();
   void on_accept(const ErrorCode &error, UnixProtocol::socket socket);
-  void on_end();
+  void begin(UnixProtocol::socket socket);
+  void on_room();
 };
 
 Status UnixServer::Impl::bind_and_listen() {
@@ -151,10 +154,6 @@ Status UnixServer::Impl::bind_and_listen() {
 }
 
 void UnixServer::Impl::accept() {
-  if (hub->size() >= options.max_connections) {
-    accepting = Accepting::kWaitsForAnEnd;
-    return;
-  }
   acceptor.async_accept([self = shared_from_this()](const ErrorCode &error, UnixProtocol::socket socket) {
     self->on_accept(error, std::move(socket));
   });
@@ -168,6 +167,14 @@ void UnixServer::Impl::on_accept(const ErrorCode &error, UnixProtocol::socket so
     retry.async_wait([self = shared_from_this()](const ErrorCode &cancelled) {
       if (!cancelled) self->accept();
     });
+    return;
+  }
+  begin(std::move(socket));
+}
+
+void UnixServer::Impl::begin(UnixProtocol::socket socket) {
+  if (hub->size() >= options.max_connections && !hub->make_room()) {
+    waiting.emplace(std::move(socket));
     return;
   }
   std::optional<LocalPeer> process = local_peer(socket.native_handle());
@@ -184,10 +191,11 @@ void UnixServer::Impl::on_accept(const ErrorCode &error, UnixProtocol::socket so
   accept();
 }
 
-void UnixServer::Impl::on_end() {
-  if (accepting != Accepting::kWaitsForAnEnd) return;
-  accepting = Accepting::kYes;
-  accept();
+void UnixServer::Impl::on_room() {
+  if (!waiting || accepting == Accepting::kStopped) return;
+  UnixProtocol::socket socket = std::move(*waiting);
+  waiting.reset();
+  begin(std::move(socket));
 }
 
 UnixServer::UnixServer(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -198,7 +206,7 @@ Result<std::unique_ptr<UnixServer>> UnixServer::listen(asio::io_context &io, Uni
   const Status bound = impl->bind_and_listen();
   if (!bound.ok()) return bound.error();
   impl->hub->on_room = [weak = impl->weak_from_this()] {
-    if (const std::shared_ptr<Impl> self = weak.lock()) self->on_end();
+    if (const std::shared_ptr<Impl> self = weak.lock()) self->on_room();
   };
   impl->accept();
   return std::unique_ptr<UnixServer>(new UnixServer(std::move(impl)));

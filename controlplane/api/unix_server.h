@@ -25,7 +25,7 @@ struct SocketAccess {
 struct UnixServerOptions {
   std::filesystem::path socket_path = "/run/sluice/sluiced.sock";
   SocketAccess access;
-  size_t max_connections = 64;  // more wait until one ends
+  size_t max_connections = 64;  // one more takes the place of one that is not being served, or waits
   size_t max_header_bytes = 8 * 1024;
   Times times;
 };

@@ -31,6 +31,17 @@ api::Times times_of(const model::ApiLimits &limits) {
   return {.header = limits.header_timeout, .body = limits.body_timeout, .idle = limits.idle_timeout};
 }
 
+// One connection fails by what a library throws, not the daemon.
+void run(asio::io_context &io) {
+  while (!io.stopped()) {
+    try {
+      io.run();
+    } catch (const std::exception &exception) {
+      spdlog::error("API: a connection failed: {}", exception.what());
+    }
+  }
+}
+
 }  // namespace
 
 ApiService::ApiService(asio::io_context &control_io, api::Control &control)
@@ -50,16 +61,19 @@ Result<std::unique_ptr<ApiService>> ApiService::start(asio::io_context &control_
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  service->thread_ = std::thread([io = &service->io_] { io->run(); });
+  service->thread_ = std::thread([io = &service->io_] { run(*io); });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return service;
 }
 
 Status ApiService::listen(const Options &options, const model::ApiSpec &spec) {
   const api::Handler handler = [this](api::Request request, api::Reply reply) {
-    asio::post(control_io_, [this, request = std::move(request), reply = std::move(reply)]() mutable {
-      answer(std::move(request), std::move(reply));
-    });
+    const bool is_of_host = api::needed(request.method, request.target).reach != api::Reach::kNotTheHost;
+    auto answer_it = [this, request = std::move(request), reply = std::move(reply)] {
+      answer(request, reply);
+    };
+    if (is_of_host) return asio::post(control_io_, std::move(answer_it));
+    asio::post(beside_, std::move(answer_it));
   };
   const Result<api::SocketAccess> access = socket_access(spec);
   if (!access.ok()) return access.error();
@@ -76,13 +90,17 @@ Status ApiService::listen(const Options &options, const model::ApiSpec &spec) {
 }
 
 ApiService::~ApiService() {
+  beside_.stop();
+  beside_.join();
   io_.stop();
   if (thread_.joinable()) thread_.join();
 }
 
-// On the control loop.
-void ApiService::answer(api::Request request, api::Reply reply) {
+// On the control loop; what asks nothing of the host, and changes nothing, beside it.
+void ApiService::answer(const api::Request &request, const api::Reply &reply) {
   try {
+    if (api::needed(request.method, request.target).reach == api::Reach::kNotTheHost)
+      return reply(api::handle(request, control_));
     reply(idempotency_.once(request, std::chrono::steady_clock::now(),
                             [this](const api::Request &asked) { return api::handle(asked, control_); }));
   } catch (const std::exception &exception) {  // of a library below: one request fails, not the daemon

@@ -11,6 +11,7 @@
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/thread_pool.hpp>
 
 #include "controlplane/api/control.h"
 #include "controlplane/api/gate.h"
@@ -53,7 +54,7 @@ class ApiService {
   ApiService(boost::asio::io_context &control_io, api::Control &control);
 
   Status listen(const Options &options, const model::ApiSpec &spec);
-  void answer(api::Request request, api::Reply reply);
+  void answer(const api::Request &request, const api::Reply &reply);
 
   boost::asio::io_context &control_io_;
   api::Control &control_;
@@ -66,6 +67,7 @@ class ApiService {
   std::unique_ptr<api::UnixServer> unix_;
   std::unique_ptr<api::HttpsServer> https_;
   std::thread thread_;
+  boost::asio::thread_pool beside_{1};  // checks configurations, which takes seconds
 };
 
 }  // namespace sluice

@@ -208,6 +208,14 @@ void Reconciler::fall_back(const std::string &why) {
   observed_.orders = std::move(accepted.orders);
   observed_ = known_of(accepted.desired);
   desired_ = std::move(accepted.desired);
+  if (preparation_ && configured_.api != accepted.configured.api) {
+    const Result<std::function<void()>> prepared = preparation_(accepted.configured);
+    if (prepared.ok()) {
+      prepared.value()();
+    } else {
+      spdlog::error("the API stays as it is: {}", prepared.error().message);
+    }
+  }
   configured_ = std::move(accepted.configured);
   if (discoverer_ != nullptr) discoverer_->set_sources(configured_);
   note_members();

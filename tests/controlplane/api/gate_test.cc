@@ -102,6 +102,17 @@ TEST_F(ApiGate, new_connections_of_an_address_are_limited) {
   EXPECT_TRUE(gate_.may_connect(stranger_, now_ + 100ms));
 }
 
+TEST_F(ApiGate, an_identity_has_so_many_requests_in_service) {
+  const Caller ci{"ci", "token", "", model::Grant{}};
+  std::vector<Gate::Turn> turns;
+  for (size_t i = 0; i < Gate::kMaxTurns; i++) turns.push_back(gate_.begin_turn(stranger_, ci));
+  for (const Gate::Turn &turn : turns) EXPECT_TRUE(turn);
+  EXPECT_FALSE(gate_.begin_turn(stranger_, ci));
+  EXPECT_TRUE(gate_.begin_turn(stranger_, {"other", "token", "", model::Grant{}}));
+  turns.pop_back();
+  EXPECT_TRUE(gate_.begin_turn(stranger_, ci));
+}
+
 TEST_F(ApiGate, logs_changes_with_who_where_what_and_outcome_and_never_a_token) {
   Request request{.method = "POST",
                   .target = "/v1/backends/web/" + token_ + "/drain?deadline=5&x=" + token_,
