@@ -204,6 +204,16 @@ class Control {
   virtual Result<CountersView> counters() = 0;
   virtual MetricsView metrics(const MetricsFilter &filter) = 0;
 
+  /// Names every state of what can be changed: another one after each change, also of a sluiced that started
+  /// anew.
+  virtual std::string version() = 0;
+  /// Why sluiced cannot do its work just now; it can when there is nothing.
+  virtual Status readiness() = 0;
+  /// Which services use a pool, also as their backup pool.
+  virtual std::vector<std::string> services_of_pool(const std::string &pool) = 0;
+  /// What the audit log says of a backend; null when there is none.
+  virtual nlohmann::json backend_summary(const model::BackendKey &key) = 0;
+
   /// Without a deadline: the pool's, if it has one; with model::kNoDeadline none.
   virtual ChangeResult drain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline) = 0;
   virtual ChangeResult undrain(const model::BackendKey &key) = 0;

@@ -100,16 +100,24 @@ const char *status_title(unsigned status) {
   switch (status) {
     case 400:
       return "Bad request";
+    case 401:
+      return "Not authenticated";
+    case 403:
+      return "Not allowed";
     case 404:
       return "Not found";
     case 405:
       return "Method not allowed";
     case 409:
       return "Conflict";
+    case 412:
+      return "Changed since";
     case 413:
       return "Body too large";
     case 422:
-      return "Invalid configuration";
+      return "Cannot be carried out";
+    case 429:
+      return "Too many requests";
     case 431:
       return "Header too large";
     case 502:
@@ -233,7 +241,9 @@ json to_json(const BackendView &backend) {
 json to_json(const ConnectionList &connections) {
   json records = json::array();
   for (const ConnectionRecord &record : connections.records) records.push_back(to_json(record));
-  return {{"connections", std::move(records)}, {"matched", connections.matched}};
+  json body = {{"connections", std::move(records)}, {"matched", connections.matched}};
+  if (connections.next) body["next_cursor"] = std::to_string(*connections.next);
+  return body;
 }
 
 json to_json(const CountersView &counters) {

@@ -2,281 +2,53 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
+#include <optional>
 #include <span>
 
 #include <spdlog/fmt/fmt.h>
 
-#include "controlplane/api/metrics.h"
+#include "controlplane/api/handlers.h"
+#include "controlplane/api/preconditions.h"
 #include "controlplane/api/render.h"
 #include "controlplane/api/target.h"
-#include "controlplane/discovery/messages/registration.h"
-#include "controlplane/model/address_text.h"
 
 namespace sluice::api {
 
 namespace {
 
-using nlohmann::json;
-
-constexpr uint64_t kMaxDrainDeadlineS = 30 * 24 * 3600;
 constexpr std::string_view kCheckConfigPath = "/v1/check-config";
 
-// A matched route: what stood in place of "*", and the query.
-struct Match {
-  std::vector<std::string> names;
-  std::map<std::string, std::string> query;
-};
-
-using Handler = Response (*)(const Request &request, const Match &match, Control &control);
-
 struct Route {
-  std::string_view method;
-  std::string_view pattern;     // "*" stands for one segment
-  std::string_view parameters;  // of the query, comma-separated
-  Handler handler;
+  RouteInfo info;
+  Response (*handler)(const Call &call);
 };
 
-Response get_status(const Request & /*request*/, const Match & /*match*/, Control &control) {
-  return json_response(200, to_json(control.status()));
-}
+using model::Role;
 
-Response get_services(const Request & /*request*/, const Match & /*match*/, Control &control) {
-  json list = json::array();
-  for (const ServiceView &service : control.services(std::nullopt)) list.push_back(to_json(service));
-  return json_response(200, {{"services", std::move(list)}});
-}
-
-// An unknown name must not look like one without traffic. Each says what lists the names: for people the
-// command, for programs the path.
-std::string unknown_service(const std::string &name) {
-  return fmt::format("no service is named \"{}\"; sluicectl services (GET /v1/services) lists them", name);
-}
-
-std::string unknown_pool(const std::string &name) {
-  return fmt::format("no pool is named \"{}\"; sluicectl backends (GET /v1/backends) lists them", name);
-}
-
-Response get_service(const Request & /*request*/, const Match &match, Control &control) {
-  const std::vector<ServiceView> services = control.services(match.names[0]);
-  if (services.empty()) {
-    return problem(404, unknown_service(match.names[0]));
-  }
-  json body = to_json(services[0]);
-  json members = json::array();
-  for (const BackendView &backend : control.backends(services[0].service.pool)) {
-    members.push_back(to_json(backend));
-  }
-  body["members"] = std::move(members);
-  return json_response(200, body);
-}
-
-Response get_backends(const Request & /*request*/, const Match &match, Control &control) {
-  std::optional<std::string> pool;
-  if (const auto found = match.query.find("pool"); found != match.query.end()) pool = found->second;
-  if (pool && !control.has_pool(*pool)) return problem(404, unknown_pool(*pool));
-  const std::vector<BackendView> backends = control.backends(pool);
-  json list = json::array();
-  for (const BackendView &backend : backends) list.push_back(to_json(backend));
-  return json_response(200, {{"backends", std::move(list)}});
-}
-
-Response get_metrics(const Request & /*request*/, const Match &match, Control &control) {
-  const Result<MetricsFilter> filter = parse_metrics_filter(match.query);
-  if (!filter.ok()) return problem(400, filter.error().message);
-  const std::optional<std::string> &pool = filter.value().pool;
-  if (pool && !control.has_pool(*pool)) return problem(404, unknown_pool(*pool));
-  return {.content_type = kMetricsContentType,
-          .body = render_metrics(control.metrics(filter.value())),
-          .allow = ""};
-}
-
-// Reads a number of at most `largest`.
-std::optional<uint64_t> parse_number(const std::string &text, uint64_t largest) {
-  uint64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size() || number > largest) return std::nullopt;
-  return number;
-}
-
-Result<ConnectionFilter> parse_filter(const std::map<std::string, std::string> &query) {
-  ConnectionFilter filter;
-  for (const auto &[name, value] : query) {
-    const Error wrong{fmt::format("query parameter {}: \"{}\" is no ", name, value)};
-    if (name == "client" || name == "vip") {
-      const std::optional<Address> address = parse_address(value);
-      if (!address) return Error{wrong.message + "IPv4 or IPv6 address"};
-      (name == "client" ? filter.client : filter.vip) = *address;
-    } else if (name == "port") {
-      const auto port = parse_number(value, 65535);
-      if (!port) return Error{wrong.message + "port from 0 to 65535"};
-      filter.vip_port = static_cast<uint16_t>(*port);
-    } else if (name == "limit") {
-      const auto limit = parse_number(value, kMaxListedConnections);
-      if (!limit) return Error{fmt::format("{}number from 0 to {}", wrong.message, kMaxListedConnections)};
-      filter.limit = *limit;
-    } else if (name == "expired") {
-      if (value != "true" && value != "false") return Error{wrong.message + "\"true\" or \"false\""};
-      filter.include_expired = value == "true";
-    } else if (name == "service") {
-      filter.service = value;
-    } else if (name == "pool") {
-      filter.pool = value;
-    } else if (name == "backend") {
-      filter.backend = value;
-    }
-  }
-  return filter;
-}
-
-// "POOL/BACKEND" is what every list shows: takes the pool out of it.
-Status split_backend(ConnectionFilter *filter) {
-  const size_t slash = filter->backend ? filter->backend->find('/') : std::string::npos;
-  if (slash == std::string::npos) return Done{};
-  const std::string pool = filter->backend->substr(0, slash);
-  if (filter->pool && *filter->pool != pool) {
-    return Error{fmt::format("query parameters pool and backend: \"{}\" and \"{}\" are two pools",
-                             *filter->pool, pool)};
-  }
-  filter->pool = pool;
-  filter->backend = filter->backend->substr(slash + 1);
-  return Done{};
-}
-
-// The first name of the filter that nothing has, in words; "" when all are known.
-std::string unknown_name(const ConnectionFilter &filter, Control &control) {
-  if (filter.service && !control.has_service(*filter.service)) return unknown_service(*filter.service);
-  if (filter.pool && !control.has_pool(*filter.pool)) return unknown_pool(*filter.pool);
-  if (!filter.backend || control.has_backend(filter.pool, *filter.backend)) return "";
-  return fmt::format("no backend is named \"{}\"{}; sluicectl backends (GET /v1/backends) lists them",
-                     *filter.backend, filter.pool ? fmt::format(" in pool \"{}\"", *filter.pool) : "");
-}
-
-Response get_connections(const Request & /*request*/, const Match &match, Control &control) {
-  Result<ConnectionFilter> filter = parse_filter(match.query);
-  if (!filter.ok()) return problem(400, filter.error().message);
-  const Status split = split_backend(&filter.value());
-  if (!split.ok()) return problem(400, split.error().message);
-  const std::string unknown = unknown_name(filter.value(), control);
-  if (!unknown.empty()) return problem(404, unknown);
-  const Result<ConnectionList> connections = control.connections(filter.value());
-  if (!connections.ok()) return problem(503, connections.error().message);
-  return json_response(200, to_json(connections.value()));
-}
-
-Response get_counters(const Request & /*request*/, const Match & /*match*/, Control &control) {
-  const Result<CountersView> counters = control.counters();
-  if (!counters.ok()) return problem(503, counters.error().message);
-  return json_response(200, to_json(counters.value()));
-}
-
-Response change_response(const ChangeResult &change) {
-  using Outcome = ChangeResult::Outcome;
-  switch (change.outcome) {
-    case Outcome::kNotFound:
-      return problem(404, change.message);
-    case Outcome::kConflict:
-      return problem(409, change.message);
-    case Outcome::kInvalidConfig:
-      return problem(422, change.message, change.errors);
-    case Outcome::kRefused:
-      return problem(502, change.message);
-    case Outcome::kApplied:
-    case Outcome::kPending:
-    case Outcome::kUnchanged:
-      break;
-  }
-  const char *result = change.outcome == Outcome::kApplied   ? "applied"
-                       : change.outcome == Outcome::kPending ? "pending"
-                                                             : "unchanged";
-  return json_response(200, {{"result", result}, {"message", change.message}, {"revision", change.revision}});
-}
-
-// The query's "deadline" in seconds, or "none"; nothing when it is not there.
-Result<std::optional<std::chrono::seconds>> parse_deadline(const std::map<std::string, std::string> &query) {
-  const auto found = query.find("deadline");
-  if (found == query.end()) return std::optional<std::chrono::seconds>();
-  if (found->second == "none") return std::optional(model::kNoDeadline);
-  const auto number = parse_number(found->second, kMaxDrainDeadlineS);
-  if (!number || *number == 0) {
-    return Error{
-        fmt::format("query parameter deadline: \"{}\" is neither none nor a number of seconds from 1 to {}",
-                    found->second, kMaxDrainDeadlineS)};
-  }
-  return std::optional(std::chrono::seconds(*number));
-}
-
-Response post_drain(const Request & /*request*/, const Match &match, Control &control) {
-  const auto deadline = parse_deadline(match.query);
-  if (!deadline.ok()) return problem(400, deadline.error().message);
-  return change_response(control.drain({match.names[0], match.names[1]}, deadline.value()));
-}
-
-Response post_maintenance(const Request & /*request*/, const Match &match, Control &control) {
-  const auto deadline = parse_deadline(match.query);
-  if (!deadline.ok()) return problem(400, deadline.error().message);
-  return change_response(control.maintain({match.names[0], match.names[1]}, deadline.value()));
-}
-
-Response delete_maintenance(const Request & /*request*/, const Match &match, Control &control) {
-  return change_response(control.end_maintenance({match.names[0], match.names[1]}));
-}
-
-Response post_undrain(const Request & /*request*/, const Match &match, Control &control) {
-  return change_response(control.undrain({match.names[0], match.names[1]}));
-}
-
-Response get_discovery(const Request & /*request*/, const Match & /*match*/, Control &control) {
-  return json_response(200, {{"sources", to_json(control.discovery())}});
-}
-
-Response put_registration(const Request &request, const Match &match, Control &control) {
-  const Result<FoundBackend> backend = parse_registration(match.names[1], request.body);
-  if (!backend.ok()) return problem(400, backend.error().message);
-  return change_response(control.put_registration(match.names[0], backend.value()));
-}
-
-Response delete_registration(const Request & /*request*/, const Match &match, Control &control) {
-  return change_response(control.remove_registration(match.names[0], match.names[1]));
-}
-
-Response post_reload(const Request & /*request*/, const Match & /*match*/, Control &control) {
-  return change_response(control.reload());
-}
-
-Response post_check_config(const Request &request, const Match &match, Control & /*control*/) {
-  const auto named = match.query.find("file");
-  const std::string file = named == match.query.end() ? "request body" : named->second;
-  const LoadedConfig loaded = load_config(request.body, file);
-  if (!loaded.ok()) {
-    return problem(422, fmt::format("the configuration has {} error(s)", loaded.errors.size()),
-                   loaded.errors);
-  }
-  uint64_t backends = 0;
-  for (const model::Pool &pool : loaded.state->pools) backends += pool.backends.size();
-  return json_response(200, {{"result", "valid"},
-                             {"services", loaded.state->services.size()},
-                             {"pools", loaded.state->pools.size()},
-                             {"backends", backends}});
-}
+constexpr Need kReads{Role::kViewer, Reach::kFiltered};
+constexpr Need kReadsHost{Role::kViewer, Reach::kHost};
+constexpr Need kOperates{Role::kOperator, Reach::kNamedPool};
 
 constexpr std::array kRoutes = {
-    Route{"GET", "v1/status", "", get_status},
-    Route{"GET", "v1/services", "", get_services},
-    Route{"GET", "v1/services/*", "", get_service},
-    Route{"GET", "v1/backends", "pool", get_backends},
-    Route{"GET", "v1/connections", "client,vip,port,service,pool,backend,limit,expired", get_connections},
-    Route{"GET", "v1/counters", "", get_counters},
-    Route{"POST", "v1/backends/*/*/drain", "deadline", post_drain},
-    Route{"POST", "v1/backends/*/*/undrain", "", post_undrain},
-    Route{"POST", "v1/backends/*/*/maintenance", "deadline", post_maintenance},
-    Route{"DELETE", "v1/backends/*/*/maintenance", "", delete_maintenance},
-    Route{"GET", "metrics", "services,pools,backends,pool", get_metrics},
-    Route{"GET", "v1/discovery", "", get_discovery},
-    Route{"PUT", "v1/pools/*/registrations/*", "", put_registration},
-    Route{"DELETE", "v1/pools/*/registrations/*", "", delete_registration},
-    Route{"POST", "v1/reload", "", post_reload},
-    Route{"POST", "v1/check-config", "file", post_check_config},
+    Route{{"GET", "healthz", "", {kEverybody, Reach::kHost}}, get_health},
+    Route{{"GET", "readyz", "", {kEverybody, Reach::kHost}}, get_readiness},
+    Route{{"GET", "v1/status", "", kReads}, get_status},
+    Route{{"GET", "v1/services", "", kReads}, get_services},
+    Route{{"GET", "v1/services/*", "", kReads}, get_service},
+    Route{{"GET", "v1/backends", "pool,limit,cursor", kReads}, get_backends},
+    Route{{"GET", "v1/connections", "client,vip,port,service,pool,backend,limit,cursor,expired", kReads},
+          get_connections},
+    Route{{"GET", "v1/counters", "", kReadsHost}, get_counters},
+    Route{{"GET", "metrics", "services,pools,backends,pool", kReadsHost}, get_metrics},
+    Route{{"GET", "v1/discovery", "", kReads}, get_discovery},
+    Route{{"POST", "v1/backends/*/*/drain", "deadline", kOperates}, post_drain},
+    Route{{"POST", "v1/backends/*/*/undrain", "", kOperates}, post_undrain},
+    Route{{"POST", "v1/backends/*/*/maintenance", "deadline", kOperates}, post_maintenance},
+    Route{{"DELETE", "v1/backends/*/*/maintenance", "", kOperates}, delete_maintenance},
+    Route{{"PUT", "v1/pools/*/registrations/*", "", kOperates}, put_registration},
+    Route{{"DELETE", "v1/pools/*/registrations/*", "", kOperates}, delete_registration},
+    Route{{"POST", "v1/reload", "", {Role::kAdmin, Reach::kHost}}, post_reload},
+    Route{{"POST", "v1/check-config", "file", {Role::kOperator, Reach::kNotTheHost}}, post_check_config},
 };
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
@@ -304,8 +76,32 @@ std::optional<std::vector<std::string>> match_pattern(std::string_view pattern,
   return names;
 }
 
+struct Found {
+  const Route *route = nullptr;    // nullptr: none for this method
+  std::vector<std::string> names;  // of the route
+  std::string allow;               // the methods of the path; empty: there is no such path
+};
+
+// What may be read may be asked for its headers alone: the transport drops the body.
+Found find_route(std::string_view method, std::span<const std::string> segments) {
+  Found found;
+  for (const Route &route : kRoutes) {
+    auto names = match_pattern(route.info.pattern, segments);
+    if (!names) continue;
+    const bool is_get = route.info.method == "GET";
+    if (route.info.method == method || (is_get && method == "HEAD")) {
+      found.route = &route;
+      found.names = std::move(*names);
+      return found;
+    }
+    found.allow += found.allow.empty() ? "" : ", ";
+    found.allow += is_get ? "GET, HEAD" : route.info.method;
+  }
+  return found;
+}
+
 // Names the first parameter that the route does not know; "" when it knows all.
-std::string unknown_parameter(const Route &route, const std::map<std::string, std::string> &query) {
+std::string unknown_parameter(const RouteInfo &route, const std::map<std::string, std::string> &query) {
   const std::vector<std::string_view> known = split(route.parameters, ',');
   for (const auto &[name, value] : query) {
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;
@@ -316,32 +112,77 @@ std::string unknown_parameter(const Route &route, const std::map<std::string, st
   return "";
 }
 
+// Why this call is not the caller's to make; nothing when it is.
+std::optional<Response> refusal(const Need &need, const Call &call) {
+  if (need.role == kEverybody) return std::nullopt;
+  const Caller &caller = call.request.caller;
+  if (!caller.grant || caller.grant->role < need.role) return forbidden(need.role, caller);
+  if (call.scope.is_everything()) return std::nullopt;
+  if (need.reach == Reach::kHost) return out_of_scope(call, "this is about the whole host, which");
+  if (need.reach == Reach::kNamedPool && !call.scope.may_change_pool(call.names[0]))
+    return out_of_scope(call, fmt::format("pool \"{}\", or a service that uses it,", call.names[0]));
+  return std::nullopt;
+}
+
+Response call_route(const Route &route, const Call &call) {
+  const bool is_change = route.info.method != "GET" && route.handler != post_check_config;
+  if (is_change) {
+    std::optional<Response> failed = failed_precondition(call.request.if_match, call.control.version());
+    if (failed) {
+      failed->change = ChangeNote{.outcome = "refused"};
+      return std::move(*failed);
+    }
+  }
+  Response response = route.handler(call);
+  if (is_change && !response.change) response.change = ChangeNote{.outcome = "refused"};
+  const Need &need = route.info.need;
+  const bool has_version =
+      need.role != kEverybody && need.reach != Reach::kNotTheHost && response.status == 200;
+  if (has_version) response.headers.emplace_back("ETag", entity_tag(call.control.version()));
+  return response;
+}
+
 }  // namespace
+
+std::vector<RouteInfo> routes() {
+  std::vector<RouteInfo> rows;
+  rows.reserve(kRoutes.size());
+  for (const Route &route : kRoutes) rows.push_back(route.info);
+  return rows;
+}
+
+Need needed(std::string_view method, std::string_view target) {
+  constexpr Need kUnknown{Role::kViewer, Reach::kHost};
+  const Result<Target> parsed = parse_target(target);
+  if (!parsed.ok()) return kUnknown;
+  const Found found = find_route(method, parsed.value().segments);
+  return found.route == nullptr ? kUnknown : found.route->info.need;
+}
 
 Response handle(const Request &request, Control &control) {
   const Result<Target> target = parse_target(request.target);
   if (!target.ok()) return problem(400, target.error().message);
-  std::string allow;
-  for (const Route &route : kRoutes) {
-    const auto names = match_pattern(route.pattern, target.value().segments);
-    if (!names) continue;
-    // What may be read may be asked for its headers alone: the transport drops the body.
-    const bool head = request.method == "HEAD" && route.method == "GET";
-    if (route.method != request.method && !head) {
-      allow += allow.empty() ? "" : ", ";
-      allow += route.method == "GET" ? "GET, HEAD" : route.method;
-      continue;
-    }
-    const std::string unknown = unknown_parameter(route, target.value().query);
-    if (!unknown.empty()) return problem(400, unknown);
-    return route.handler(request, {*names, target.value().query}, control);
-  }
-  if (!allow.empty()) {
-    Response response = problem(405, fmt::format("{} is not possible here; use {}", request.method, allow));
-    response.allow = allow;
+  Found found = find_route(request.method, target.value().segments);
+  if (found.route == nullptr && found.allow.empty())
+    return problem(404, "there is no such path; GET /v1/status is a place to start");
+  if (found.route == nullptr) {
+    Response response =
+        problem(405, fmt::format("{} is not possible here; use {}", request.method, found.allow));
+    response.headers.emplace_back("Allow", found.allow);
     return response;
   }
-  return problem(404, "there is no such path; GET /v1/status is a place to start");
+  const Call call{request, std::move(found.names), target.value().query, control,
+                  Scope(request.caller, control)};
+  if (std::optional<Response> refused = refusal(found.route->info.need, call)) return std::move(*refused);
+  const std::string unknown = unknown_parameter(found.route->info, target.value().query);
+  if (!unknown.empty()) return problem(400, unknown);
+  return call_route(*found.route, call);
+}
+
+Response forbidden(Role needed_role, const Caller &caller) {
+  const std::string_view has = caller.grant ? model::role_name(caller.grant->role) : "none";
+  return problem(403, fmt::format("this needs the role {}; {} has the role {}", model::role_name(needed_role),
+                                  caller.identity.empty() ? "who asks" : caller.identity, has));
 }
 
 size_t max_body_bytes(std::string_view method, std::string_view target) {

@@ -19,6 +19,7 @@ namespace {
 // The values without their places; only of a state without errors.
 model::DesiredState without_places(PlacedState placed) {
   model::DesiredState state = std::move(placed.state);
+  state.api = std::move(placed.api.spec);
   for (PlacedService &from : placed.services) {
     model::Service &service = state.services.emplace_back(std::move(from.service));
     service.name = std::move(from.name.value);

@@ -44,6 +44,7 @@ class CrossCheck {
   void run() {
     check_counts();
     check_service_names();
+    check_granted_services();
     check_pools();
     check_service_pools();
     if (check_vips()) check_ports();
@@ -93,6 +94,18 @@ class CrossCheck {
     errors_.add(name.place, field, name.value,
                 std::string("another ") + what + " is named " + in_quotes(name.value) + ", in line " +
                     std::to_string(first->second.line) + "; names must be unique");
+  }
+
+  // Whoever writes a scope means a service that is there: a mistyped one would leave somebody without rights.
+  void check_granted_services() {
+    std::set<std::string_view> names;
+    for (const PlacedService &service : placed_.services) names.insert(service.name.value);
+    for (const GrantedService &granted : placed_.api.granted) {
+      if (names.contains(granted.name.value)) continue;
+      errors_.add(granted.name.place, granted.field, granted.name.value,
+                  "there is no service " + in_quotes(granted.name.value) +
+                      "; add it to \"services\" or name another");
+    }
   }
 
   void check_service_names() {

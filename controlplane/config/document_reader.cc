@@ -3,6 +3,7 @@
 #include <array>
 #include <span>
 
+#include "controlplane/config/api_reader.h"
 #include "controlplane/config/discovery_reader.h"
 #include "controlplane/config/health_reader.h"
 #include "controlplane/config/lifecycle_reader.h"
@@ -22,8 +23,8 @@ constexpr uint32_t kMinSlots = 101;
 constexpr size_t kMaxVipsPerService = 4096;
 constexpr size_t kMaxPortsPerService = 4096;
 
-constexpr std::array<std::string_view, 5> kDocumentKeys = {"version", "flow_hash_key",
-                                                           "removed_backend_grace", "services", "pools"};
+constexpr std::array<std::string_view, 6> kDocumentKeys = {
+    "version", "flow_hash_key", "removed_backend_grace", "services", "pools", "api"};
 constexpr std::array<std::string_view, 8> kServiceKeys = {"name", "vips",      "protocol", "ports",
                                                           "pool", "scheduler", "timeouts", "quorum"};
 constexpr std::array<std::string_view, 4> kTimeoutKeys = {"embryonic", "established", "closing", "udp"};
@@ -57,6 +58,7 @@ class DocumentReader {
     if (const auto grace = reader_.find(document, "removed_backend_grace")) {
       put(reader_.seconds(*grace, 1s, 720h), &placed.state.removed_backend_grace);
     }
+    if (const auto api = reader_.find(document, "api")) placed.api = read_api(*api, reader_);
     read_each(document, "services", &placed.services, &DocumentReader::read_service);
     placed.has_pools = read_each(document, "pools", &placed.pools, &DocumentReader::read_pool);
     return placed;
@@ -280,6 +282,11 @@ std::vector<std::string> configuration_keys() {
   add("pools[].discovery.", discovery_keys());
   add("pools[].discovery.tls.", tls_keys());
   add("pools[].passive.", passive_keys());
+  add("api.", api_keys());
+  add("api.socket.", api_socket_keys());
+  add("api.clients[].", api_client_keys());
+  add("api.local[].", api_local_keys());
+  add("api.limits.", api_limit_keys());
   return paths;
 }
 

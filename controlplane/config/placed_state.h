@@ -57,7 +57,19 @@ struct PlacedPool {
   model::Pool pool;                             // everything else
 };
 
+/// A service that somebody may do something with.
+struct GrantedService {
+  std::string field;  // "api.clients[0].services[1]"
+  Placed<std::string> name;
+};
+
+struct PlacedApi {
+  model::ApiSpec spec;
+  std::vector<GrantedService> granted;
+};
+
 struct PlacedState {
+  PlacedApi api;
   std::vector<PlacedService> services;
   std::vector<PlacedPool> pools;
   bool has_pools = false;     // "pools" is a list: what is not in it is not there

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "controlplane/model/address_text.h"
+#include "controlplane/model/api_access.h"
 #include "controlplane/model/discovery.h"
 #include "controlplane/model/health_check.h"
 #include "controlplane/model/passive_health.h"
@@ -134,6 +135,7 @@ struct Pool {
 struct DesiredState {
   std::optional<FlowHashKey> flow_hash_key;  // absent: the key that the state store keeps
   std::chrono::seconds removed_backend_grace{7200};
+  ApiSpec api;
   std::vector<Service> services;  // in the file's order
   std::vector<Pool> pools;        // in the file's order
 

@@ -1,5 +1,6 @@
 #include "controlplane/publish/connection_reader.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <unordered_map>
@@ -55,13 +56,18 @@ class Lister {
     constexpr size_t kBucketWords = sizeof(ConnectionBucket) / sizeof(uint64_t);
     for (uint32_t bucket = 0; bucket < count; ++bucket) {
       for (size_t word = 0; word < kBucketWords; word += sizeof(Entry) / sizeof(uint64_t)) {
+        place_++;
+        if (filter_.after && place_ <= *filter_.after) continue;
         const auto entry = read_entry<Entry>(&buckets[bucket].word[word]);
         if (entry) consider(*entry, table);
       }
     }
   }
 
-  ConnectionList take() { return std::move(list_); }
+  ConnectionList take() {
+    if (list_.matched <= list_.records.size()) list_.next.reset();
+    return std::move(list_);
+  }
 
  private:
   template <typename Entry>
@@ -88,7 +94,12 @@ class Lister {
         !agrees(filter_.backend, record.backend)) {
       return;
     }
-    if (list_.matched++ < filter_.limit) list_.records.push_back(std::move(record));
+    const bool is_allowed =
+        !filter_.services || std::ranges::find(*filter_.services, record.service) != filter_.services->end();
+    if (!is_allowed) return;
+    if (list_.matched++ >= filter_.limit) return;
+    list_.records.push_back(std::move(record));
+    list_.next = place_;
   }
 
   const Vip *read_addresses(const ConnectionIpv4 &entry, ConnectionRecord *record) const {
@@ -130,6 +141,7 @@ class Lister {
   const ConnectionFilter &filter_;
   uint64_t boottime_s_;
   std::unordered_map<uint32_t, const Vip *> vips_;  // by number
+  uint64_t place_ = 0;                              // of an entry, counted through all tables from 1
   ConnectionList list_;
 };
 

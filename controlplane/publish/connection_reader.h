@@ -35,15 +35,18 @@ struct ConnectionFilter {
   std::optional<Address> vip;
   std::optional<uint16_t> vip_port;  // host order
   std::optional<std::string> service;
+  std::optional<std::vector<std::string>> services;  // one of them
   std::optional<std::string> pool;
   std::optional<std::string> backend;
-  bool include_expired = false;  // also entries that have outlived their timeout
-  uint64_t limit = 1000;         // records to list; the rest is only counted
+  std::optional<uint64_t> after;  // only what stands behind this place of the tables
+  bool include_expired = false;   // also entries that have outlived their timeout
+  uint64_t limit = 1000;          // records to list; the rest is only counted
 };
 
 struct ConnectionList {
   std::vector<ConnectionRecord> records;  // in the tables' order: no order at all for people
   uint64_t matched = 0;                   // with those that the limit left out
+  std::optional<uint64_t> next;           // the last record's place; absent: there is nothing behind it
 };
 
 /// Walks every table once. `boottime_s` is CLOCK_BOOTTIME now, which the entries' stamps count in.

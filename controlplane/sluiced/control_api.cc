@@ -395,4 +395,37 @@ Result<api::CountersView> ControlApi::counters() {
   return view;
 }
 
+// A sluiced that started anew counts from the beginning: its start belongs to the version.
+std::string ControlApi::version() { return fmt::format("{:x}-{}", started_unix_s_, reconciler_.changes()); }
+
+Status ControlApi::readiness() {
+  DataplaneLink &link = reconciler_.link();
+  link.notice_loss();
+  if (!link.connected()) return Error{link.state()};
+  if (reconciler_.in_force() == nullptr) return Error{"the dataplane has no snapshot yet"};
+  return Done{};
+}
+
+std::vector<std::string> ControlApi::services_of_pool(const std::string &pool) {
+  std::vector<std::string> names;
+  for (const model::Service &service : reconciler_.desired().services) {
+    if (service.pool == pool || (service.quorum && service.quorum->backup_pool == pool))
+      names.push_back(service.name);
+  }
+  return names;
+}
+
+nlohmann::json ControlApi::backend_summary(const model::BackendKey &key) {
+  for (const model::Pool &pool : reconciler_.desired().pools) {
+    if (pool.name != key.pool) continue;
+    for (const model::BackendSpec &backend : pool.backends) {
+      if (backend.name != key.name) continue;
+      return {{"state", meaning_of(serving_state_of(pool, backend, reconciler_.observed())).name},
+              {"address", format_address(backend.address)},
+              {"weight", backend.weight}};
+    }
+  }
+  return nullptr;
+}
+
 }  // namespace sluice

@@ -26,6 +26,10 @@ class ControlApi : public api::Control {
   Result<ConnectionList> connections(const ConnectionFilter &filter) override;
   Result<api::CountersView> counters() override;
   api::MetricsView metrics(const api::MetricsFilter &filter) override;
+  std::string version() override;
+  Status readiness() override;
+  std::vector<std::string> services_of_pool(const std::string &pool) override;
+  nlohmann::json backend_summary(const model::BackendKey &key) override;
   api::ChangeResult drain(const model::BackendKey &key,
                           std::optional<std::chrono::seconds> deadline) override {
     return reconciler_.drain(key, deadline);

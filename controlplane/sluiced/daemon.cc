@@ -18,10 +18,9 @@
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
-#include "controlplane/api/router.h"
-#include "controlplane/api/server.h"
 #include "controlplane/config/config_loader.h"
 #include "controlplane/health/prober.h"
+#include "controlplane/sluiced/api_service.h"
 #include "controlplane/sluiced/control_api.h"
 #include "controlplane/sluiced/reconciler.h"
 #include "controlplane/store/directories.h"
@@ -70,7 +69,7 @@ class Daemon {
   asio::steady_timer tick_{io_};
   Reconciler reconciler_;
   std::unique_ptr<ControlApi> control_;
-  std::unique_ptr<api::Server> server_;
+  std::unique_ptr<ApiService> api_;
   std::unique_ptr<Discoverer> discoverer_;
   std::unique_ptr<HealthMonitor> monitor_;  // last: its thread ends first
 };
@@ -108,11 +107,12 @@ std::optional<int> Daemon::start(const Options &options) {
   control_ = std::make_unique<ControlApi>(&reconciler_, static_cast<int64_t>(std::time(nullptr)));
   const Status place = make_directories(options.api_socket.parent_path());
   if (!place.ok()) return fail("--api-socket: " + place.error().message);
-  Result<std::unique_ptr<api::Server>> server =
-      api::Server::listen(io_, {.socket_path = options.api_socket},
-                          [this](const api::Request &request) { return api::handle(request, *control_); });
-  if (!server.ok()) return fail(server.error().message);
-  server_ = std::move(server).value();
+  Result<std::unique_ptr<ApiService>> service = ApiService::start(
+      io_, *control_, {.socket_path = options.api_socket, .log_directory = options.state_dir},
+      reconciler_.desired().api);
+  if (!service.ok()) return fail(service.error().message);
+  api_ = std::move(service).value();
+  reconciler_.prepare_reloads_by([this](const model::DesiredState &next) { return api_->prepare(next.api); });
   wait_for_signal();
   wait_for_tick();
   sd_notify(0, "READY=1");
@@ -123,7 +123,11 @@ std::optional<int> Daemon::start(const Options &options) {
 void Daemon::on_signal(int signal) {
   if (signal == SIGHUP) {
     sd_notify(0, "RELOADING=1");
-    reconciler_.reload();
+    const api::ChangeResult done = reconciler_.reload();
+    const bool refused = done.outcome == api::ChangeResult::Outcome::kInvalidConfig ||
+                         done.outcome == api::ChangeResult::Outcome::kRefused;
+    api_->note_change("SIGHUP", "reload",
+                      {.outcome = refused ? "refused" : "applied", .revision = done.revision});
     sd_notify(0, "READY=1");
     wait_for_signal();
     return;
@@ -149,7 +153,7 @@ void Daemon::wait_for_tick() {
 }
 
 void Daemon::stop() {
-  server_.reset();
+  api_.reset();
   discoverer_.reset();
   monitor_.reset();
   reconciler_.flush();

@@ -246,9 +246,18 @@ void Reconciler::fall_back(const std::string &why) {
     const bool is_same = kept == accepted.orders.end() ? order == nullptr : order && *order == kept->second;
     if (!is_same) condition.drain.reset();
   }
+  changes_++;
   observed_.orders = std::move(accepted.orders);
   observed_ = known_of(accepted.desired);
   desired_ = std::move(accepted.desired);
+  if (preparation_ && configured_.api != accepted.configured.api) {
+    const Result<std::function<void()>> prepared = preparation_(accepted.configured);
+    if (prepared.ok()) {
+      prepared.value()();
+    } else {
+      spdlog::error("the API stays as it is: {}", prepared.error().message);
+    }
+  }
   configured_ = std::move(accepted.configured);
   used_found_ = std::move(accepted.found);
   if (discoverer_ != nullptr) discoverer_->set_sources(configured_);
@@ -371,6 +380,12 @@ api::ChangeResult Reconciler::reload() {
                                    config_path_.native(), loaded.errors.size()),
             .errors = std::move(loaded.errors)};
   }
+  std::function<void()> use_prepared = [] {};
+  if (preparation_) {
+    Result<std::function<void()>> prepared = preparation_(*loaded.state);
+    if (!prepared.ok()) return refuse_reload(prepared.error().message);
+    use_prepared = std::move(prepared).value();
+  }
   const FoundPools found = wanted_found(*loaded.state, Clock::time_point::min());
   Result<model::DesiredState> next = with_found(*loaded.state, found);
   api::ChangeResult applied =
@@ -385,6 +400,7 @@ api::ChangeResult Reconciler::reload() {
   }
   configured_ = std::move(*loaded.state);
   used_found_ = found;
+  use_prepared();
   if (discoverer_ != nullptr) discoverer_->set_sources(configured_);
   found_noted_ = true;  // of a pool that is new, what was found before
   config_problem_.clear();
@@ -392,6 +408,18 @@ api::ChangeResult Reconciler::reload() {
   spdlog::info("configuration reloaded from {}: {} services, {} pools", config_path_.native(),
                desired_.services.size(), desired_.pools.size());
   return applied;
+}
+
+// What the configuration names, as a file, is not as it must be.
+api::ChangeResult Reconciler::refuse_reload(const std::string &why) {
+  config_problem_ = why;
+  spdlog::error("reload refused, the configuration of before stays: {}", why);
+  const size_t colon = std::min(why.find(": "), why.size());
+  ConfigError error{.file = config_path_.native(), .field = why.substr(0, colon), .message = why};
+  error.message.erase(0, std::min(colon + 2, why.size()));
+  return {.outcome = Outcome::kInvalidConfig,
+          .message = config_path_.native() + " cannot be used; the configuration of before stays",
+          .errors = {std::move(error)}};
 }
 
 // Applies and keeps other backends, of which known ones keep what they have; nothing of it when it is
@@ -420,6 +448,7 @@ void Reconciler::take_over(model::DesiredState desired, model::ObservedState obs
       fallback_ = Accepted{configured_, std::move(desired_), std::move(observed_.orders), used_found_};
     accepted_ = false;
   }
+  if (desired_ != desired || observed_.orders != observed.orders) changes_++;
   const std::set<std::string> below_before = std::move(observed_.below_quorum);
   desired_ = std::move(desired);
   observed_ = std::move(observed);

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -84,6 +85,14 @@ class Reconciler {
   /// Every pool's source of backends.
   std::vector<SourceReport> sources() const;
 
+  /// How often what is wanted has changed: configuration, orders, what is found.
+  uint64_t changes() const { return changes_; }
+
+  /// What else a reload takes over: reads what a configuration names, and gives what puts it into force.
+  using Preparation = std::function<Result<std::function<void()>>(const model::DesiredState &)>;
+  /// A reload is refused when it fails. Its errors begin with a field's name and ": ".
+  void prepare_reloads_by(Preparation preparation) { preparation_ = std::move(preparation); }
+
   /// Stores the last published snapshot and the holds. For the end.
   void flush();
 
@@ -134,6 +143,7 @@ class Reconciler {
                             std::shared_ptr<const model::Identifiers> ids);
   api::ChangeResult unchanged(const std::string &how) const;
   api::ChangeResult change_members(model::DesiredState next);
+  api::ChangeResult refuse_reload(const std::string &why);
   void begin_discovery();
   void begin_with_less(api::ChangeResult *applied);
   api::ChangeResult apply_found();
@@ -269,6 +279,8 @@ class Reconciler {
   Clock::time_point next_store_{};
   std::string storage_problem_;  // of the dataplane: published again until it is gone
   std::chrono::seconds storage_backoff_{0};
+  uint64_t changes_ = 0;
+  Preparation preparation_;
   Clock::time_point next_publication_{};
   Clock::time_point next_review_{};  // of removed backends, and of what was refused
 };

@@ -92,6 +92,34 @@ TEST_F(Sluicectl, a_wait_ends_when_somebody_ends_the_drain) {
   EXPECT_THAT(finished.err, HasSubstr("no longer being drained"));
 }
 
+TEST_F(Sluicectl, makes_tokens_without_asking_anybody) {
+  const std::string file = path("tokens");
+  const Finished shown =
+      ctl({"token", "create", "--name", "ci", "--role", "operator", "--services", "web,dns"});
+  EXPECT_EQ(shown.exit_code, 0);
+  EXPECT_THAT(shown.out, testing::MatchesRegex("sluice_[A-Za-z0-9_-]{43}\n"));
+  EXPECT_THAT(shown.err, HasSubstr("- {name: ci, role: operator, services: [web, dns], expires: \"20"));
+  EXPECT_THAT(shown.err, Not(HasSubstr(shown.out.substr(0, 20))));
+  for (const char *name : {"a", "b"}) {
+    const Finished added = ctl({"-o", "json", "token", "create", "--name", name, "--role", "viewer",
+                                "--expires", "0d", "--file", file});
+    EXPECT_EQ(added.exit_code, 0);
+    EXPECT_THAT(read_text(file), HasSubstr(json::parse(added.out)["line"].get<std::string>()));
+    EXPECT_THAT(read_text(file), Not(HasSubstr(json::parse(added.out)["token"].get<std::string>())));
+  }
+  EXPECT_THAT(read_text(file), Not(HasSubstr("expires")));
+  for (const std::vector<std::string> &wrong : {std::vector<std::string>{"--name", "a b", "--role", "viewer"},
+                                                {"--name", "a"},
+                                                {"--name", "a", "--role", "king"},
+                                                {"--name", "a", "--role", "admin", "--services", "web"},
+                                                {"--name", "a", "--role", "viewer", "--expires", "90"},
+                                                {"--name", "a", "--role", "viewer", "--services", "a,,b"}}) {
+    std::vector<std::string> arguments = {"token", "create"};
+    arguments.insert(arguments.end(), wrong.begin(), wrong.end());
+    EXPECT_EQ(ctl(arguments).exit_code, 2) << wrong.back();
+  }
+}
+
 TEST_F(Sluicectl, puts_in_maintenance_and_ends_it) {
   start_dataplane();
   start_sluiced();

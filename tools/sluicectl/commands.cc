@@ -1,7 +1,6 @@
 #include "tools/sluicectl/commands.h"
 
 #include "controlplane/api/target.h"
-#include "tools/sluicectl/client.h"
 #include "tools/sluicectl/present.h"
 
 namespace sluice::ctl {
@@ -51,7 +50,7 @@ int report_problem(const Context &context, const Answer &answer) {
 }  // namespace
 
 int run_command(const Context &context, const Command &command) {
-  const Result<Answer> asked = ask(context.socket_path, command.method, command.target, command.body);
+  const Result<Answer> asked = ask(context.endpoint, command.method, command.target, command.body);
   if (!asked.ok()) {
     return report_failure(context, kExitUnreachable, asked.error().message);
   }

@@ -10,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tools/sluicectl/client.h"
 #include "tools/sluicectl/exit_codes.h"
 
 namespace sluice::ctl {
@@ -18,7 +19,7 @@ enum class OutputFormat { kTable, kJson };
 
 /// What every command needs.
 struct Context {
-  std::string socket_path = "/run/sluice/sluiced.sock";
+  Endpoint endpoint;
   OutputFormat output = OutputFormat::kTable;
   std::ostream &out;
   std::ostream &err;

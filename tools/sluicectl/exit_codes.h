@@ -6,7 +6,7 @@ namespace sluice::ctl {
 
 enum ExitCode {
   kExitOk = 0,
-  kExitFailure = 1,        // sluiced could not do it, or the dataplane refused it: nothing has changed
+  kExitFailure = 1,        // sluiced could not do it or does not let you, or the dataplane refused it
   kExitUsage = 2,          // the command line, or a value on it, is wrong
   kExitNotFound = 3,       // no service or backend of that name
   kExitUnreachable = 4,    // sluiced does not answer

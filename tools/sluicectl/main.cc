@@ -1,4 +1,5 @@
 #include <array>
+#include <ctime>
 #include <fstream>
 #include <iostream>
 #include <map>
@@ -12,6 +13,7 @@
 #include "tools/sluicectl/commands.h"
 #include "tools/sluicectl/exit_codes.h"
 #include "tools/sluicectl/present.h"
+#include "tools/sluicectl/token.h"
 #include "tools/sluicectl/wait.h"
 
 namespace sluice::ctl {
@@ -25,7 +27,9 @@ constexpr const char *kExitCodeHelp =
 
 // What the command line says.
 struct Arguments {
-  std::string socket_path = "/run/sluice/sluiced.sock";
+  Endpoint endpoint;
+  std::string token_file;
+  TokenOptions token;
   std::string output = "table";
   std::string service;
   std::string pool;
@@ -123,6 +127,9 @@ class CommandLine {
   void add_connections();
   void add_orders();
   void add_discovery();
+  void add_endpoint();
+  void add_token();
+  Status finish_endpoint();
   Result<Command> command() const;
 
   CLI::App app_{"Asks and tells sluiced, Sluice's control plane, over its REST API."};
@@ -208,11 +215,75 @@ void CommandLine::add_discovery() {
   enter->add_option("--weight", arguments_.weight, "0 to 1000 (default 100)");
 }
 
+void CommandLine::add_endpoint() {
+  Endpoint &endpoint = arguments_.endpoint;
+  app_.add_option("--socket", endpoint.socket_path, "sluiced's API socket")->capture_default_str();
+  app_.add_option("--server", endpoint.server,
+                  "sluiced's API by HTTPS instead: https://HOST:PORT (SLUICE_SERVER)");
+  app_.add_option("--ca", endpoint.ca_file,
+                  "file of the authority that signed the server's certificate (SLUICE_CA)");
+  app_.add_option("--certificate", endpoint.certificate, "file of your certificate (SLUICE_CERTIFICATE)");
+  app_.add_option("--key", endpoint.key, "file of its key (SLUICE_KEY)");
+  app_.add_option("--token-file", arguments_.token_file, "file with your token (SLUICE_TOKEN_FILE)");
+}
+
+// What the command line does not say may be in the environment; a socket that it names is meant.
+Status CommandLine::finish_endpoint() {
+  Endpoint &endpoint = arguments_.endpoint;
+  const auto from_environment = [](std::string *value, const char *name) {
+    const char *found = std::getenv(name);
+    if (value->empty() && found != nullptr) *value = found;
+  };
+  const bool names_socket = app_.get_option("--socket")->count() > 0;
+  if (names_socket && !endpoint.server.empty())
+    return Error{"--socket and --server are two places; give one"};
+  if (!names_socket) from_environment(&endpoint.server, "SLUICE_SERVER");
+  if (!endpoint.server.empty()) {
+    if (!endpoint.server.starts_with("https://"))
+      return Error{"--server: \"" + endpoint.server + "\" is no https://HOST:PORT"};
+    while (endpoint.server.ends_with('/')) endpoint.server.pop_back();
+    from_environment(&endpoint.ca_file, "SLUICE_CA");
+    from_environment(&endpoint.certificate, "SLUICE_CERTIFICATE");
+    from_environment(&endpoint.key, "SLUICE_KEY");
+    from_environment(&arguments_.token_file, "SLUICE_TOKEN_FILE");
+  }
+  if (arguments_.token_file.empty()) return Done{};
+  Result<std::string> token = read_token(arguments_.token_file);
+  if (!token.ok()) return Error{"--token-file: " + token.error().message};
+  endpoint.token = std::move(token).value();
+  return Done{};
+}
+
+void CommandLine::add_token() {
+  CLI::App *token = app_.add_subcommand("token", "bearer tokens for the API by HTTPS");
+  token->require_subcommand(1);
+  token->fallthrough();
+  CLI::App *create = token->add_subcommand("create", "make one: shown once, and kept nowhere");
+  create->footer(
+      "Examples:\n  sluicectl token create --name ci --role operator --services web,dns --expires 90d > "
+      "ci.token\n"
+      "  sluicectl token create --name grafana --role viewer --file /etc/sluice/api-tokens");
+  create->fallthrough();
+  create->callback([this] { chosen_ = "create"; });
+  create->add_option("--name", arguments_.token.name, "what the audit log calls who has it")->required();
+  create->add_option("--role", arguments_.token.role, "what it may do")
+      ->required()
+      ->check(CLI::IsMember({"viewer", "operator", "admin"}));
+  create->add_option("--services", arguments_.token.services, "for these alone: a,b");
+  create
+      ->add_option("--expires", arguments_.token.lifetime_s,
+                   "after so long it is worth nothing: 12h, 90d (the default); 0d: never")
+      ->transform(CLI::AsNumberWithUnit(std::map<std::string, int64_t>{{"m", 60}, {"h", 3600}, {"d", 86400}},
+                                        CLI::AsNumberWithUnit::UNIT_REQUIRED, "DURATION"))
+      ->check(CLI::Range(int64_t{0}, int64_t{3650} * 86400));
+  create->add_option("--file", arguments_.token.file, "add its line to this file, instead of showing it");
+}
+
 CommandLine::CommandLine() {
   app_.require_subcommand(1);
   app_.footer(kExitCodeHelp);
   app_.set_version_flag("--version", "sluicectl " SLUICE_VERSION);
-  app_.add_option("--socket", arguments_.socket_path, "sluiced's API socket")->capture_default_str();
+  add_endpoint();
   app_.add_option("-o,--output", arguments_.output, "table (for people) or json (for programs)")
       ->check(CLI::IsMember({"table", "json"}))
       ->capture_default_str();
@@ -234,6 +305,7 @@ CommandLine::CommandLine() {
       "Without a running sluiced: sluiced --check-config FILE")
       ->add_option("FILE", arguments_.file, "the file; - reads standard input")
       ->required();
+  add_token();
   add("reload", "read the configuration file again; a bad one changes nothing", "  sluicectl reload");
 }
 
@@ -273,10 +345,13 @@ int CommandLine::run(int argc, const char *const *argv) {
     arguments_.connections.push_back({kConnectionParameters[i], connection_filter_[i]});
   }
   if (expired_) arguments_.connections.push_back({"expired", "true"});
-  const Context context{.socket_path = arguments_.socket_path,
+  const Status reachable = finish_endpoint();
+  const Context context{.endpoint = arguments_.endpoint,
                         .output = arguments_.output == "json" ? OutputFormat::kJson : OutputFormat::kTable,
                         .out = std::cout,
                         .err = std::cerr};
+  if (chosen_ == "create") return create_token(context, arguments_.token, std::time(nullptr));
+  if (!reachable.ok()) return report_failure(context, kExitUsage, reachable.error().message);
   const Result<Command> chosen = command();
   if (!chosen.ok()) return report_failure(context, kExitUsage, chosen.error().message);
   const int done = run_command(context, chosen.value());

@@ -47,7 +47,7 @@ int wait_until_drained(const Context &context, const std::string &backend) {
   const std::string target = with_parameters("/v1/backends", {{"pool", backend.substr(0, slash)}});
   std::string told;
   while (true) {
-    const Result<Answer> asked = ask(context.socket_path, "GET", target, "");
+    const Result<Answer> asked = ask(context.endpoint, "GET", target, "");
     if (!asked.ok()) return report_failure(context, kExitUnreachable, asked.error().message);
     const json body = json::parse(asked.value().body, nullptr, false);
     if (asked.value().status != 200 || !body.is_object())

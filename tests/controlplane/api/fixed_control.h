@@ -2,6 +2,7 @@
 #ifndef SLUICE_TESTS_CONTROLPLANE_API_FIXED_CONTROL_H
 #define SLUICE_TESTS_CONTROLPLANE_API_FIXED_CONTROL_H
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ class FixedControl : public Control {
   ChangeResult answer{.outcome = ChangeResult::Outcome::kApplied, .message = "in force", .revision = 7};
   bool dataplane_reachable = true;
   ConnectionFilter last_filter;
+  std::map<std::string, std::vector<std::string>> pool_users = {{"web", {"web"}}};
 
   StatusView status() override {
     StatusView view;
@@ -120,6 +122,20 @@ class FixedControl : public Control {
       view.backends = {backend, {.pool = "we\"b\\\n", .name = "b2", .state = "down"}};
     view.backends_left_out = 5;
     return view;
+  }
+
+  std::string version() override { return "5f-" + std::to_string(calls.size()); }
+  Status readiness() override {
+    if (!dataplane_reachable) return Error{"dataplane unreachable: nobody listens"};
+    return Done{};
+  }
+  std::vector<std::string> services_of_pool(const std::string &pool) override {
+    const auto found = pool_users.find(pool);
+    return found == pool_users.end() ? std::vector<std::string>() : found->second;
+  }
+  nlohmann::json backend_summary(const model::BackendKey &key) override {
+    if (key.text() != "web/b1") return nullptr;
+    return {{"state", calls.empty() ? "up" : "changed"}};
   }
 
   ChangeResult drain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline) override {

@@ -20,13 +20,15 @@ using testing::Not;
 class Metrics : public testing::Test {
  protected:
   std::string get(const std::string &query = "") {
-    const Response response = handle({"GET", "/metrics" + query, ""}, control);
+    const Response response =
+        handle({.method = "GET", .target = "/metrics" + query, .caller = administrator()}, control);
     EXPECT_EQ(response.status, 200u) << response.body;
     EXPECT_EQ(response.content_type, "text/plain; version=0.0.4; charset=utf-8");
     return response.body;
   }
   std::string refusal_of(const std::string &query, unsigned status) {
-    const Response response = handle({"GET", "/metrics" + query, ""}, control);
+    const Response response =
+        handle({.method = "GET", .target = "/metrics" + query, .caller = administrator()}, control);
     EXPECT_EQ(response.status, status);
     return response.body;
   }

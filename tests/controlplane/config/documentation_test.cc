@@ -92,6 +92,14 @@ TEST(ConfigurationDocumentation, defaults_are_the_models) {
   says("pools[].discovery.min_backends", std::to_string(pool.discovery.min_backends));
   says("pools[].discovery.max_lost_percent", std::to_string(pool.discovery.max_lost_percent));
   says("pools[].discovery.lost_hold", std::to_string(pool.discovery.lost_hold.count() / 1000) + "s");
+  const model::ApiLimits limits;
+  says("api.limits.connections", std::to_string(limits.connections));
+  says("api.limits.connections_per_address", std::to_string(limits.connections_per_address));
+  says("api.limits.requests_per_second", std::to_string(limits.requests_per_second));
+  says("api.limits.failures_per_minute", std::to_string(limits.failures_per_minute));
+  says("api.limits.header_timeout", std::to_string(limits.header_timeout.count() / 1000) + "s");
+  says("api.limits.body_timeout", std::to_string(limits.body_timeout.count() / 1000) + "s");
+  says("api.limits.idle_timeout", std::to_string(limits.idle_timeout.count() / 1000) + "s");
   const model::PassiveHealth passive;
   std::string signals;
   for (size_t i = 0; i < model::kPassiveSignals; i++)

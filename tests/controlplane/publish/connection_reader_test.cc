@@ -2,6 +2,8 @@
 
 #include <cstring>
 #include <filesystem>
+#include <optional>
+#include <set>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -167,6 +169,32 @@ TEST_F(ConnectionReaderTest, limit_bounds_the_list_and_not_the_count) {
   const ConnectionList listed = list({.limit = 3});
   EXPECT_EQ(listed.records.size(), 3u);
   EXPECT_EQ(listed.matched, 10u);
+}
+
+TEST_F(ConnectionReaderTest, pages_together_have_every_entry_once) {
+  for (size_t bucket = 0; bucket < 10; ++bucket) add_ipv4(80, meta(kConnectionEstablished, kNow), 1, bucket);
+  std::optional<uint64_t> after;
+  std::vector<size_t> sizes;
+  std::set<uint64_t> places;
+  do {
+    const ConnectionList page = list({.after = after, .limit = 4});
+    sizes.push_back(page.records.size());
+    after = page.next;
+    EXPECT_TRUE(!after || places.insert(*after).second);
+  } while (after && sizes.size() < 10);
+  EXPECT_THAT(sizes, testing::ElementsAre(4, 4, 2));
+  EXPECT_FALSE(list({.limit = 10}).next);
+  EXPECT_FALSE(list({.limit = 0}).next);
+}
+
+TEST_F(ConnectionReaderTest, one_of_several_services_is_enough) {
+  add_ipv4(80, meta(kConnectionEstablished, kNow), 1, 0);
+  add_ipv4(53, meta(kConnectionEstablished, kNow, true), 2, 1);
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(list({.services = Names{"web", "x"}}).matched, 1u);
+  EXPECT_EQ(list({.services = Names{"web", "dns"}}).matched, 2u);
+  EXPECT_EQ(list({.services = Names{}}).matched, 0u);
+  EXPECT_EQ(list({.service = "dns", .services = Names{"web"}}).matched, 0u);
 }
 
 TEST_F(ConnectionReaderTest, every_condition_of_a_filter_must_hold) {
