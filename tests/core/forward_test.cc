@@ -152,6 +152,28 @@ TEST(Decide, names_a_backend_if_and_only_if_it_forwards_or_an_egress_was_in_the_
   }
 }
 
+TEST(Decide, check_is_not_misled_by_a_connection_of_before_its_address_was_a_source) {
+  TestTables tables(standard_snapshot());
+  const auto decide = [&](uint8_t flags) {
+    const Bytes segment = tcp({.source_port = kFirstCheckPort, .flags = flags});
+    return decide_frame(tables.tables(), ethernet_ipv4(ipv4({.source = "203.0.113.200"}, segment)), kNow);
+  };
+  const uint16_t before = decide(kTcpSyn).decision.backend;
+  decide(kTcpAck);
+  decide(kTcpRst);
+  ASSERT_EQ(tables.entries(), 1u);
+  const auto checked = static_cast<uint16_t>(before == 1 ? 2 : 1);
+  SnapshotBuilder with_source = standard_snapshot();
+  with_source.add_check_source("203.0.113.200", {checked});
+  tables.use_snapshot(with_source);
+  for (const uint8_t flags : {kTcpSyn, kTcpAck, kTcpFin}) {
+    const Decided decided = decide(flags);
+    EXPECT_EQ(verdict_name(decided.verdict()), verdict_name(kVerdictForwardCheck));
+    EXPECT_EQ(decided.decision.backend, checked);
+    EXPECT_EQ(tables.entries(), 0u);
+  }
+}
+
 TEST(Decide, connection_stays_while_backends_come_and_go) {
   SnapshotBuilder builder = standard_snapshot();
   TestTables tables(builder, 1024);

@@ -64,7 +64,8 @@ TEST_F(CarryOver, another_name_at_the_same_address_keeps_health_and_what_was_ord
   after.pools[0].backends[0].name = "b9";
   const auto carried = carry_over(before, observed, nullptr, after);
   EXPECT_EQ(carried.health_of({"web", "b9"}), Health::kUp);
-  EXPECT_EQ(carried.orders, (OperatorOrders{{{"web", "b9"}, observed.orders[kB1]}}));
+  EXPECT_EQ(carried.orders,
+            (std::map<model::BackendKey, model::OperatorOrder>{{{"web", "b9"}, observed.orders[kB1]}}));
   EXPECT_TRUE(carried.condition_of({"web", "b9"}).serving);
   EXPECT_FALSE(carried.condition_of({"web", "b9"}).drain.has_value());
   after.pools[0].backends[0].check_port = 81;
