@@ -132,7 +132,7 @@ Status UnixServer::Impl::bind_and_listen() {
   if (!error) acceptor.bind(UnixProtocol::endpoint(options.socket_path.native()), error);
   umask(mask);
   if (!error) {
-    const Status accessible = set_access(options.socket_path.native(), options.access);
+    Status accessible = set_access(options.socket_path.native(), options.access);
     if (!accessible.ok()) {
       unlink(options.socket_path.c_str());
       return accessible;

@@ -72,7 +72,7 @@ Status append_line(const std::string &file, const std::string &line) {
   if (fd < 0) return failed();
   ::flock(fd, LOCK_EX);
   const ssize_t written = ::write(fd, line.data(), line.size());
-  const Status done = written == static_cast<ssize_t>(line.size()) ? Status(Done{}) : Status(failed());
+  Status done = written == static_cast<ssize_t>(line.size()) ? Status(Done{}) : Status(failed());
   ::close(fd);
   return done;
 }
