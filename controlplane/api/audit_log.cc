@@ -69,14 +69,17 @@ void AuditLog::rotate() {
   const auto numbered = [this](int number) {
     return number == 0 ? options_.path.native() : fmt::format("{}.{}", options_.path.native(), number);
   };
-  for (int i = options_.kept_files; i > 0; i--) ::rename(numbered(i - 1).c_str(), numbered(i).c_str());
-  FileDescriptor next = open_file(options_.path);
+  // There before anything is renamed: or each line would push out a file of before.
+  const std::filesystem::path fresh = options_.path.native() + ".next";
+  FileDescriptor next = open_file(fresh);
+  bytes_ = 0;  // of a file that cannot be begun too: the next try comes after as many again
   if (!next.valid()) {
     spdlog::error("audit log {}: cannot begin a new file: {}", options_.path.native(), system_error_text());
     return;
   }
+  for (int i = options_.kept_files; i > 0; i--) ::rename(numbered(i - 1).c_str(), numbered(i).c_str());
+  ::rename(fresh.c_str(), options_.path.c_str());
   file_ = std::move(next);
-  bytes_ = 0;
 }
 
 }  // namespace sluice::api

@@ -73,6 +73,7 @@ class Hub {
   Times times;
   TlsContext tls;                      // of new connections; null on a Unix socket
   size_t max_header_bytes = 8 * 1024;  // more is answered with 431
+  uint64_t rules = 0;                  // raised with other rules: a connection of before ends with its answer
   std::function<void()> on_room;       // after a connection has ended, or an answer was sent
 
  private:

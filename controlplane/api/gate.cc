@@ -23,6 +23,7 @@ constexpr double kAnonymousPerSecond = 10;
 constexpr double kConnectionsPerSecond = 50;  // a TLS handshake costs about a millisecond
 constexpr double kLoggedRefusalsPerSecond = 1;
 constexpr double kLoggedRefusalsBurst = 20;
+constexpr size_t kLoggedTargetBytes = 1024;  // of a path and its query
 constexpr const char *kChallenge = "Bearer realm=\"sluice\"";
 
 Response too_many(const std::string &what, std::chrono::milliseconds wait) {
@@ -33,10 +34,12 @@ Response too_many(const std::string &what, std::chrono::milliseconds wait) {
 
 // The path without its query, and the query's parameters. Secrets do not belong there, but come.
 ordered_json request_json(const std::string &method, const std::string &text) {
-  const std::string clean = without_tokens(text);
+  const std::string clean = without_tokens(text.substr(0, kLoggedTargetBytes));
   ordered_json request = {{"method", method}, {"path", clean.substr(0, clean.find('?'))}};
   const Result<Target> target = parse_target(clean);
-  if (target.ok() && !target.value().query.empty()) request["parameters"] = target.value().query;
+  if (!target.ok()) return request;
+  for (const auto &[name, value] : target.value().query)  // decoded: a token may have been escaped
+    request["parameters"][without_tokens(name)] = without_tokens(value);
   return request;
 }
 
@@ -143,7 +146,10 @@ void Gate::note_handshake_failure(const Peer &peer, const std::string &why, Cloc
 }
 
 void Gate::note(const Request &request, const Response &response, Clock::time_point now) {
-  const bool refused = response.status == 403 || response.status == 429;
+  // Whatever has changed nothing: it is many times cheaper to ask for than a change, and must not push
+  // changes out of their log.
+  const bool refused =
+      response.status >= 400 && (response.change || response.status == 403 || response.status == 429);
   if (!refused && !response.change) return;
   const Caller &caller = request.caller;
   ordered_json line = {{"event", refused ? "refused" : "change"},
@@ -153,7 +159,10 @@ void Gate::note(const Request &request, const Response &response, Clock::time_po
                        {"from", caller.from},
                        {"request", request_json(request.method, request.target)},
                        {"status", response.status}};
-  if (refused) return note_refusal(key_of(caller), std::move(line), now);
+  if (refused) {
+    if (response.change) add_change(*response.change, &line);
+    return note_refusal(key_of(caller), std::move(line), now);
+  }
   if (response.change->outcome == "unchanged") return;  // a heartbeat, or what was so already
   add_change(*response.change, &line);
   if (change_log_) change_log_->append(line);

@@ -16,6 +16,17 @@ namespace beast = boost::beast;
 Result<RequestHead> head_of(const RequestHeader &header) {
   const auto [begin, end] = header.equal_range(http::field::authorization);
   if (std::distance(begin, end) > 1) return Error{"there is more than one Authorization header"};
+  if (header.count(http::field::host) > 1) return Error{"there is more than one Host header"};
+  // What a proxy before us may read otherwise (RFC 9112 section 6.1).
+  const auto coding = header.equal_range(http::field::transfer_encoding);
+  for (auto field = coding.first; field != coding.second; ++field) {
+    if (!beast::iequals(field->value(), "chunked") || std::next(coding.first) != coding.second)
+      return Error{"the only Transfer-Encoding that this API reads is \"chunked\""};
+  }
+  // A certificate in a browser is shown for any page that asks; this API has no pages.
+  const bool is_read = header.method() == http::verb::get || header.method() == http::verb::head;
+  if (!is_read && (header.count(http::field::origin) > 0 || header.count("Sec-Fetch-Site") > 0))
+    return Error{"changes are not taken from pages in a browser"};
   return RequestHead{std::string(header.method_string()), std::string(header.target()),
                      begin == end ? std::string() : std::string(begin->value())};
 }

@@ -178,6 +178,11 @@ Response get_readiness(const Call &call) {
 Response get_status(const Call &call) {
   StatusView status = call.control.status();
   leave_readable(&status.sources, call.scope);
+  if (!call.scope.is_everything()) {
+    // Words about others' services, and about the host.
+    status.config_problem.clear();
+    status.dataplane.details = nullptr;
+  }
   return json_response(200, to_json(status));
 }
 

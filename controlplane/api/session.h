@@ -32,7 +32,11 @@ class Session : public Connection, public std::enable_shared_from_this<Session<S
  public:
   /// `tls` is kept while the connection lasts; null on a Unix socket.
   Session(Stream stream, Peer peer, std::shared_ptr<Hub> hub, TlsContext tls)
-      : Connection(std::move(peer)), hub_(std::move(hub)), tls_(std::move(tls)), stream_(std::move(stream)) {}
+      : Connection(std::move(peer)),
+        hub_(std::move(hub)),
+        tls_(std::move(tls)),
+        rules_(hub_->rules),
+        stream_(std::move(stream)) {}
 
   void start() {
     expires_after(hub_->times.header);
@@ -159,15 +163,17 @@ class Session : public Connection, public std::enable_shared_from_this<Session<S
 
   void on_answer(Response response) {
     hub_->gate.note(request_, response, Gate::Clock::now());
-    const bool keeps = parser_->get().keep_alive() && tls_ == hub_->tls;
+    const bool keeps = parser_->get().keep_alive() && tls_ == hub_->tls && rules_ == hub_->rules;
     send(to_http(std::move(response), parser_->get().version(), keeps),
          keeps ? After::kKeepAlive : After::kClose);
   }
 
-  // A body that follows is not read: the connection cannot go on.
+  // A body that follows is not read: the connection cannot go on. Nor does it for who guesses, or asks too
+  // often: another one costs more than another request.
   void refuse(Response response) {
     const bool has_body = parser_->chunked() || parser_->content_length().value_or(0) > 0;
-    const bool keeps = !has_body && phase_ != Phase::kStranger && parser_->get().keep_alive();
+    const bool is_slowed = response.status == 401 || response.status == 429;
+    const bool keeps = !has_body && !is_slowed && phase_ != Phase::kStranger && parser_->get().keep_alive();
     send(to_http(std::move(response), parser_->get().version(), keeps),
          keeps ? After::kKeepAlive : After::kClose);
   }
@@ -230,6 +236,7 @@ class Session : public Connection, public std::enable_shared_from_this<Session<S
 
   std::shared_ptr<Hub> hub_;
   TlsContext tls_;
+  const uint64_t rules_;
   Stream stream_;
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;

@@ -213,7 +213,12 @@ Result<std::unique_ptr<UnixServer>> UnixServer::listen(asio::io_context &io, Uni
 }
 
 Status UnixServer::use(const SocketAccess &access) {
-  return set_access(impl_->options.socket_path.native(), access);
+  Status used = set_access(impl_->options.socket_path.native(), access);
+  if (!used.ok()) return used;
+  // Whoever could open the socket then perhaps cannot now.
+  impl_->hub->rules++;
+  impl_->hub->close_unserved();
+  return used;
 }
 
 void UnixServer::set_times(const Times &times) { impl_->hub->times = times; }

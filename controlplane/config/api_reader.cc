@@ -58,6 +58,9 @@ class ApiReader {
     }
     if (const auto clients = find("clients")) read_clients(*clients);
     if (const auto limits = find("limits")) read_limits(*limits);
+    if (const auto socket = find("socket"); socket && spec().socket_mode == 0666 && !spec().has_local)
+      reader_.error(*socket,
+                    "mode 0666 lets every process of this host be admin; say with api.local who may do what");
     check_https();
     return std::move(placed_);
   }

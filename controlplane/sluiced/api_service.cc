@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include "controlplane/api/render.h"
 #include "controlplane/api/router.h"
@@ -23,6 +24,11 @@ Result<api::SocketAccess> socket_access(const model::ApiSpec &spec) {
   access.group = api::find_group(spec.socket_group);
   if (!access.group) {
     return Error{fmt::format("api.socket.group: this host has no group \"{}\"", spec.socket_group)};
+  }
+  if (geteuid() != 0 && getegid() != *access.group && group_member(*access.group) == 0) {
+    return Error{
+        fmt::format("api.socket.group: sluiced is no member of group \"{}\", and cannot give it the socket",
+                    spec.socket_group)};
   }
   return access;
 }
@@ -136,9 +142,12 @@ Result<std::function<void()>> ApiService::prepare(const model::ApiSpec &spec) {
   return std::function<void()>([this, prepared] {
     listens_ = prepared->spec.listen;
     asio::post(io_, [this, prepared] {
-      gate_.use(std::move(prepared->access), prepared->spec.limits);
-      if (const Status used = unix_->use(prepared->socket); !used.ok())
-        spdlog::error("{}", used.error().message);
+      // The door before the rules: with the door of before, the new rules could let too many in.
+      if (const Status used = unix_->use(prepared->socket); !used.ok()) {
+        spdlog::error("{}; who may use the API stays as it was", used.error().message);
+      } else {
+        gate_.use(std::move(prepared->access), prepared->spec.limits);
+      }
       unix_->set_times(times_of(prepared->spec.limits));
       https_->use(prepared->spec, std::move(prepared->tls), std::move(prepared->added));
     });

@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "tools" / "checks"))
 from bench import run_bench  # noqa: E402
 from runner import Runner  # noqa: E402
 
-_GOOD = [{"bench": name, "ns_per_packet": 5.8, "flows": 1} for name in ("worker", "stages", "xdp", "maglev", "balance")]
+_GOOD = [{"bench": name, "ns_per_packet": 5.8, "flows": 1} for name in ("worker", "passive", "stages", "xdp", "maglev", "balance")]
 
 
 class Bench(unittest.TestCase):
@@ -35,7 +35,7 @@ class Bench(unittest.TestCase):
         return self.counts(json.dumps({"results": results}), text=text)
 
     def test_each_bench_is_a_case(self) -> None:
-        self.assertEqual(self.of(_GOOD), (5, 0))
+        self.assertEqual(self.of(_GOOD), (6, 0))
         self.assertEqual(self.of(_GOOD, "maglev"), (1, 0))
         self.assertEqual(self.of(_GOOD, "no such"), (0, 0))
 
@@ -46,23 +46,23 @@ class Bench(unittest.TestCase):
         self.assertEqual(self.counts("EAL: started\n{}"), (0, 1))
 
     def test_bench_without_results(self) -> None:
-        self.assertEqual(self.of(_GOOD[1:]), (4, 1))
+        self.assertEqual(self.of(_GOOD[1:]), (5, 1))
 
     def test_least_connection_that_is_uneven(self) -> None:
-        for scheduler, largest, counts in (("least-connection", 1.16, (4, 1)), ("least-connection", 1.14, (5, 0)),
-                                           ("maglev", 1.16, (5, 0))):
+        for scheduler, largest, counts in (("least-connection", 1.16, (5, 1)), ("least-connection", 1.14, (6, 0)),
+                                           ("maglev", 1.16, (6, 0))):
             with self.subTest(scheduler=scheduler, largest=largest):
                 uneven = {"bench": "balance", "scheduler": scheduler, "largest_over_mean": largest}
                 self.assertEqual(self.of([*_GOOD[:-1], uneven]), counts)
 
     def test_difference_of_two_times_may_be_below_zero(self) -> None:
-        self.assertEqual(self.of([*_GOOD[:-1], {"bench": "balance", "net_ns_per_packet": -1.0}]), (5, 0))
-        self.assertEqual(self.of([*_GOOD[:-1], {"bench": "balance", "net_ns_per_packet": None, "ns": 1.0}]), (4, 1))
+        self.assertEqual(self.of([*_GOOD[:-1], {"bench": "balance", "net_ns_per_packet": -1.0}]), (6, 0))
+        self.assertEqual(self.of([*_GOOD[:-1], {"bench": "balance", "net_ns_per_packet": None, "ns": 1.0}]), (5, 1))
 
     def test_result_that_is_no_number(self) -> None:
         for value in (None, float("nan"), -1.0):
             with self.subTest(value):
-                self.assertEqual(self.of([*_GOOD[1:], {"bench": "worker", "ns_per_packet": value, "share": 0.5}]), (4, 1))
+                self.assertEqual(self.of([*_GOOD[1:], {"bench": "worker", "ns_per_packet": value, "share": 0.5}]), (5, 1))
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ TEST(Decide, names_a_backend_if_and_only_if_it_forwards_or_an_egress_was_in_the_
 TEST(Decide, check_is_not_misled_by_a_connection_of_before_its_address_was_a_source) {
   TestTables tables(standard_snapshot());
   const auto decide = [&](uint8_t flags) {
-    const Bytes segment = tcp({.source_port = kFirstCheckPort, .flags = flags});
+    const auto segment = tcp({.source_port = kFirstCheckPort, .flags = flags});
     return decide_frame(tables.tables(), ethernet_ipv4(ipv4({.source = "203.0.113.200"}, segment)), kNow);
   };
   const uint16_t before = decide(kTcpSyn).decision.backend;

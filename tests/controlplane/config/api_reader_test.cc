@@ -88,6 +88,7 @@ TEST(ApiReader, says_what_is_wrong_with_a_grant) {
 }
 
 TEST(ApiReader, says_what_is_wrong_with_modes_and_limits) {
+  EXPECT_THAT(error("socket: {mode: \"0666\"}"), HasSubstr("lets every process of this host be admin"));
   EXPECT_THAT(error("socket: {mode: \"0777\"}"), HasSubstr("api.socket.mode: \"0777\" is not known"));
   EXPECT_THAT(error("limits: {connections: 0}"), HasSubstr("api.limits.connections"));
   EXPECT_THAT(error("limits: {header_timeout: 1ms}"), HasSubstr("api.limits.header_timeout"));
