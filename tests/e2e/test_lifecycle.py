@@ -171,7 +171,9 @@ class Lifecycle(BalancedTestbed):
             self.assertEqual(step, 0)
             plot = []
             began = time.monotonic()
-            with Load(self.testbed, "requests", 0, options=["--concurrency", "4"]) as load:
+            # Slowly enough that no client's port comes round again: a CPU that still has the copy of a connection
+            # of before would send the new one where that one was.
+            with Load(self.testbed, "requests", 0, options=["--concurrency", "4", "--pause", "0.02"]) as load:
                 self.appliance.reload(members, extras)
                 while step < _RAMP_STEPS:
                     now, next_step = self.slots_of_web(self.appliance.snapshot())
