@@ -35,9 +35,6 @@ struct Caller {
   std::optional<model::Grant> grant;  // absent: only what is open to everybody
 };
 
-/// What whoever may open the socket of a host without further rules is.
-inline Caller administrator() { return {"test", "unix", "", model::Grant{.role = model::Role::kAdmin}}; }
-
 }  // namespace sluice::api
 
 #endif

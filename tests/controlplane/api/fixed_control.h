@@ -6,9 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/api/caller.h"
 #include "controlplane/api/control.h"
 
 namespace sluice::api {
+
+/// What whoever may open the socket of a host without further rules is.
+inline Caller administrator() { return {"test", "unix", "", model::Grant{.role = model::Role::kAdmin}}; }
 
 class FixedControl : public Control {
  public:

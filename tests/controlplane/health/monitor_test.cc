@@ -147,6 +147,24 @@ TEST(HealthMonitor, a_changed_check_keeps_the_health_and_an_unchanged_one_keeps_
   EXPECT_EQ(news.heard().size(), 2u);
 }
 
+TEST(HealthMonitor, a_check_that_rests_keeps_what_is_known) {
+  News news;
+  LoopbackServer server(Family::kIpv4, [](LoopbackServer &, int) {});
+  auto monitor = start_monitor(news);
+  CheckTarget resting = target("b1", server.l4_port());
+  resting.spec.health.interval = 1h;
+  resting.spec.health.fast_interval = 1h;
+  resting.spec.health.rise = 1;
+  monitor->set_targets({resting});
+  ASSERT_TRUE(news.wait_for("web/b1 up: connected"));
+  resting.spec.rests = "nobody is there";
+  monitor->set_targets({resting});
+  const CheckReport report = monitor->reports().at(0);
+  EXPECT_EQ(report.health, model::Health::kUp);
+  EXPECT_EQ(report.checks, 1u);
+  EXPECT_EQ(report.last_text, "connected");
+}
+
 TEST(HealthMonitor, a_backend_at_another_address_is_another_one_though_the_check_asks_where_it_did) {
   LoopbackServer server(Family::kIpv4, [](LoopbackServer &, int) {});
   News news;
