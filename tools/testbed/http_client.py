@@ -3,8 +3,8 @@
 `requests`  a new connection for each request, `--concurrency` at a time, over the targets in turn;
             ends after `--count`, or on SIGTERM when that is 0.
 `hold`      opens `--count` connections and keeps all of them, one request on each every `--interval`
-            seconds; ends on SIGTERM. A connection that ends, times out or answers in another backend's
-            name is broken, and stays so.
+            seconds and, on SIGTERM, a last one; then ends. A connection that ends, times out or answers
+            in another backend's name is broken, and stays so.
 
 Every response's body names the backend. Prints one JSON object per line, with "event":
   progress  done, failed, at                                twenty times a second
@@ -143,7 +143,9 @@ async def hold_one(load: Load, target: str, first_answer: asyncio.Semaphore, hel
         load.by_target[target][backend] += 1
         held.append([*address_of(writer), target])
         first_answer.release()
-        while not await _stopped_within(load, load.arguments.interval):
+        stopped = False
+        while not stopped:
+            stopped = await _stopped_within(load, load.arguments.interval)
             async with asyncio.timeout(_TIMEOUT_S):
                 again = await exchange(reader, writer, load.arguments.path, "keep-alive")
             if again != backend:
