@@ -5,6 +5,7 @@
 
 #include "controlplane/api/handlers.h"
 #include "controlplane/api/render.h"
+#include "controlplane/api/tokens.h"
 #include "controlplane/config/config_loader.h"
 #include "controlplane/discovery/messages/registration.h"
 
@@ -15,6 +16,8 @@ namespace {
 using nlohmann::json;
 
 constexpr uint64_t kMaxDrainDeadlineS = 30 * 24 * 3600;
+constexpr uint64_t kMaxConfirmS = 24 * 3600;
+constexpr size_t kMaxMessageBytes = 1024;
 
 const char *outcome_text(ChangeResult::Outcome outcome) {
   using enum ChangeResult::Outcome;
@@ -25,6 +28,8 @@ const char *outcome_text(ChangeResult::Outcome outcome) {
       return "pending";
     case kUnchanged:
       return "unchanged";
+    case kPlanned:
+      return "planned";
     default:
       return "refused";
   }
@@ -37,6 +42,13 @@ Response answer_to(const ChangeResult &change) {
       return problem(404, change.message);
     case Outcome::kConflict:
       return problem(409, change.message);
+    case Outcome::kTooMuch: {
+      json body = {{"title", "Too much would move"}, {"status", 409}, {"detail", change.message}};
+      if (change.plan) body["plan"] = to_json(*change.plan);
+      Response response = json_response(409, body);
+      response.content_type = "application/problem+json";
+      return response;
+    }
     case Outcome::kInvalidConfig:
       return problem(422, change.message, change.errors);
     case Outcome::kRefused:
@@ -44,11 +56,15 @@ Response answer_to(const ChangeResult &change) {
     case Outcome::kApplied:
     case Outcome::kPending:
     case Outcome::kUnchanged:
+    case Outcome::kPlanned:
       break;
   }
-  return json_response(
-      200,
-      {{"result", outcome_text(change.outcome)}, {"message", change.message}, {"revision", change.revision}});
+  return json_response(200, {{"result", outcome_text(change.outcome)},
+                             {"message", change.message},
+                             {"revision", change.revision},
+                             {"snapshot", change.snapshot},
+                             {"changes", change.changes},
+                             {"plan", change.plan ? to_json(*change.plan) : json()}});
 }
 
 Response change_response(const ChangeResult &change) {
@@ -65,6 +81,56 @@ Response change_backend(const Call &call, Change change) {
   Response response = change_response(change(key));
   response.change->before = std::move(before);
   response.change->after = call.control.backend_summary(key);
+  return response;
+}
+
+Result<bool> parse_flag(const Call &call, const std::string &name) {
+  const std::string text = call.parameter(name).value_or("false");
+  if (text == "true" || text == "false") return text == "true";
+  return Error{fmt::format("query parameter {}: \"{}\" is neither true nor false", name, text)};
+}
+
+// Who asks, and the query's "dry_run", "force", "message" and "confirm".
+Result<Terms> parse_terms(const Call &call) {
+  const Caller &caller = call.request.caller;
+  Terms terms{.author = caller.identity, .origin = caller.from, .message = call.parameter("message").value_or("")};
+  if (terms.message.size() > kMaxMessageBytes)
+    return Error{fmt::format("query parameter message: has {} bytes; at most {} are allowed", terms.message.size(),
+                             kMaxMessageBytes)};
+  const Result<bool> dry_run = parse_flag(call, "dry_run");
+  if (!dry_run.ok()) return dry_run.error();
+  terms.dry_run = dry_run.value();
+  const Result<bool> force = parse_flag(call, "force");
+  if (!force.ok()) return force.error();
+  terms.force = force.value();
+  const std::optional<std::string> confirm = call.parameter("confirm");
+  if (!confirm) return terms;
+  const auto seconds = parse_number(*confirm, kMaxConfirmS);
+  if (!seconds || *seconds == 0)
+    return Error{fmt::format("query parameter confirm: \"{}\" is no number of seconds from 1 to {}", *confirm,
+                             kMaxConfirmS)};
+  terms.confirm_within = std::chrono::seconds(*seconds);
+  return terms;
+}
+
+// A change by the query's terms.
+template <typename Change>
+Response change_by_terms(const Call &call, Change change) {
+  const Result<Terms> terms = parse_terms(call);
+  return terms.ok() ? change(terms.value()) : problem(400, terms.error().message);
+}
+
+template <typename Change>
+Response change_backend_by_terms(const Call &call, Change change) {
+  return change_by_terms(call, [&](const Terms &terms) {
+    return change_backend(call, [&](const model::BackendKey &key) { return change(key, terms); });
+  });
+}
+
+// What the audit log says of a change of the configuration: what differs.
+Response configuration_response(ChangeResult change) {
+  Response response = change_response(change);
+  response.change->after = std::move(change.changes);
   return response;
 }
 
@@ -87,24 +153,72 @@ Result<std::optional<std::chrono::seconds>> parse_deadline(const Call &call) {
 Response post_drain(const Call &call) {
   const auto deadline = parse_deadline(call);
   if (!deadline.ok()) return problem(400, deadline.error().message);
-  return change_backend(
-      call, [&](const model::BackendKey &key) { return call.control.drain(key, deadline.value()); });
+  return change_backend_by_terms(call, [&](const model::BackendKey &key, const Terms &terms) {
+    return call.control.drain(key, deadline.value(), terms);
+  });
 }
 
 Response post_undrain(const Call &call) {
-  return change_backend(call, [&](const model::BackendKey &key) { return call.control.undrain(key); });
+  return change_backend_by_terms(call, [&](const model::BackendKey &key, const Terms &terms) {
+    return call.control.undrain(key, terms);
+  });
 }
 
 Response post_maintenance(const Call &call) {
   const auto deadline = parse_deadline(call);
   if (!deadline.ok()) return problem(400, deadline.error().message);
-  return change_backend(
-      call, [&](const model::BackendKey &key) { return call.control.maintain(key, deadline.value()); });
+  return change_backend_by_terms(call, [&](const model::BackendKey &key, const Terms &terms) {
+    return call.control.maintain(key, deadline.value(), terms);
+  });
 }
 
 Response delete_maintenance(const Call &call) {
-  return change_backend(call,
-                        [&](const model::BackendKey &key) { return call.control.end_maintenance(key); });
+  return change_backend_by_terms(call, [&](const model::BackendKey &key, const Terms &terms) {
+    return call.control.end_maintenance(key, terms);
+  });
+}
+
+// {"weight": 50}; null gives it back to the configuration (RFC 7396).
+Response patch_backend(const Call &call) {
+  const json body = json::parse(call.request.body, nullptr, false);
+  if (!body.is_object()) return problem(400, "the body is no JSON object, such as {\"weight\": 50}");
+  for (const auto &[name, value] : body.items()) {
+    if (name != "weight")
+      return problem(400, fmt::format("\"{}\" cannot be changed here; weight can", without_tokens(name)));
+  }
+  if (!body.contains("weight")) return problem(400, "the body has no \"weight\"");
+  const json &weight = body.at("weight");
+  std::optional<uint16_t> wanted;
+  if (!weight.is_null()) {
+    if (!weight.is_number_unsigned() || weight.get<uint64_t>() > kMaxWeight)
+      return problem(400, fmt::format("weight: {} is no whole number from 0 to {}, nor null", weight.dump(),
+                                      int{kMaxWeight}));
+    wanted = weight.get<uint16_t>();
+  }
+  return change_backend_by_terms(call, [&](const model::BackendKey &key, const Terms &terms) {
+    return call.control.set_weight(key, wanted, terms);
+  });
+}
+
+Response put_configuration(const Call &call) {
+  return change_by_terms(call, [&](const Terms &terms) {
+    return configuration_response(call.control.apply(call.request.body, terms));
+  });
+}
+
+Response post_rollback(const Call &call) {
+  const auto revision = parse_number(call.names[0], UINT32_MAX);
+  if (!revision) return problem(400, fmt::format("\"{}\" is no number of a revision", call.names[0]));
+  return change_by_terms(call, [&](const Terms &terms) {
+    return configuration_response(call.control.roll_back(*revision, terms));
+  });
+}
+
+Response post_confirm(const Call &call) {
+  const auto revision = parse_number(call.names[0], UINT32_MAX);
+  if (!revision) return problem(400, fmt::format("\"{}\" is no number of a revision", call.names[0]));
+  return change_by_terms(
+      call, [&](const Terms &terms) { return change_response(call.control.confirm(*revision, terms)); });
 }
 
 Response put_registration(const Call &call) {
@@ -123,9 +237,11 @@ Response delete_registration(const Call &call) {
 
 // Who may do what may be another thing now, whatever the dataplane's tables say.
 Response post_reload(const Call &call) {
-  Response response = change_response(call.control.reload());
-  if (response.change->outcome == "unchanged") response.change->outcome = "applied";
-  return response;
+  return change_by_terms(call, [&](const Terms &terms) {
+    Response response = configuration_response(call.control.reload(terms));
+    if (response.change->outcome == "unchanged") response.change->outcome = "applied";
+    return response;
+  });
 }
 
 Response post_check_config(const Call &call) {

@@ -19,8 +19,10 @@
 #include "controlplane/lifecycle/quorum.h"
 #include "controlplane/lifecycle/serving_state.h"
 #include "controlplane/model/desired_state.h"
+#include "controlplane/plan/forecast.h"
 #include "controlplane/publish/connection_reader.h"
 #include "controlplane/publish/counter_reader.h"
+#include "controlplane/store/revision_store.h"
 #include "dataplane/abi/result.h"
 
 namespace sluice::api {
@@ -31,7 +33,7 @@ struct DataplaneView {
   std::string socket;      // path
   std::string engine;      // empty while never connected
   std::string version;     // empty while never connected
-  uint64_t revision = 0;   // of the snapshot in force there, as far as known; 0: none
+  uint64_t snapshot = 0;   // the one in force there, as far as known; 0: none
   nlohmann::json details;  // what the dataplane says of itself; null when it is not connected
 };
 
@@ -48,6 +50,13 @@ struct HealthView {
   double worst_lateness_ms = 0;  // of a check's start, behind its schedule, since sluiced started
 };
 
+/// A configuration that goes again unless it is confirmed.
+struct ConfirmationView {
+  uint64_t revision = 0;
+  uint64_t back_to = 0;  // the revision whose configuration comes back
+  int64_t left_s = 0;
+};
+
 struct StatusView {
   std::string version;
   int64_t started_unix_s = 0;
@@ -55,8 +64,11 @@ struct StatusView {
   int64_t clock_step_s = 0;  // by which the host's clock was set forward since then
   std::string config_path;
   int64_t config_loaded_unix_s = 0;
+  bool config_differs = false;  // what is in force is not what was in the file when it was read last
   std::string config_problem;  // why the last reload was refused; empty: it was not
-  uint64_t revision = 0;       // of the last snapshot made
+  uint64_t revision = 0;       // of the last change
+  uint64_t snapshot = 0;       // the last one made
+  std::optional<ConfirmationView> confirmation;  // that is waited for
   bool pending = false;        // there are changes that the dataplane does not have yet
   uint64_t services = 0;
   uint64_t pools = 0;
@@ -89,7 +101,8 @@ struct BackendView {
   uint16_t id = 0;      // in snapshots; 0: none yet
   std::string state;    // a ServingState's name, or "removed"
   std::string reason;   // of the state, in words; empty when there is nothing to say
-  uint16_t weight = 0;  // configured
+  uint16_t weight = 0;  // that it is to have
+  std::optional<uint16_t> configured_weight;  // which `weight` is instead of, by the operator
   uint16_t scheduled_weight = 0;
   uint16_t priority = 0;
   std::string
@@ -167,21 +180,46 @@ struct MetricsView {
   uint64_t backends_left_out = 0;
 };
 
+/// Who wants a change, and how it is to be made.
+struct Terms {
+  std::string author = "sluiced";
+  std::string origin;    // where the author is
+  std::string message;   // the author's own words
+  bool dry_run = false;  // say what would become of it, and change nothing
+  bool force = false;    // also when it moves more than max_moved
+  std::optional<std::chrono::seconds> confirm_within;  // a configuration goes again unless it is confirmed
+};
+
+/// What a change would do to packets.
+struct Plan {
+  Forecast at_once;
+  std::optional<Forecast> once_up;  // when all backends that are not known yet are up, and no start is slow;
+                                    // absent: the same
+};
+
 /// What became of a request to change something.
 struct ChangeResult {
   enum class Outcome {
     kApplied,        // in force in the dataplane
     kPending,        // taken over; the dataplane gets it when it is reachable again
     kUnchanged,      // it was so already
+    kPlanned,        // a dry run: nothing has changed
     kNotFound,       // nothing has that name
     kConflict,       // the configuration says otherwise
+    kTooMuch,        // it would move more than max_moved
     kInvalidConfig,  // `errors` say why
     kRefused,        // by the dataplane or by a limit; nothing has changed
   };
   Outcome outcome = Outcome::kApplied;
   std::string message;
-  uint64_t revision = 0;
+  uint64_t snapshot = 0;  // with which it is in force, or will be
   std::vector<ConfigError> errors;
+  uint64_t revision = 0;   // its number; 0: it is none
+  nlohmann::json changes;  // as document_changes(); null: none are known
+  std::optional<Plan> plan;
+
+  /// Nothing of it is taken over.
+  bool is_nothing() const { return outcome >= Outcome::kPlanned; }
 };
 
 class Control {
@@ -215,12 +253,33 @@ class Control {
   virtual nlohmann::json backend_summary(const model::BackendKey &key) = 0;
 
   /// Without a deadline: the pool's, if it has one; with model::kNoDeadline none.
-  virtual ChangeResult drain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline) = 0;
-  virtual ChangeResult undrain(const model::BackendKey &key) = 0;
-  virtual ChangeResult maintain(const model::BackendKey &key,
-                                std::optional<std::chrono::seconds> deadline) = 0;
-  virtual ChangeResult end_maintenance(const model::BackendKey &key) = 0;
-  virtual ChangeResult reload() = 0;
+  virtual ChangeResult drain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline,
+                             const Terms &terms) = 0;
+  virtual ChangeResult undrain(const model::BackendKey &key, const Terms &terms) = 0;
+  virtual ChangeResult maintain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline,
+                                const Terms &terms) = 0;
+  virtual ChangeResult end_maintenance(const model::BackendKey &key, const Terms &terms) = 0;
+  /// Without a weight the configured one counts again.
+  virtual ChangeResult set_weight(const model::BackendKey &key, std::optional<uint16_t> weight,
+                                  const Terms &terms) = 0;
+
+  /// The configuration file is the configuration.
+  virtual ChangeResult reload(const Terms &terms) = 0;
+  /// `document` is.
+  virtual ChangeResult apply(const std::string &document, const Terms &terms) = 0;
+  /// What it was after a revision.
+  virtual ChangeResult roll_back(uint64_t revision, const Terms &terms) = 0;
+  /// It may stay: the revision that waits for this.
+  virtual ChangeResult confirm(uint64_t revision, const Terms &terms) = 0;
+
+  /// The text of the configuration that is wanted.
+  virtual std::string document() = 0;
+  /// The newest first: those below `before` (0: all), at most `limit`.
+  virtual Result<std::vector<Revision>> revisions(uint64_t before, size_t limit) = 0;
+  /// Nothing when it is not there, or no longer.
+  virtual Result<std::optional<Revision>> revision(uint64_t number) = 0;
+  /// The text of the configuration after it. Nothing when it is not kept.
+  virtual Result<std::optional<std::string>> document_of(uint64_t number) = 0;
 
   /// Every pool's source of backends.
   virtual std::vector<SourceReport> discovery() = 0;

@@ -163,7 +163,8 @@ void Gate::note(const Request &request, const Response &response, Clock::time_po
     if (response.change) add_change(*response.change, &line);
     return note_refusal(key_of(caller), std::move(line), now);
   }
-  if (response.change->outcome == "unchanged") return;  // a heartbeat, or what was so already
+  const std::string &outcome = response.change->outcome;
+  if (outcome == "unchanged" || outcome == "planned") return;  // a heartbeat, what was so already, a dry run
   add_change(*response.change, &line);
   if (change_log_) change_log_->append(line);
 }

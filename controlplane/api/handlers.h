@@ -40,6 +40,15 @@ Response get_counters(const Call &call);
 Response get_metrics(const Call &call);
 Response get_discovery(const Call &call);
 
+Response get_configuration(const Call &call);
+Response get_revisions(const Call &call);
+Response get_revision(const Call &call);
+Response get_revision_document(const Call &call);
+
+Response put_configuration(const Call &call);
+Response post_rollback(const Call &call);
+Response post_confirm(const Call &call);
+Response patch_backend(const Call &call);
 Response post_drain(const Call &call);
 Response post_undrain(const Call &call);
 Response post_maintenance(const Call &call);

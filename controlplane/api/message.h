@@ -24,7 +24,7 @@ struct Request {
 
 /// What the audit log says of a request that was to change something.
 struct ChangeNote {
-  std::string outcome;    // "applied", "pending", "unchanged", "refused"
+  std::string outcome;    // "applied", "pending", "unchanged", "planned", "refused"
   uint64_t revision = 0;  // 0: none
   nlohmann::json before;  // null: not known
   nlohmann::json after;   // null: not known

@@ -29,9 +29,43 @@ json or_null(const std::optional<Value> &value) {
   return value ? json(*value) : json();
 }
 
+json to_json(const std::optional<ConfirmationView> &waits) {
+  if (!waits) return nullptr;
+  return {{"revision", waits->revision}, {"back_to", waits->back_to}, {"left_s", waits->left_s}};
+}
+
+json to_json(const std::optional<ConnectionForecast> &connections) {
+  if (!connections) return nullptr;
+  return {{"live", connections->live},
+          {"moved", connections->moved},
+          {"broken", connections->broken},
+          {"until_deadline", connections->until_deadline}};
+}
+
+// Services of which nothing changes are only counted.
+json to_json(const Forecast &forecast) {
+  json services = json::array();
+  size_t unaffected = 0;
+  for (const ServiceForecast &each : forecast.services) {
+    const bool is_affected = each.goes || each.moved > 0 ||
+                             (each.connections && (each.connections->moved > 0 || each.connections->broken > 0 ||
+                                                   each.connections->until_deadline > 0));
+    if (!is_affected) {
+      unaffected++;
+      continue;
+    }
+    services.push_back({{"service", each.service},
+                        {"goes", each.goes},
+                        {"slots", each.slots},
+                        {"moved_share", each.moved},
+                        {"connections", to_json(each.connections)}});
+  }
+  return {{"services", std::move(services)}, {"unaffected_services", unaffected}};
+}
+
 json to_json(const DataplaneView &view) {
   return {{"connected", view.connected}, {"state", view.state},     {"socket", view.socket},
-          {"engine", view.engine},       {"version", view.version}, {"revision", view.revision},
+          {"engine", view.engine},       {"version", view.version}, {"snapshot", view.snapshot},
           {"details", view.details}};
 }
 
@@ -166,6 +200,17 @@ json to_json(const std::vector<SourceReport> &sources) {
   return list;
 }
 
+json to_json(const Plan &plan) {
+  return {{"at_once", to_json(plan.at_once)}, {"once_up", plan.once_up ? to_json(*plan.once_up) : json()}};
+}
+
+json to_json(const Revision &revision) {
+  return {{"revision", revision.number},   {"at_unix_ms", revision.at_unix_ms}, {"author", revision.author},
+          {"from", revision.origin},       {"action", revision.action},         {"subject", revision.subject},
+          {"message", revision.message},   {"snapshot", revision.snapshot},     {"changes", revision.changes},
+          {"configuration", revision.configuration}};
+}
+
 json to_json(const StatusView &status) {
   return {{"version", status.version},
           {"started_unix_s", status.started_unix_s},
@@ -174,8 +219,11 @@ json to_json(const StatusView &status) {
           {"config",
            {{"path", status.config_path},
             {"loaded_unix_s", status.config_loaded_unix_s},
+            {"differs_from_file", status.config_differs},
             {"problem", status.config_problem}}},
           {"revision", status.revision},
+          {"confirmation", to_json(status.confirmation)},
+          {"snapshot", status.snapshot},
           {"pending", status.pending},
           {"services", status.services},
           {"pools", status.pools},
@@ -224,6 +272,7 @@ json to_json(const BackendView &backend) {
                {"state", backend.state},
                {"reason", backend.reason},
                {"weight", backend.weight},
+               {"configured_weight", or_null(backend.configured_weight)},
                {"scheduled_weight", backend.scheduled_weight},
                {"priority", backend.priority},
                {"source", backend.source},

@@ -19,6 +19,8 @@ nlohmann::json to_json(const BackendView &backend);
 nlohmann::json to_json(const ConnectionList &connections);
 nlohmann::json to_json(const CountersView &counters);
 nlohmann::json to_json(const ConfigError &error);
+nlohmann::json to_json(const Plan &plan);
+nlohmann::json to_json(const Revision &revision);
 
 /// "forward", "reply", "pass" or "drop".
 const char *verdict_class_name(Verdict verdict);

@@ -17,6 +17,7 @@ namespace sluice::api {
 namespace {
 
 constexpr std::string_view kCheckConfigPath = "/v1/check-config";
+constexpr std::string_view kConfigurationPath = "/v1/configuration";
 
 struct Route {
   RouteInfo info;
@@ -27,6 +28,7 @@ using model::Role;
 
 constexpr Need kReads{Role::kViewer, Reach::kFiltered};
 constexpr Need kReadsHost{Role::kViewer, Reach::kHost};
+constexpr Need kAdministers{Role::kAdmin, Reach::kHost};
 constexpr Need kOperates{Role::kOperator, Reach::kNamedPool};
 
 constexpr std::array kRoutes = {
@@ -41,13 +43,21 @@ constexpr std::array kRoutes = {
     Route{{"GET", "v1/counters", "", kReadsHost}, get_counters},
     Route{{"GET", "metrics", "services,pools,backends,pool", kReadsHost}, get_metrics},
     Route{{"GET", "v1/discovery", "", kReads}, get_discovery},
-    Route{{"POST", "v1/backends/*/*/drain", "deadline", kOperates}, post_drain},
-    Route{{"POST", "v1/backends/*/*/undrain", "", kOperates}, post_undrain},
-    Route{{"POST", "v1/backends/*/*/maintenance", "deadline", kOperates}, post_maintenance},
-    Route{{"DELETE", "v1/backends/*/*/maintenance", "", kOperates}, delete_maintenance},
+    Route{{"GET", "v1/configuration", "", kAdministers}, get_configuration},
+    Route{{"PUT", "v1/configuration", "dry_run,force,message,confirm", kAdministers}, put_configuration},
+    Route{{"GET", "v1/revisions", "limit,cursor", kReadsHost}, get_revisions},
+    Route{{"GET", "v1/revisions/*", "against", kReadsHost}, get_revision},
+    Route{{"GET", "v1/revisions/*/document", "", kAdministers}, get_revision_document},
+    Route{{"POST", "v1/revisions/*/rollback", "dry_run,force,message,confirm", kAdministers}, post_rollback},
+    Route{{"POST", "v1/revisions/*/confirm", "dry_run", kAdministers}, post_confirm},
+    Route{{"PATCH", "v1/backends/*/*", "dry_run,force,message", kOperates}, patch_backend},
+    Route{{"POST", "v1/backends/*/*/drain", "deadline,dry_run,force,message", kOperates}, post_drain},
+    Route{{"POST", "v1/backends/*/*/undrain", "dry_run,force,message", kOperates}, post_undrain},
+    Route{{"POST", "v1/backends/*/*/maintenance", "deadline,dry_run,force,message", kOperates}, post_maintenance},
+    Route{{"DELETE", "v1/backends/*/*/maintenance", "dry_run,force,message", kOperates}, delete_maintenance},
     Route{{"PUT", "v1/pools/*/registrations/*", "", kOperates}, put_registration},
     Route{{"DELETE", "v1/pools/*/registrations/*", "", kOperates}, delete_registration},
-    Route{{"POST", "v1/reload", "", {Role::kAdmin, Reach::kHost}}, post_reload},
+    Route{{"POST", "v1/reload", "dry_run,force,message,confirm", kAdministers}, post_reload},
     Route{{"POST", "v1/check-config", "file", {Role::kOperator, Reach::kNotTheHost}}, post_check_config},
 };
 
@@ -186,7 +196,8 @@ Response forbidden(Role needed_role, const Caller &caller) {
 }
 
 size_t max_body_bytes(std::string_view method, std::string_view target) {
-  const bool config = method == "POST" && target.substr(0, target.find('?')) == kCheckConfigPath;
+  const std::string_view path = target.substr(0, target.find('?'));
+  const bool config = (method == "POST" && path == kCheckConfigPath) || (method == "PUT" && path == kConfigurationPath);
   return config ? kMaxConfigBytes : kMaxOtherBodyBytes;
 }
 

@@ -79,20 +79,25 @@ LoadedConfig load_config(std::string_view text, const std::string &file) {
   return {without_places(std::move(placed)), {}};
 }
 
-LoadedConfig load_config_file(const std::filesystem::path &path) {
+Result<std::string> read_config_file(const std::filesystem::path &path) {
   std::error_code fault;
   const auto size = std::filesystem::file_size(path, fault);
-  if (fault) return failed(path.string(), {}, "cannot be read: " + fault.message());
+  if (fault) return Error{"cannot be read: " + fault.message()};
   if (size > kMaxYamlBytes) {
-    return failed(
-        path.string(), {},
-        "has " + std::to_string(size) + " bytes; at most " + std::to_string(kMaxYamlBytes) + " are allowed");
+    return Error{"has " + std::to_string(size) + " bytes; at most " + std::to_string(kMaxYamlBytes) +
+                 " are allowed"};
   }
   std::ifstream stream(path, std::ios::binary);
   std::string text(size, '\0');
   stream.read(text.data(), static_cast<std::streamsize>(size));
-  if (!stream) return failed(path.string(), {}, std::string("cannot be read: ") + std::strerror(errno));
-  return load_config(text, path.string());
+  if (!stream) return Error{std::string("cannot be read: ") + std::strerror(errno)};
+  return text;
+}
+
+LoadedConfig load_config_file(const std::filesystem::path &path) {
+  const Result<std::string> text = read_config_file(path);
+  if (!text.ok()) return failed(path.string(), {}, text.error().message);
+  return load_config(text.value(), path.string());
 }
 
 }  // namespace sluice

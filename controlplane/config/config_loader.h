@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "controlplane/model/desired_state.h"
+#include "dataplane/abi/result.h"
 
 namespace sluice {
 
@@ -35,6 +36,9 @@ struct LoadedConfig {
   /// Every error on its own line, for logs and terminals.
   std::string errors_to_string() const;
 };
+
+/// The text of the file at `path`. Fails when it cannot be read, or is longer than a configuration may be.
+Result<std::string> read_config_file(const std::filesystem::path &path);
 
 /// Reads the file at `path`. A file that cannot be read is an error like any other.
 LoadedConfig load_config_file(const std::filesystem::path &path);

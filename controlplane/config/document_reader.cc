@@ -23,8 +23,9 @@ constexpr uint32_t kMinSlots = 101;
 constexpr size_t kMaxVipsPerService = 4096;
 constexpr size_t kMaxPortsPerService = 4096;
 
-constexpr std::array<std::string_view, 6> kDocumentKeys = {
-    "version", "flow_hash_key", "removed_backend_grace", "services", "pools", "api"};
+constexpr std::array<std::string_view, 7> kDocumentKeys = {
+    "version", "flow_hash_key", "removed_backend_grace", "max_moved", "services", "pools", "api"};
+constexpr std::array<std::string_view, 2> kMaxMovedKeys = {"slots", "connections"};
 constexpr std::array<std::string_view, 8> kServiceKeys = {"name", "vips",      "protocol", "ports",
                                                           "pool", "scheduler", "timeouts", "quorum"};
 constexpr std::array<std::string_view, 4> kTimeoutKeys = {"embryonic", "established", "closing", "udp"};
@@ -58,6 +59,8 @@ class DocumentReader {
     if (const auto grace = reader_.find(document, "removed_backend_grace")) {
       put(reader_.seconds(*grace, 1s, 720h), &placed.state.removed_backend_grace);
     }
+    if (const auto max_moved = reader_.find(document, "max_moved"))
+      read_max_moved(*max_moved, &placed.state.max_moved);
     if (const auto api = reader_.find(document, "api")) placed.api = read_api(*api, reader_);
     read_each(document, "services", &placed.services, &DocumentReader::read_service);
     placed.has_pools = read_each(document, "pools", &placed.pools, &DocumentReader::read_pool);
@@ -77,6 +80,13 @@ class DocumentReader {
       elements->push_back(std::move(element));
     }
     return true;
+  }
+
+  void read_max_moved(const Field &field, model::MaxMoved *max_moved) {
+    if (!reader_.is_map(field, kMaxMovedKeys)) return;
+    if (const auto slots = reader_.find(field, "slots")) put(reader_.percent(*slots), &max_moved->slots_percent);
+    if (const auto connections = reader_.find(field, "connections"))
+      put(reader_.percent(*connections), &max_moved->connections_percent);
   }
 
   Placed<std::string> read_name(const Field &map, std::string_view key) {
@@ -270,6 +280,7 @@ std::vector<std::string> configuration_keys() {
     for (const std::string_view key : keys) paths.push_back(prefix + std::string(key));
   };
   add("", kDocumentKeys);
+  add("max_moved.", kMaxMovedKeys);
   add("services[].", kServiceKeys);
   add("services[].timeouts.", kTimeoutKeys);
   add("services[].quorum.", quorum_keys());

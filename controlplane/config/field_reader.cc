@@ -270,6 +270,15 @@ std::optional<uint32_t> FieldReader::number(const Field &field, uint32_t min, ui
   return std::nullopt;
 }
 
+std::optional<uint8_t> FieldReader::percent(const Field &field) {
+  const auto text = scalar(field);
+  if (!text) return std::nullopt;
+  const auto value = text->ends_with('%') ? parse_number(text->substr(0, text->size() - 1)) : std::nullopt;
+  if (value && *value <= 100) return static_cast<uint8_t>(*value);
+  error(field, in_quotes(*text) + " is no share; allowed: 0% to 100%");
+  return std::nullopt;
+}
+
 std::optional<bool> FieldReader::boolean(const Field &field) {
   return choice<bool>(field, {{"true", true}, {"false", false}});
 }

@@ -88,6 +88,8 @@ class FieldReader {
   /// "Name: value" of an HTTP header (RFC 9110 section 5).
   std::optional<std::pair<std::string, std::string>> header(const Field &field, size_t max_length);
   std::optional<uint32_t> number(const Field &field, uint32_t min, uint32_t max);
+  /// "0%" to "100%".
+  std::optional<uint8_t> percent(const Field &field);
   std::optional<bool> boolean(const Field &field);
   std::optional<std::chrono::milliseconds> duration(const Field &field, std::chrono::milliseconds min,
                                                     std::chrono::milliseconds max);

@@ -99,6 +99,7 @@ struct BackendSpec {
   uint16_t check_port = 0;                              // layer 4; 0: the pool's
 
   bool is_found = false;  // by the pool's source, not configured
+  std::optional<uint16_t> configured_weight = std::nullopt;  // `weight` is the operator's, instead of this
 
   const Address &checked_address() const { return check_address ? *check_address : address; }
 
@@ -131,10 +132,20 @@ struct Pool {
   bool operator==(const Pool &) const = default;
 };
 
+/// How much one change may move of any service before it is refused, in percent: of its hash slots, and of its
+/// live connections.
+struct MaxMoved {
+  uint8_t slots_percent = 100;
+  uint8_t connections_percent = 10;
+
+  bool operator==(const MaxMoved &) const = default;
+};
+
 /// One whole configuration.
 struct DesiredState {
   std::optional<FlowHashKey> flow_hash_key;  // absent: the key that the state store keeps
   std::chrono::seconds removed_backend_grace{7200};
+  MaxMoved max_moved;
   ApiSpec api;
   std::vector<Service> services;  // in the file's order
   std::vector<Pool> pools;        // in the file's order

@@ -30,22 +30,18 @@ std::optional<Entry> read_entry(const uint64_t *words) {
 
 // The timeout that ends a connection; `Record` is a service or a backend of the snapshot.
 template <typename Record>
-uint32_t timeout_of(const ConnectionRecord &connection, const Record &record) {
+uint32_t timeout_of(const ConnectionSighting &connection, const Record &record) {
   if (connection.state == kConnectionEmbryonic) return record.embryonic_timeout_s;
   if (connection.state == kConnectionClosing) return record.closing_timeout_s;
   return connection.udp ? record.udp_timeout_s : record.established_timeout_s;
 }
 
-// Whether `wanted` is not set, or is what the record has.
-template <typename Value>
-bool agrees(const std::optional<Value> &wanted, const Value &value) {
-  return !wanted || *wanted == value;
-}
-
-class Lister {
+class Walk {
  public:
-  Lister(const SnapshotView &snapshot, const ConnectionFilter &filter, uint64_t boottime_s)
-      : snapshot_(snapshot), filter_(filter), boottime_s_(boottime_s) {
+  using Visit = std::function<void(const ConnectionSighting &)>;
+
+  Walk(const SnapshotView &snapshot, uint64_t boottime_s, uint64_t after, const Visit &visit)
+      : snapshot_(snapshot), boottime_s_(boottime_s), after_(after), visit_(visit) {
     for (const Vip &vip : snapshot.vips()) {
       if (vip.number != 0) vips_.emplace(vip.number, &vip);
     }
@@ -57,39 +53,80 @@ class Lister {
     for (uint32_t bucket = 0; bucket < count; ++bucket) {
       for (size_t word = 0; word < kBucketWords; word += sizeof(Entry) / sizeof(uint64_t)) {
         place_++;
-        if (filter_.after && place_ <= *filter_.after) continue;
+        if (place_ <= after_) continue;
         const auto entry = read_entry<Entry>(&buckets[bucket].word[word]);
-        if (entry) consider(*entry, table);
+        if (entry) see(*entry, table);
       }
     }
   }
 
-  ConnectionList take() {
-    if (list_.matched <= list_.records.size()) list_.next.reset();
-    return std::move(list_);
-  }
-
  private:
   template <typename Entry>
-  void consider(const Entry &entry, uint32_t table) {
-    ConnectionRecord record;
-    record.table = table;
-    const Vip *vip = read_addresses(entry, &record);
-    record.client_port = be16_to_host(entry.client_port);
-    record.vip_port = be16_to_host(entry.vip_port);
-    record.udp = (entry.meta & kMetaProtocolMask) != 0;
-    record.state = static_cast<ConnectionState>((entry.meta & kMetaStateMask) >> kMetaStateShift);
-    record.idle_s =
+  void see(const Entry &entry, uint32_t table) {
+    ConnectionSighting seen;
+    seen.table = table;
+    seen.place = place_;
+    const Vip *vip = read_addresses(entry, &seen);
+    seen.client_port = be16_to_host(entry.client_port);
+    seen.vip_port = be16_to_host(entry.vip_port);
+    seen.udp = (entry.meta & kMetaProtocolMask) != 0;
+    seen.state = static_cast<ConnectionState>((entry.meta & kMetaStateMask) >> kMetaStateShift);
+    seen.idle_s =
         (static_cast<uint32_t>(boottime_s_) - (uint32_t{entry.meta} >> kMetaStampShift)) & kStampMask;
-    record.backend_id = entry.backend;
-    if (!agrees(filter_.client, record.client) || !agrees(filter_.vip, record.vip) ||
-        !agrees(filter_.vip_port, record.vip_port)) {
+    seen.backend_id = entry.backend;
+    using enum SnapshotView::Transport;
+    if (vip != nullptr) seen.service_id = snapshot_.find_service(*vip, seen.udp ? kUdp : kTcp, seen.vip_port);
+    if (seen.service_id) {
+      seen.timeout_s = timeout_of(seen, snapshot_.services()[*seen.service_id]);
+    } else if (entry.backend < snapshot_.backends().size()) {
+      // An entry outside of every service goes by its backend's timeouts, as the dataplane's sweep does.
+      const Backend &backend = snapshot_.backends()[entry.backend];
+      if (backend.state != kBackendUnused) seen.timeout_s = timeout_of(seen, backend);
+    }
+    visit_(seen);
+  }
+
+  const Vip *read_addresses(const ConnectionIpv4 &entry, ConnectionSighting *seen) const {
+    seen->client = address_from_ipv4(entry.client);
+    seen->vip = address_from_ipv4(entry.vip);
+    return snapshot_.find_vip(seen->vip);
+  }
+
+  const Vip *read_addresses(const ConnectionIpv6 &entry, ConnectionSighting *seen) const {
+    seen->client = entry.client;
+    const auto found = vips_.find(entry.vip_number);
+    if (found == vips_.end()) return nullptr;
+    seen->vip = found->second->address;
+    return found->second;
+  }
+
+  const SnapshotView &snapshot_;
+  uint64_t boottime_s_;
+  uint64_t after_;
+  const Visit &visit_;
+  std::unordered_map<uint32_t, const Vip *> vips_;  // by number
+  uint64_t place_ = 0;
+};
+
+// Whether `wanted` is not set, or is what the record has.
+template <typename Value>
+bool agrees(const std::optional<Value> &wanted, const Value &value) {
+  return !wanted || *wanted == value;
+}
+
+class Lister {
+ public:
+  Lister(const SnapshotView &snapshot, const ConnectionFilter &filter) : snapshot_(snapshot), filter_(filter) {}
+
+  void consider(const ConnectionSighting &seen) {
+    if (!agrees(filter_.client, seen.client) || !agrees(filter_.vip, seen.vip) ||
+        !agrees(filter_.vip_port, seen.vip_port)) {
       return;
     }
-    name_service(vip, &record);
+    if (seen.is_expired() && !filter_.include_expired) return;
+    ConnectionRecord record{seen, {}, {}, {}};
+    if (seen.service_id) record.service = snapshot_.text(snapshot_.services()[*seen.service_id].name);
     name_backend(&record);
-    const bool is_expired = record.timeout_s != 0 && record.idle_s > record.timeout_s;
-    if (is_expired && !filter_.include_expired) return;
     if (!agrees(filter_.service, record.service) || !agrees(filter_.pool, record.pool) ||
         !agrees(filter_.backend, record.backend)) {
       return;
@@ -99,61 +136,44 @@ class Lister {
     if (!is_allowed) return;
     if (list_.matched++ >= filter_.limit) return;
     list_.records.push_back(std::move(record));
-    list_.next = place_;
+    list_.next = seen.place;
   }
 
-  const Vip *read_addresses(const ConnectionIpv4 &entry, ConnectionRecord *record) const {
-    record->client = address_from_ipv4(entry.client);
-    record->vip = address_from_ipv4(entry.vip);
-    return snapshot_.find_vip(record->vip);
+  ConnectionList take() {
+    if (list_.matched <= list_.records.size()) list_.next.reset();
+    return std::move(list_);
   }
 
-  // The VIP's address stays all zeros when the snapshot has no VIP of the entry's number any more.
-  const Vip *read_addresses(const ConnectionIpv6 &entry, ConnectionRecord *record) const {
-    record->client = entry.client;
-    const auto found = vips_.find(entry.vip_number);
-    if (found == vips_.end()) return nullptr;
-    record->vip = found->second->address;
-    return found->second;
-  }
-
-  void name_service(const Vip *vip, ConnectionRecord *record) const {
-    if (vip == nullptr) return;
-    using enum SnapshotView::Transport;
-    const auto id = snapshot_.find_service(*vip, record->udp ? kUdp : kTcp, record->vip_port);
-    if (!id) return;
-    const Service &service = snapshot_.services()[*id];
-    record->service = snapshot_.text(service.name);
-    record->timeout_s = timeout_of(*record, service);
-  }
-
-  // An entry outside of every service goes by its backend's timeouts, as the dataplane's sweep does.
+ private:
   void name_backend(ConnectionRecord *record) const {
     if (record->backend_id >= snapshot_.backends().size()) return;
     const Backend &backend = snapshot_.backends()[record->backend_id];
     if (backend.state == kBackendUnused) return;
     record->pool = snapshot_.text(backend.pool);
     record->backend = snapshot_.text(backend.name);
-    if (record->timeout_s == 0) record->timeout_s = timeout_of(*record, backend);
   }
 
   const SnapshotView &snapshot_;
   const ConnectionFilter &filter_;
-  uint64_t boottime_s_;
-  std::unordered_map<uint32_t, const Vip *> vips_;  // by number
-  uint64_t place_ = 0;                              // of an entry, counted through all tables from 1
   ConnectionList list_;
 };
 
 }  // namespace
 
+void visit_connections(const ConnectionView &region, const SnapshotView &snapshot, uint64_t boottime_s,
+                       uint64_t after, const std::function<void(const ConnectionSighting &)> &visit) {
+  Walk walk(snapshot, boottime_s, after, visit);
+  for (uint32_t table = 0; table < region.header().table_count; ++table) {
+    walk.scan<ConnectionIpv4>(region.ipv4_buckets(table), region.header().ipv4_buckets, table);
+    walk.scan<ConnectionIpv6>(region.ipv6_buckets(table), region.header().ipv6_buckets, table);
+  }
+}
+
 ConnectionList list_connections(const ConnectionView &region, const SnapshotView &snapshot,
                                 const ConnectionFilter &filter, uint64_t boottime_s) {
-  Lister lister(snapshot, filter, boottime_s);
-  for (uint32_t table = 0; table < region.header().table_count; ++table) {
-    lister.scan<ConnectionIpv4>(region.ipv4_buckets(table), region.header().ipv4_buckets, table);
-    lister.scan<ConnectionIpv6>(region.ipv6_buckets(table), region.header().ipv6_buckets, table);
-  }
+  Lister lister(snapshot, filter);
+  visit_connections(region, snapshot, boottime_s, filter.after.value_or(0),
+                    [&](const ConnectionSighting &seen) { lister.consider(seen); });
   return lister.take();
 }
 

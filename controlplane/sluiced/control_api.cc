@@ -80,6 +80,7 @@ api::BackendView BackendSources::configured(const Member &member, const Effectiv
   view.id = reconciler.latest_identifiers().backend_id(key).value_or(0);
   view.state = meaning_of(effective.serving).name;
   view.weight = backend.weight;
+  view.configured_weight = backend.configured_weight;
   view.priority = backend.priority;
   view.source = backend.is_found ? model::source_text(member.pool.discovery.kind) : "configuration";
   const bool is_checked = member.pool.health.checks() && effective.serving != ServingState::kMaintenance;
@@ -158,7 +159,14 @@ api::StatusView ControlApi::status() {
   view.config_path = reconciler_.config_path().native();
   view.config_loaded_unix_s = reconciler_.config_loaded_unix_s();
   view.config_problem = reconciler_.config_problem();
-  view.revision = reconciler_.latest() == nullptr ? 0 : reconciler_.latest()->revision();
+  view.revision = reconciler_.history().newest();
+  if (const auto &waits = reconciler_.history().confirmation()) {
+    view.confirmation = {.revision = waits->revision,
+                         .back_to = waits->back_to,
+                         .left_s = reconciler_.history().confirmation_left()->count()};
+  }
+  view.config_differs = reconciler_.history().differs_from_file();
+  view.snapshot = reconciler_.latest() == nullptr ? 0 : reconciler_.latest()->revision();
   view.pending = reconciler_.pending();
   view.services = reconciler_.desired().services.size();
   view.pools = reconciler_.desired().pools.size();
@@ -180,7 +188,7 @@ api::StatusView ControlApi::status() {
   view.dataplane.socket = link.path().native();
   view.dataplane.engine = link.hello().engine;
   view.dataplane.version = link.hello().version;
-  view.dataplane.revision = reconciler_.in_force() == nullptr ? 0 : reconciler_.in_force()->revision();
+  view.dataplane.snapshot = reconciler_.in_force() == nullptr ? 0 : reconciler_.in_force()->revision();
   if (details.ok()) view.dataplane.details = details.value();
   return view;
 }

@@ -30,19 +30,44 @@ class ControlApi : public api::Control {
   Status readiness() override;
   std::vector<std::string> services_of_pool(const std::string &pool) override;
   nlohmann::json backend_summary(const model::BackendKey &key) override;
-  api::ChangeResult drain(const model::BackendKey &key,
-                          std::optional<std::chrono::seconds> deadline) override {
-    return reconciler_.drain(key, deadline);
+  api::ChangeResult drain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline,
+                          const api::Terms &terms) override {
+    return reconciler_.drain(key, deadline, terms);
   }
-  api::ChangeResult undrain(const model::BackendKey &key) override { return reconciler_.undrain(key); }
-  api::ChangeResult maintain(const model::BackendKey &key,
-                             std::optional<std::chrono::seconds> deadline) override {
-    return reconciler_.maintain(key, deadline);
+  api::ChangeResult undrain(const model::BackendKey &key, const api::Terms &terms) override {
+    return reconciler_.undrain(key, terms);
   }
-  api::ChangeResult end_maintenance(const model::BackendKey &key) override {
-    return reconciler_.end_maintenance(key);
+  api::ChangeResult maintain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline,
+                             const api::Terms &terms) override {
+    return reconciler_.maintain(key, deadline, terms);
   }
-  api::ChangeResult reload() override { return reconciler_.reload(); }
+  api::ChangeResult end_maintenance(const model::BackendKey &key, const api::Terms &terms) override {
+    return reconciler_.end_maintenance(key, terms);
+  }
+  api::ChangeResult set_weight(const model::BackendKey &key, std::optional<uint16_t> weight,
+                               const api::Terms &terms) override {
+    return reconciler_.set_weight(key, weight, terms);
+  }
+  api::ChangeResult reload(const api::Terms &terms) override { return reconciler_.reload(terms); }
+  api::ChangeResult apply(const std::string &document, const api::Terms &terms) override {
+    return reconciler_.apply_document(document, terms);
+  }
+  api::ChangeResult roll_back(uint64_t revision, const api::Terms &terms) override {
+    return reconciler_.roll_back(revision, terms);
+  }
+  api::ChangeResult confirm(uint64_t revision, const api::Terms &terms) override {
+    return reconciler_.confirm(revision, terms);
+  }
+  std::string document() override { return reconciler_.history().document(); }
+  Result<std::vector<Revision>> revisions(uint64_t before, size_t limit) override {
+    return reconciler_.history().revisions(before, limit);
+  }
+  Result<std::optional<Revision>> revision(uint64_t number) override {
+    return reconciler_.history().revision(number);
+  }
+  Result<std::optional<std::string>> document_of(uint64_t number) override {
+    return reconciler_.history().document_of(number);
+  }
   std::vector<SourceReport> discovery() override { return reconciler_.sources(); }
   api::ChangeResult put_registration(const std::string &pool, const FoundBackend &backend) override {
     return reconciler_.put_registration(pool, backend);

@@ -33,6 +33,7 @@ namespace asio = boost::asio;
 using ErrorCode = boost::system::error_code;
 
 constexpr std::chrono::milliseconds kTickInterval{100};
+constexpr const char *kRevisionsFile = "revisions.db";  // in the state directory
 
 int fail(const std::string &message) {
   spdlog::critical("{}", message);
@@ -123,11 +124,9 @@ std::optional<int> Daemon::start(const Options &options) {
 void Daemon::on_signal(int signal) {
   if (signal == SIGHUP) {
     sd_notify(0, "RELOADING=1");
-    const api::ChangeResult done = reconciler_.reload();
-    const bool refused = done.outcome == api::ChangeResult::Outcome::kInvalidConfig ||
-                         done.outcome == api::ChangeResult::Outcome::kRefused;
+    const api::ChangeResult done = reconciler_.reload({.author = "SIGHUP"});
     api_->note_change("SIGHUP", "reload",
-                      {.outcome = refused ? "refused" : "applied", .revision = done.revision});
+                      {.outcome = done.is_nothing() ? "refused" : "applied", .revision = done.revision});
     sd_notify(0, "READY=1");
     wait_for_signal();
     return;
@@ -173,7 +172,9 @@ int check_config_file(const std::filesystem::path &path) {
 }
 
 int run_daemon(const Options &options) {
-  LoadedConfig loaded = load_config_file(options.config);
+  const Result<std::string> text = read_config_file(options.config);
+  LoadedConfig loaded = text.ok() ? load_config(text.value(), options.config.native())
+                                  : load_config_file(options.config);
   if (!loaded.ok()) {
     std::cerr << loaded.errors_to_string();
     spdlog::critical("{} has {} error(s); correct them and start again", options.config.native(),
@@ -186,11 +187,16 @@ int run_daemon(const Options &options) {
   if (!store.ok()) return fail(store.error().message);
   const Result<FlowHashKey> key = store.value().load_or_make_flow_hash_key(system_random);
   if (!key.ok()) return fail(key.error().message);
+  Result<ConfigurationHistory> history = ConfigurationHistory::open(options.state_dir / kRevisionsFile);
+  if (!history.ok()) return fail(history.error().message);
+  model::DesiredState desired = history.value().begin(options.config, text.value(), std::move(*loaded.state),
+                                                      static_cast<int64_t>(std::time(nullptr)));
   Daemon daemon({.config_path = options.config,
-                 .desired = std::move(*loaded.state),
+                 .desired = std::move(desired),
                  .store = std::move(store).value(),
                  .link = DataplaneLink(options.dataplane_socket),
-                 .stored_flow_hash_key = key.value()});
+                 .stored_flow_hash_key = key.value(),
+                 .history = std::move(history).value()});
   if (const std::optional<int> failed = daemon.start(options)) return *failed;
   daemon.run();
   daemon.stop();

@@ -5,8 +5,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 
-#include "controlplane/config/config_loader.h"
-#include "controlplane/discovery/merge.h"
+#include "controlplane/config/document_changes.h"
 #include "controlplane/lifecycle/quorum.h"
 #include "controlplane/sluiced/carry_over.h"
 
@@ -25,6 +24,7 @@ constexpr std::chrono::seconds kLongestStorageBackoff{60};
 
 Reconciler::Reconciler(Parts parts)
     : config_path_(std::move(parts.config_path)),
+      history_(std::move(parts.history)),
       configured_(std::move(parts.desired)),
       desired_(configured_),
       store_(std::move(parts.store)),
@@ -37,6 +37,9 @@ Reconciler::Reconciler(Parts parts)
 Status Reconciler::start(HealthMonitor *monitor, Discoverer *discoverer) {
   monitor_ = monitor;
   discoverer_ = discoverer;
+  Result<OperatorWeights> weights = store_.load_weights();
+  if (!weights.ok()) return weights.error();
+  weights_ = std::move(weights).value();
   begin_discovery();
   Result<std::string> engine = store_.load_engine();
   if (!engine.ok()) return engine.error();
@@ -69,6 +72,7 @@ Status Reconciler::start(HealthMonitor *monitor, Discoverer *discoverer) {
   if (observed_.orders != stored_orders) keep_orders(observed_.orders);
   log_quorums({});
   set_targets();
+  history_.note_begun(config_path_, latest_ == nullptr ? 0 : latest_->revision(), clock_.unix_ms());
   return Done{};
 }
 
@@ -194,6 +198,7 @@ void Reconciler::tick() {
   settle_restless();
   apply_pending();
   follow_check_way();
+  if (history_.confirmation_left() <= std::chrono::seconds(0)) end_unconfirmed(now);
   if (!storage_problem_.empty() && link_.connected() && now >= next_publication_) publish_again();
   if (now >= next_hold_store_) keep_holds();
   if (store_is_old_ && now >= next_store_) store_snapshot();
@@ -235,10 +240,22 @@ void Reconciler::fall_back(const std::string &why) {
   if (accepted.configured != configured_) {
     config_problem_ = why + "; it was taken over while the dataplane was unreachable";
     spdlog::error("back to the configuration of before");
+    history_.note({.action = "fall-back",
+                   .subject = "the dataplane refused what it did not know yet",
+                   .changes = document_changes(history_.document(), accepted.document),
+                   .document = accepted.document,
+                   .configuration = accepted.configuration},
+                  {.message = why}, 0, clock_.unix_ms());
   }
   if (accepted.orders != observed_.orders) {
     spdlog::error("back to the drained backends and those in maintenance of before");
     keep_orders(accepted.orders);
+  }
+  if (accepted.weights != weights_) {
+    spdlog::error("back to the weights of before");
+    const Status saved = store_.save_weights(accepted.weights);
+    if (!saved.ok()) spdlog::error("{}; a restart would find other weights", saved.error().message);
+    weights_ = std::move(accepted.weights);
   }
   for (auto &[key, condition] : observed_.backends) {
     const model::OperatorOrder *order = observed_.order_of(key);
@@ -267,8 +284,7 @@ void Reconciler::fall_back(const std::string &why) {
   set_targets();
 }
 
-// Brings `observed` up to now, makes the snapshot of both, and publishes it when it says something new. The
-// caller keeps what worked.
+// Makes the snapshot of both, and publishes it when it says something new. The caller keeps what worked.
 api::ChangeResult Reconciler::apply(const model::DesiredState &desired, model::ObservedState *observed) {
   const OperatorOrders before = observed->orders;
   if (!link_.connected() || !begin_pending_orders(observed)) return apply_begun(desired, observed);
@@ -281,8 +297,8 @@ api::ChangeResult Reconciler::apply(const model::DesiredState &desired, model::O
   return applied;
 }
 
-api::ChangeResult Reconciler::apply_begun(const model::DesiredState &desired,
-                                          model::ObservedState *observed) {
+// Brings `observed` up to now, and makes the snapshot of both with the identifiers for it.
+Result<Reconciler::Made> Reconciler::make(const model::DesiredState &desired, model::ObservedState *observed) {
   settle_all(desired, observed);
   const uint64_t now_ns = clock_.unix_ns();
   auto ids = std::make_shared<model::Identifiers>(*identifiers_);
@@ -290,8 +306,8 @@ api::ChangeResult Reconciler::apply_begun(const model::DesiredState &desired,
     const bool is_closed = condition.drain && condition.drain->deadline_passed;
     if (is_closed && !observed->backends.contains(key)) ids->give_up(key, now_ns / 1'000'000'000);
   }
-  const Status assigned = ids->assign(desired, now_ns / 1'000'000'000);
-  if (!assigned.ok()) return {.outcome = Outcome::kRefused, .message = assigned.error().message};
+  if (const Status assigned = ids->assign(desired, now_ns / 1'000'000'000); !assigned.ok())
+    return assigned.error();
   Result<CompiledSnapshot> compiled =
       compiler_.compile({.desired = desired,
                          .observed = *observed,
@@ -299,16 +315,24 @@ api::ChangeResult Reconciler::apply_begun(const model::DesiredState &desired,
                          .flow_hash_key = desired.flow_hash_key.value_or(stored_flow_hash_key_),
                          .revision = highest_revision_ + 1,
                          .created_unix_ns = now_ns});
-  if (!compiled.ok()) return {.outcome = Outcome::kRefused, .message = compiled.error().message};
-  Result<std::shared_ptr<const HeldSnapshot>> made = HeldSnapshot::hold(std::move(compiled.value().bytes));
+  if (!compiled.ok()) return compiled.error();
+  Result<std::shared_ptr<const HeldSnapshot>> held = HeldSnapshot::hold(std::move(compiled.value().bytes));
+  if (!held.ok()) return held.error();
+  return Made{std::move(held).value(), std::move(ids)};
+}
+
+api::ChangeResult Reconciler::apply_begun(const model::DesiredState &desired,
+                                          model::ObservedState *observed) {
+  Result<Made> made = make(desired, observed);
   if (!made.ok()) return {.outcome = Outcome::kRefused, .message = made.error().message};
-  if (in_force_ != nullptr && same_content(*in_force_, *made.value())) {
+  auto &[snapshot, ids] = made.value();
+  if (in_force_ != nullptr && same_content(*in_force_, *snapshot)) {
     settle(in_force_, std::move(ids));
     return {.outcome = link_.connected() ? Outcome::kUnchanged : Outcome::kPending,
             .message = link_.connected() ? "nothing to change" : link_.state(),
-            .revision = in_force_->revision()};
+            .snapshot = in_force_->revision()};
   }
-  return publish(std::move(made).value(), std::move(ids));
+  return publish(std::move(snapshot), std::move(ids));
 }
 
 void Reconciler::settle(std::shared_ptr<const HeldSnapshot> made,
@@ -333,19 +357,19 @@ api::ChangeResult Reconciler::publish(std::shared_ptr<const HeldSnapshot> made,
     settle(std::move(made), std::move(ids));
     if (!store_is_old_) next_store_ = Clock::now() + kStoreDelay;
     store_is_old_ = true;
-    spdlog::info("published revision {}", revision);
-    return {.outcome = Outcome::kApplied, .message = "in force", .revision = revision};
+    spdlog::info("published snapshot {}", revision);
+    return {.outcome = Outcome::kApplied, .message = "in force", .snapshot = revision};
   }
   pending_ = true;
   if (link_.connected()) {
-    refusal_ = fmt::format("the dataplane refused revision {}: {}", revision, published.error().message);
-    return {.outcome = Outcome::kRefused, .message = refusal_, .revision = revision};
+    refusal_ = fmt::format("the dataplane refused snapshot {}: {}", revision, published.error().message);
+    return {.outcome = Outcome::kRefused, .message = refusal_, .snapshot = revision};
   }
   latest_ = std::move(made);
   latest_identifiers_ = std::move(ids);
   return {.outcome = Outcome::kPending,
           .message = "taken over; " + published.error().message,
-          .revision = revision};
+          .snapshot = revision};
 }
 
 // The dataplane forwards by a snapshot that its next start would lack: it is passed again, ever more
@@ -367,59 +391,6 @@ void Reconciler::publish_again() {
   if (in_force_ == nullptr) return note_storage("");
   const Result<Publication> published = link_.publish(in_force_->bytes());
   note_storage(published.ok() ? published.value().storage_problem : published.error().message);
-}
-
-api::ChangeResult Reconciler::reload() {
-  reconnect();
-  LoadedConfig loaded = load_config_file(config_path_);
-  if (!loaded.ok()) {
-    config_problem_ = loaded.errors_to_string();
-    spdlog::error("reload refused, the configuration of before stays:\n{}", config_problem_);
-    return {.outcome = Outcome::kInvalidConfig,
-            .message = fmt::format("{} has {} error(s); the configuration of before stays",
-                                   config_path_.native(), loaded.errors.size()),
-            .errors = std::move(loaded.errors)};
-  }
-  std::function<void()> use_prepared = [] {};
-  if (preparation_) {
-    Result<std::function<void()>> prepared = preparation_(*loaded.state);
-    if (!prepared.ok()) return refuse_reload(prepared.error().message);
-    use_prepared = std::move(prepared).value();
-  }
-  const FoundPools found = wanted_found(*loaded.state, Clock::time_point::min());
-  Result<model::DesiredState> next = with_found(*loaded.state, found);
-  api::ChangeResult applied =
-      next.ok() ? change_members(std::move(next).value())
-                : api::ChangeResult{.outcome = Outcome::kRefused, .message = next.error().message};
-  if (applied.outcome == Outcome::kRefused) {
-    config_problem_ = applied.message;
-    applied.message += "; the configuration of before stays";
-    spdlog::error("reload refused: {}", applied.message);
-    noted_ = true;  // what was noted before must still go out
-    return applied;
-  }
-  configured_ = std::move(*loaded.state);
-  used_found_ = found;
-  use_prepared();
-  if (discoverer_ != nullptr) discoverer_->set_sources(configured_);
-  found_noted_ = true;  // of a pool that is new, what was found before
-  config_problem_.clear();
-  config_loaded_unix_s_ = clock_.now().unix_s;
-  spdlog::info("configuration reloaded from {}: {} services, {} pools", config_path_.native(),
-               desired_.services.size(), desired_.pools.size());
-  return applied;
-}
-
-// What the configuration names, as a file, is not as it must be.
-api::ChangeResult Reconciler::refuse_reload(const std::string &why) {
-  config_problem_ = why;
-  spdlog::error("reload refused, the configuration of before stays: {}", why);
-  const size_t colon = std::min(why.find(": "), why.size());
-  ConfigError error{.file = config_path_.native(), .field = why.substr(0, colon), .message = why};
-  error.message.erase(0, std::min(colon + 2, why.size()));
-  return {.outcome = Outcome::kInvalidConfig,
-          .message = config_path_.native() + " cannot be used; the configuration of before stays",
-          .errors = {std::move(error)}};
 }
 
 // Applies and keeps other backends, of which known ones keep what they have; nothing of it when it is
@@ -444,8 +415,15 @@ api::ChangeResult Reconciler::change_members(model::DesiredState next) {
 // Keeps what apply() has published, or will when the dataplane is back.
 void Reconciler::take_over(model::DesiredState desired, model::ObservedState observed, Outcome outcome) {
   if (outcome == Outcome::kPending && pending_) {
-    if (accepted_)
-      fallback_ = Accepted{configured_, std::move(desired_), std::move(observed_.orders), used_found_};
+    if (accepted_) {
+      fallback_ = Accepted{.configured = configured_,
+                           .document = history_.document(),
+                           .configuration = history_.configuration(),
+                           .desired = std::move(desired_),
+                           .orders = std::move(observed_.orders),
+                           .weights = weights_,
+                           .found = used_found_};
+    }
     accepted_ = false;
   }
   if (desired_ != desired || observed_.orders != observed.orders) changes_++;

@@ -24,6 +24,7 @@
 #include "controlplane/model/identifiers.h"
 #include "controlplane/sluiced/carry_over.h"
 #include "controlplane/sluiced/client_watch.h"
+#include "controlplane/sluiced/configuration_history.h"
 #include "controlplane/sluiced/dataplane_link.h"
 #include "controlplane/sluiced/held_snapshot.h"
 #include "controlplane/sluiced/unix_clock.h"
@@ -41,6 +42,7 @@ class Reconciler {
     StateStore store;
     DataplaneLink link;
     FlowHashKey stored_flow_hash_key{};
+    ConfigurationHistory history{};
   };
 
   explicit Reconciler(Parts parts);
@@ -69,15 +71,30 @@ class Reconciler {
   /// Each answers when the dataplane has the change (or is known to be unreachable: then it is pending).
   /// When the dataplane comes back and refuses what is pending, configuration and drains go back to what
   /// it accepted last.
-  api::ChangeResult reload();
-  /// Without a deadline: the pool's `drain_deadline`, if it has one; with model::kNoDeadline none.
+  /// A change of an operator's that would move more than `max_moved` allows, as the configuration in force says, is
+  /// refused unless the terms force it. A dry run says what would become of it.
   api::ChangeResult drain(const model::BackendKey &key,
-                          std::optional<std::chrono::seconds> deadline = std::nullopt);
-  api::ChangeResult undrain(const model::BackendKey &key);
+                          std::optional<std::chrono::seconds> deadline = std::nullopt,
+                          const api::Terms &terms = {});
+  api::ChangeResult undrain(const model::BackendKey &key, const api::Terms &terms = {});
   /// Like drain(), and the backend is not checked meanwhile; then it has to prove itself like a new one.
   api::ChangeResult maintain(const model::BackendKey &key,
-                             std::optional<std::chrono::seconds> deadline = std::nullopt);
-  api::ChangeResult end_maintenance(const model::BackendKey &key);
+                             std::optional<std::chrono::seconds> deadline = std::nullopt,
+                             const api::Terms &terms = {});
+  api::ChangeResult end_maintenance(const model::BackendKey &key, const api::Terms &terms = {});
+  /// Until it is set anew, or given back (nothing) to the configuration or the source that found the backend.
+  api::ChangeResult set_weight(const model::BackendKey &key, std::optional<uint16_t> weight,
+                               const api::Terms &terms = {});
+
+  /// The configuration file becomes the configuration.
+  api::ChangeResult reload(const api::Terms &terms = {});
+  /// The text becomes it, and stays until the file is another one or is reloaded.
+  api::ChangeResult apply_document(const std::string &document, const api::Terms &terms);
+  /// What was the configuration after that revision becomes it again. Orders and weights stay as they are.
+  api::ChangeResult roll_back(uint64_t revision, const api::Terms &terms);
+  /// What was applied for a time may stay.
+  api::ChangeResult confirm(uint64_t revision, const api::Terms &terms);
+  const ConfigurationHistory &history() const { return history_; }
 
   /// A backend of a pool of type registration says that it is there, or goes.
   api::ChangeResult put_registration(const std::string &pool, const FoundBackend &backend);
@@ -137,13 +154,43 @@ class Reconciler {
     bool operator==(const Hold &) const = default;
   };
 
+  struct Made {
+    std::shared_ptr<const HeldSnapshot> snapshot;
+    std::shared_ptr<const model::Identifiers> ids;
+  };
+  Result<Made> make(const model::DesiredState &desired, model::ObservedState *observed);
   api::ChangeResult apply(const model::DesiredState &desired, model::ObservedState *observed);
   api::ChangeResult apply_begun(const model::DesiredState &desired, model::ObservedState *observed);
   api::ChangeResult publish(std::shared_ptr<const HeldSnapshot> made,
                             std::shared_ptr<const model::Identifiers> ids);
   api::ChangeResult unchanged(const std::string &how) const;
   api::ChangeResult change_members(model::DesiredState next);
-  api::ChangeResult refuse_reload(const std::string &why);
+
+  // Another text that is to be the configuration.
+  struct NextConfiguration {
+    ConfigurationHistory::Change change;
+    std::string name;  // of the text, in errors
+    std::string text;
+  };
+  api::ChangeResult change_configuration(NextConfiguration next, const api::Terms &terms);
+  api::ChangeResult use_configuration(NextConfiguration next, model::DesiredState loaded,
+                                      const std::function<void()> &use_prepared, const api::Terms &terms);
+  api::ChangeResult refuse_configuration(const NextConfiguration &next, std::vector<ConfigError> errors);
+  void note_configuration(const NextConfiguration &next);
+  void end_unconfirmed(Clock::time_point now);
+  Result<model::DesiredState> with_weights(Result<model::DesiredState> desired,
+                                           const OperatorWeights &weights) const;
+  Result<model::DesiredState> wanted_state(const model::DesiredState &configured, const FoundPools &found) const;
+  void note_order(const std::string &action, const model::BackendKey &key, const nlohmann::json &before,
+                  const nlohmann::json &after, const api::Terms &terms, api::ChangeResult *applied);
+
+  std::optional<api::ChangeResult> look_ahead(const model::DesiredState &desired,
+                                              model::ObservedState observed, const api::Terms &terms,
+                                              std::optional<api::Plan> *plan);
+  std::optional<Forecast> forecast_once_up(const model::DesiredState &desired, model::ObservedState observed,
+                                           ForecastInput input);
+  std::set<uint16_t> new_deadlines(const model::ObservedState &next, const model::Identifiers &ids) const;
+  std::string above_max_moved(const api::Plan &plan) const;
   void begin_discovery();
   void begin_with_less(api::ChangeResult *applied);
   api::ChangeResult apply_found();
@@ -182,10 +229,12 @@ class Reconciler {
   void follow_check_way();
   void note_engine();
 
-  api::ChangeResult set_order(const model::BackendKey &key, const model::OperatorOrder &order);
-  api::ChangeResult lift_of_absent(const model::BackendKey &key, model::OrderKind kind);
-  api::ChangeResult lift_order(const model::BackendKey &key);
-  api::ChangeResult apply_orders(const model::BackendKey &key, OperatorOrders orders);
+  api::ChangeResult set_order(const model::BackendKey &key, const model::OperatorOrder &order,
+                              const api::Terms &terms);
+  api::ChangeResult lift_of_absent(const model::BackendKey &key, model::OrderKind kind,
+                                   const api::Terms &terms);
+  api::ChangeResult lift_order(const model::BackendKey &key, const api::Terms &terms);
+  api::ChangeResult apply_orders(const model::BackendKey &key, OperatorOrders orders, const api::Terms &terms);
   bool begin_pending_orders(model::ObservedState *observed) const;
   std::optional<Member> find_member(const model::BackendKey &key) const;
 
@@ -215,8 +264,11 @@ class Reconciler {
   std::filesystem::path config_path_;
   UnixClock clock_;
   std::chrono::seconds clock_step_{0};
-  model::DesiredState configured_;  // what the operator wrote
-  model::DesiredState desired_;     // configured_ with what is found
+  ConfigurationHistory history_;
+  Clock::time_point next_roll_back_{};  // of what was not confirmed
+  OperatorWeights weights_;             // instead of the configured ones
+  model::DesiredState configured_;      // what the operator wrote
+  model::DesiredState desired_;         // configured_ with what is found, and weights_
   model::ObservedState observed_;
   using Place = ClientWatch::Place;
   std::unordered_map<model::BackendKey, Place> places_;  // in desired_
@@ -250,8 +302,11 @@ class Reconciler {
   // Nothing while none are, or when this sluiced has not had any accepted.
   struct Accepted {
     model::DesiredState configured;
+    std::string document;        // of `configured`
+    uint64_t configuration = 0;  // and its revision
     model::DesiredState desired;
     OperatorOrders orders;
+    OperatorWeights weights;
     FoundPools found;
   };
   std::optional<Accepted> fallback_;

@@ -40,10 +40,12 @@ FoundPools Reconciler::wanted_found(const model::DesiredState &configured, Clock
 
 // Begins with what was found before, if there is room for it.
 void Reconciler::begin_discovery() {
-  if (discoverer_ == nullptr) return;
-  discoverer_->set_sources(configured_);
-  FoundPools found = discoverer_->found();
-  Result<model::DesiredState> merged = with_found(configured_, found);
+  FoundPools found;
+  if (discoverer_ != nullptr) {
+    discoverer_->set_sources(configured_);
+    found = discoverer_->found();
+  }
+  Result<model::DesiredState> merged = wanted_state(configured_, found);
   if (merged.ok()) {
     desired_ = std::move(merged).value();
     used_found_ = std::move(found);
@@ -66,7 +68,7 @@ void Reconciler::begin_with_less(api::ChangeResult *applied) {
     if (applied->outcome != Outcome::kRefused) return;
     note_refused(pool, wanted, applied->message);
     used_found_[pool] = std::make_shared<const std::vector<FoundBackend>>();
-    Result<model::DesiredState> less = with_found(configured_, used_found_);
+    Result<model::DesiredState> less = wanted_state(configured_, used_found_);
     if (!less.ok()) continue;
     desired_ = std::move(less).value();
     *applied = apply(desired_, &observed_);
@@ -84,7 +86,7 @@ std::vector<std::string> Reconciler::changed_pools(const FoundPools &wanted) con
 }
 
 api::ChangeResult Reconciler::try_found(const FoundPools &pools) {
-  Result<model::DesiredState> next = with_found(configured_, pools);
+  Result<model::DesiredState> next = wanted_state(configured_, pools);
   if (!next.ok()) return {.outcome = Outcome::kRefused, .message = next.error().message};
   api::ChangeResult applied =
       next.value() == desired_ ? unchanged("nothing to change") : change_members(std::move(next).value());

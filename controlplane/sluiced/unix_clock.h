@@ -30,6 +30,7 @@ class UnixClock {
     steady_start_ = std::chrono::steady_clock::now();
   }
   uint64_t unix_s() const { return unix_ns() / 1'000'000'000; }
+  int64_t unix_ms() const { return static_cast<int64_t>(unix_ns() / 1'000'000); }
   Moment now() const { return {std::chrono::steady_clock::now(), static_cast<int64_t>(unix_s())}; }
 
  private:

@@ -25,11 +25,13 @@ using nlohmann::json;
 constexpr const char *kSnapshotFile = "snapshot";
 constexpr const char *kFlowHashKeyFile = "flow_hash_key";
 constexpr const char *kOrdersFile = "orders.json";
+constexpr const char *kWeightsFile = "weights.json";
 constexpr const char *kHoldsFile = "holds.json";
 constexpr const char *kEngineFile = "engine";
 constexpr const char *kLockFile = "lock";
 constexpr int kOrdersVersion = 1;
 constexpr int kHoldsVersion = 1;
+constexpr int kWeightsVersion = 1;
 constexpr std::array<std::string_view, 2> kOrderNames = {"drain", "maintenance"};  // by OrderKind
 
 // One entry of the orders' file; nothing when it is not as save_orders() writes it.
@@ -143,6 +145,37 @@ Status StateStore::save_orders(const OperatorOrders &orders) {
   }
   const json document = {{"version", kOrdersVersion}, {"orders", std::move(entries)}};
   return write_file(directory_ / kOrdersFile,
+                    document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+}
+
+Result<OperatorWeights> StateStore::load_weights() const {
+  const std::filesystem::path path = directory_ / kWeightsFile;
+  const auto stored = read_file(path);
+  if (!stored.ok()) return stored.error();
+  OperatorWeights weights;
+  if (!stored.value()) return weights;
+  const Error damaged{"state file " + path.string() + ": is damaged; remove it, and set the weights again"};
+  try {
+    const auto *text = reinterpret_cast<const char *>(stored.value()->data());
+    const json document = json::parse(text, text + stored.value()->size());
+    if (document.at("version") != kWeightsVersion) return damaged;
+    for (const json &entry : document.at("weights")) {
+      const uint64_t weight = entry.at("weight");
+      if (weight > kMaxWeight) return damaged;
+      weights.emplace(model::BackendKey{entry.at("pool"), entry.at("backend")}, static_cast<uint16_t>(weight));
+    }
+  } catch (const json::exception &) {
+    return damaged;
+  }
+  return weights;
+}
+
+Status StateStore::save_weights(const OperatorWeights &weights) {
+  json entries = json::array();
+  for (const auto &[key, weight] : weights)
+    entries.push_back({{"pool", key.pool}, {"backend", key.name}, {"weight", weight}});
+  const json document = {{"version", kWeightsVersion}, {"weights", std::move(entries)}};
+  return write_file(directory_ / kWeightsFile,
                     document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 

@@ -25,6 +25,9 @@ bool system_random(std::span<std::byte> bytes);
 
 using OperatorOrders = std::map<model::BackendKey, model::OperatorOrder>;
 
+/// Instead of those that the configuration, or a source, gives backends.
+using OperatorWeights = std::map<model::BackendKey, uint16_t>;
+
 /// A backend that flap damping holds down.
 struct StoredHold {
   Address address{};
@@ -54,6 +57,10 @@ class StateStore {
   /// What the operator told of single backends at run time.
   Result<OperatorOrders> load_orders() const;
   Status save_orders(const OperatorOrders &orders);
+
+  /// The weights that the operator gave at run time.
+  Result<OperatorWeights> load_weights() const;
+  Status save_weights(const OperatorWeights &weights);
 
   /// Name of the engine that the dataplane had last; empty: not known.
   Result<std::string> load_engine() const;

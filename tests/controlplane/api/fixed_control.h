@@ -18,6 +18,7 @@ class FixedControl : public Control {
  public:
   /// What was asked of it, in order: "drain web/b1", "connections client=192.0.2.1".
   std::vector<std::string> calls;
+  Terms last_terms;  // of the last change
   ChangeResult answer{.outcome = ChangeResult::Outcome::kApplied, .message = "in force", .revision = 7};
   bool dataplane_reachable = true;
   ConnectionFilter last_filter;
@@ -142,17 +143,48 @@ class FixedControl : public Control {
     return {{"state", calls.empty() ? "up" : "changed"}};
   }
 
-  ChangeResult drain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline) override {
-    return change("drain " + key.text() + deadline_text(deadline));
+  ChangeResult drain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline,
+                     const Terms &terms) override {
+    return change("drain " + key.text() + deadline_text(deadline), terms);
   }
-  ChangeResult maintain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline) override {
-    return change("maintain " + key.text() + deadline_text(deadline));
+  ChangeResult maintain(const model::BackendKey &key, std::optional<std::chrono::seconds> deadline,
+                        const Terms &terms) override {
+    return change("maintain " + key.text() + deadline_text(deadline), terms);
   }
-  ChangeResult end_maintenance(const model::BackendKey &key) override {
-    return change("end maintenance " + key.text());
+  ChangeResult end_maintenance(const model::BackendKey &key, const Terms &terms) override {
+    return change("end maintenance " + key.text(), terms);
   }
-  ChangeResult undrain(const model::BackendKey &key) override { return change("undrain " + key.text()); }
-  ChangeResult reload() override { return change("reload"); }
+  ChangeResult undrain(const model::BackendKey &key, const Terms &terms) override {
+    return change("undrain " + key.text(), terms);
+  }
+  ChangeResult set_weight(const model::BackendKey &key, std::optional<uint16_t> weight,
+                          const Terms &terms) override {
+    return change("weigh " + key.text() + " " + (weight ? std::to_string(*weight) : "as configured"), terms);
+  }
+  ChangeResult reload(const Terms &terms) override { return change("reload", terms); }
+  ChangeResult apply(const std::string &text, const Terms &terms) override {
+    return change("apply " + std::to_string(text.size()) + " bytes", terms);
+  }
+  ChangeResult roll_back(uint64_t number, const Terms &terms) override {
+    return change("roll back to " + std::to_string(number), terms);
+  }
+  ChangeResult confirm(uint64_t number, const Terms &terms) override {
+    return change("confirm " + std::to_string(number), terms);
+  }
+  std::string document() override { return "version: 1\nservices: []\npools: []\n"; }
+  Result<std::vector<Revision>> revisions(uint64_t before, size_t limit) override {
+    std::vector<Revision> list;
+    for (uint64_t number = before == 0 ? 3 : before - 1; number > 0 && list.size() < limit; number--)
+      list.push_back(fixed_revision(number));
+    return list;
+  }
+  Result<std::optional<Revision>> revision(uint64_t number) override {
+    return number > 3 ? std::nullopt : std::optional(fixed_revision(number));
+  }
+  Result<std::optional<std::string>> document_of(uint64_t number) override {
+    if (number > 3) return std::optional<std::string>();
+    return std::optional("version: " + std::to_string(number) + "\n");
+  }
 
   std::vector<SourceReport> discovery() override {
     SourceReport report;
@@ -179,7 +211,18 @@ class FixedControl : public Control {
   static std::string deadline_text(std::optional<std::chrono::seconds> deadline) {
     return deadline ? " within " + std::to_string(deadline->count()) : "";
   }
-  ChangeResult change(std::string call) {
+  static Revision fixed_revision(uint64_t number) {
+    return {.number = number,
+            .author = "ci",
+            .origin = {},
+            .action = "apply",
+            .subject = {},
+            .message = "\xff",
+            .changes = nlohmann::json::array(),
+            .configuration = number};
+  }
+  ChangeResult change(std::string call, const Terms &terms = {}) {
+    last_terms = terms;
     calls.push_back(std::move(call));
     return answer;
   }
