@@ -117,7 +117,18 @@ Result<Terms> parse_terms(const Call &call) {
 template <typename Change>
 Response change_by_terms(const Call &call, Change change) {
   const Result<Terms> terms = parse_terms(call);
-  return terms.ok() ? change(terms.value()) : problem(400, terms.error().message);
+  if (!terms.ok()) return problem(400, terms.error().message);
+  const std::optional<std::string> wanted = call.parameter("if_revision");
+  const auto revision = wanted ? parse_number(*wanted, UINT32_MAX) : std::nullopt;
+  if (wanted && !revision)
+    return problem(400, fmt::format("query parameter if_revision: \"{}\" is no number of a revision", *wanted));
+  if (revision && *revision != call.control.newest_revision()) {
+    return problem(412, fmt::format("revision {} is not the last one any more: {} is; sluicectl diff {} {} shows what "
+                                    "has changed",
+                                    *revision, call.control.newest_revision(), *revision,
+                                    call.control.newest_revision()));
+  }
+  return change(terms.value());
 }
 
 template <typename Change>

@@ -272,6 +272,8 @@ class Control {
   /// It may stay: the revision that waits for this.
   virtual ChangeResult confirm(uint64_t revision, const Terms &terms) = 0;
 
+  /// The number of the last change; 0: there was none.
+  virtual uint64_t newest_revision() = 0;
   /// The text of the configuration that is wanted.
   virtual std::string document() = 0;
   /// The newest first: those below `before` (0: all), at most `limit`.

@@ -27,10 +27,8 @@ Response no_revision(uint64_t number) {
 }  // namespace
 
 Response get_configuration(const Call &call) {
-  const StatusView status = call.control.status();
-  return json_response(200, {{"revision", status.revision},
-                             {"differs_from_file", status.config_differs},
-                             {"document", call.control.document()}});
+  return json_response(
+      200, {{"revision", call.control.newest_revision()}, {"document", call.control.document()}});
 }
 
 Response get_revisions(const Call &call) {

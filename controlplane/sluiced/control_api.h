@@ -58,6 +58,7 @@ class ControlApi : public api::Control {
   api::ChangeResult confirm(uint64_t revision, const api::Terms &terms) override {
     return reconciler_.confirm(revision, terms);
   }
+  uint64_t newest_revision() override { return reconciler_.history().newest(); }
   std::string document() override { return reconciler_.history().document(); }
   Result<std::vector<Revision>> revisions(uint64_t before, size_t limit) override {
     return reconciler_.history().revisions(before, limit);

@@ -198,7 +198,7 @@ void Reconciler::tick() {
   settle_restless();
   apply_pending();
   follow_check_way();
-  if (history_.confirmation_left() <= std::chrono::seconds(0)) end_unconfirmed(now);
+  end_unconfirmed(now);
   if (!storage_problem_.empty() && link_.connected() && now >= next_publication_) publish_again();
   if (now >= next_hold_store_) keep_holds();
   if (store_is_old_ && now >= next_store_) store_snapshot();

@@ -73,7 +73,8 @@ api::ChangeResult Reconciler::confirm(uint64_t revision, const api::Terms &terms
 
 // Nobody said in time that it may stay.
 void Reconciler::end_unconfirmed(Clock::time_point now) {
-  if (now < next_roll_back_) return;
+  const auto left = history_.confirmation_left();
+  if (!left || *left > std::chrono::seconds(0) || now < next_roll_back_) return;
   next_roll_back_ = now + kRollBackInterval;
   const Confirmation waits = *history_.confirmation();
   spdlog::warn("revision {} was not confirmed in time: back to the configuration of revision {}", waits.revision,

@@ -30,7 +30,7 @@ class Sluicectl(BalancedTestbed):
         status = self.appliance.query("status")
         self.assertTrue(status["dataplane"]["connected"])
         self.assertEqual(status["dataplane"]["engine"], self.options.engine)
-        self.assertEqual(status["dataplane"]["revision"], self.appliance.snapshot().revision)
+        self.assertEqual(status["dataplane"]["snapshot"], self.appliance.snapshot().revision)
         self.assertEqual(status["backends"]["up"], self.backend_count)
 
     def test_connections_lists_the_held_ones(self) -> None:

@@ -166,14 +166,14 @@ TEST_F(Sluicectl, a_change_that_waits_for_the_dataplane_exits_with_6) {
   start_sluiced();
   for (int i = 0; i < 2; i++) {  // the second time it is drained already, and still not in force
     const Finished drain = ctl({"drain", "web/b1"});
-    EXPECT_EQ(drain.exit_code, 6);
+    EXPECT_EQ(drain.exit_code, 7);
     EXPECT_THAT(drain.out, StartsWith("pending: "));
     EXPECT_THAT(drain.out, HasSubstr("dataplane unreachable"));
   }
-  EXPECT_EQ(ctl({"reload"}).exit_code, 6);
-  EXPECT_EQ(ctl({"undrain", "web/b1"}).exit_code, 6);
+  EXPECT_EQ(ctl({"reload"}).exit_code, 7);
+  EXPECT_EQ(ctl({"undrain", "web/b1"}).exit_code, 7);
   const Finished as_json = ctl({"-o", "json", "drain", "web/b1"});
-  EXPECT_EQ(as_json.exit_code, 6);
+  EXPECT_EQ(as_json.exit_code, 7);
   EXPECT_EQ(json::parse(as_json.out)["result"], "pending");
   start_dataplane();
   ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
@@ -305,9 +305,9 @@ TEST_F(Sluicectl, drains_with_a_word_on_what_happened) {
   start_dataplane();
   start_sluiced();
   ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
-  EXPECT_THAT(ctl({"drain", "web/b1"}).out, HasSubstr("in force as revision"));
+  EXPECT_THAT(ctl({"drain", "web/b1"}).out, HasSubstr("done: in force, revision"));
   EXPECT_THAT(ctl({"drain", "web/b1"}).out, HasSubstr("drained already"));
-  EXPECT_THAT(ctl({"undrain", "web/b1"}).out, HasSubstr("in force as revision"));
+  EXPECT_THAT(ctl({"undrain", "web/b1"}).out, HasSubstr("done: in force, revision"));
   EXPECT_THAT(ctl({"reload"}).out, HasSubstr("nothing to change"));
 }
 

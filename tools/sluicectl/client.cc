@@ -79,8 +79,9 @@ Result<Answer> ask(const Endpoint &endpoint, const std::string &method, const st
   Answer answer;
   std::array<char, CURL_ERROR_SIZE> details{};
   const std::string url = (endpoint.server.empty() ? "http://sluiced" : endpoint.server) + target;
+  const bool has_body = method == "POST" || method == "PUT" || method == "PATCH";
   curl_slist *headers = nullptr;
-  if (method == "POST" || method == "PUT")
+  if (has_body)
     headers = curl_slist_append(headers, "Content-Type: application/yaml");
   if (!endpoint.token.empty())
     headers = curl_slist_append(headers, ("Authorization: Bearer " + endpoint.token).c_str());
@@ -96,7 +97,7 @@ Result<Answer> ask(const Endpoint &endpoint, const std::string &method, const st
   curl_easy_setopt(easy.get(), CURLOPT_WRITEFUNCTION, append_body);
   curl_easy_setopt(easy.get(), CURLOPT_WRITEDATA, &answer.body);
   if (method != "GET") curl_easy_setopt(easy.get(), CURLOPT_CUSTOMREQUEST, method.c_str());
-  if (method == "POST" || method == "PUT") {
+  if (has_body) {
     curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
     curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDS, body.data());
   }

@@ -2,6 +2,7 @@
 
 #include "controlplane/api/target.h"
 #include "tools/sluicectl/present.h"
+#include "tools/sluicectl/present_changes.h"
 
 namespace sluice::ctl {
 
@@ -13,6 +14,9 @@ ExitCode exit_code_of(long http_status) {
       return kExitUsage;
     case 404:
       return kExitNotFound;
+    case 409:
+    case 412:
+      return kExitConflict;
     case 413:  // only a configuration is that large
     case 422:
       return kExitInvalidConfig;
@@ -44,6 +48,8 @@ int report_problem(const Context &context, const Answer &answer) {
     return report_failure(context, exit_code_of(answer.status), what);
   if (context.output == OutputFormat::kJson) context.out << answer.body;
   context.err << "sluicectl: " << what << "\n";
+  const nlohmann::json body = nlohmann::json::parse(answer.body, nullptr, false);
+  if (context.output == OutputFormat::kTable && body.contains("plan")) context.err << present_plan(body.at("plan"));
   return exit_code_of(answer.status);
 }
 

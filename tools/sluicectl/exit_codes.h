@@ -11,7 +11,8 @@ enum ExitCode {
   kExitNotFound = 3,       // no service or backend of that name
   kExitUnreachable = 4,    // sluiced does not answer
   kExitInvalidConfig = 5,  // the configuration has errors
-  kExitPending = 6,        // sluiced has taken the change over, but the dataplane does not have it yet
+  kExitConflict = 6,       // somebody has changed something meanwhile, or it would move too much
+  kExitPending = 7,        // sluiced has taken the change over, but the dataplane does not have it yet
 };
 
 }  // namespace sluice::ctl

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <ctime>
 #include <fstream>
@@ -6,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -13,6 +15,7 @@
 #include "tools/sluicectl/commands.h"
 #include "tools/sluicectl/exit_codes.h"
 #include "tools/sluicectl/present.h"
+#include "tools/sluicectl/present_changes.h"
 #include "tools/sluicectl/token.h"
 #include "tools/sluicectl/wait.h"
 
@@ -20,10 +23,28 @@ namespace sluice::ctl {
 namespace {
 
 constexpr const char *kExitCodeHelp =
-    "Exit codes: 0 done, 1 failure, 2 wrong usage, 3 no such service, pool or backend,\n"
-    "4 sluiced is unreachable, 5 invalid configuration, 6 taken over, but not in force: it waits for the\n"
-    "dataplane.\n"
+    "Exit codes: 0 done, 1 failure, 2 wrong usage, 3 no such service, pool, backend or revision,\n"
+    "4 sluiced is unreachable, 5 invalid configuration, 6 refused because of what is there: another\n"
+    "revision, a confirmation that is waited for, or more would move than max_moved allows;\n"
+    "7 taken over, but not in force: it waits for the dataplane.\n"
     "sluicectl COMMAND --help shows examples.";
+
+// How a change is to be made.
+struct ChangeTerms {
+  bool dry_run = false;
+  bool force = false;
+  std::string message;
+  std::string confirm;      // in seconds; empty: it stays
+  std::string if_revision;  // empty: whatever is there
+
+  std::vector<Parameter> parameters() const {
+    return {{"dry_run", dry_run ? "true" : ""},
+            {"force", force ? "true" : ""},
+            {"message", message},
+            {"confirm", confirm},
+            {"if_revision", if_revision}};
+  }
+};
 
 // What the command line says.
 struct Arguments {
@@ -40,6 +61,10 @@ struct Arguments {
   std::string address;
   std::string ttl;
   std::string weight;
+  std::string revision;  // a number
+  std::string against;   // another one
+  std::string limit;
+  ChangeTerms terms;
   bool wait = false;
   bool end = false;
   Rows rows = Rows::kNonZero;
@@ -67,17 +92,77 @@ std::optional<std::string> read_all(std::istream &input) {
   return input.bad() ? std::nullopt : std::optional(std::move(text));
 }
 
-Result<Command> check_config_command(const std::string &file) {
+Result<std::string> read_document(const std::string &file) {
   std::ifstream opened;
   if (file != "-") opened.open(file, std::ios::binary);
   std::optional<std::string> text;
   if (file == "-" || opened.is_open()) text = read_all(file == "-" ? std::cin : opened);
-  if (!text)
-    return Error{"cannot read " + file + "; give the path of a configuration, or - for standard input"};
+  if (text) return std::move(*text);
+  return Error{"cannot read " + file + "; give the path of a configuration, or - for standard input"};
+}
+
+Result<Command> check_config_command(const std::string &file) {
+  Result<std::string> text = read_document(file);
+  if (!text.ok()) return text.error();
   return Command{.method = "POST",
                  .target = with_parameters("/v1/check-config", {{"file", file}}),
-                 .body = std::move(*text),
+                 .body = std::move(text).value(),
                  .present = present_valid_config};
+}
+
+Result<Command> apply_command(const Arguments &arguments) {
+  Result<std::string> text = read_document(arguments.file);
+  if (!text.ok()) return text.error();
+  return Command{.method = "PUT",
+                 .target = with_parameters("/v1/configuration", arguments.terms.parameters()),
+                 .body = std::move(text).value(),
+                 .present = present_change};
+}
+
+// Between a file and what is in force, or between two revisions.
+Result<Command> diff_command(const Arguments &arguments) {
+  if (arguments.file.empty() == arguments.revision.empty())
+    return Error{"give either a file (-f) or a revision, or two; sluicectl revisions lists them"};
+  if (!arguments.revision.empty()) {
+    const bool has_two = !arguments.against.empty();
+    const std::string &number = has_two ? arguments.against : arguments.revision;
+    return Command{.target = with_parameters("/v1/revisions/" + api::percent_encode(number),
+                                             {{"against", has_two ? arguments.revision : ""}}),
+                   .present = present_changes};
+  }
+  Arguments dry = arguments;
+  dry.terms.dry_run = true;
+  Result<Command> command = apply_command(dry);
+  if (command.ok()) {
+    command.value().present = [](const nlohmann::json &body) {
+      return body.at("changes").is_null() ? body.at("message").get<std::string>() + "\n" : present_changes(body);
+    };
+  }
+  return command;
+}
+
+// "rollback" and "confirm".
+Command revision_command(const Arguments &arguments, const std::string &action) {
+  return {.method = "POST",
+          .target = with_parameters("/v1/revisions/" + api::percent_encode(arguments.revision) + "/" + action,
+                                    arguments.terms.parameters()),
+          .present = present_change};
+}
+
+Result<Command> weight_command(const Arguments &arguments) {
+  std::string path = backend_target(arguments.backend, "");
+  if (path.empty())
+    return Error{"\"" + arguments.backend + "\" is no POOL/BACKEND; sluicectl backends lists them"};
+  path.pop_back();
+  const bool is_number = !arguments.weight.empty() && arguments.weight.size() <= 9 &&
+                         arguments.weight.find_first_not_of("0123456789") == std::string::npos;
+  if (!is_number && arguments.weight != "configured")
+    return Error{"\"" + arguments.weight + "\" is neither a number from 0 to 1000 nor \"configured\""};
+  const nlohmann::json weight = is_number ? nlohmann::json(std::stoul(arguments.weight)) : nlohmann::json();
+  return Command{.method = "PATCH",
+                 .target = with_parameters(path, arguments.terms.parameters()),
+                 .body = nlohmann::json{{"weight", weight}}.dump(),
+                 .present = present_change};
 }
 
 // "drain", "undrain" and "maintenance".
@@ -87,8 +172,10 @@ Result<Command> order_command(const Arguments &arguments, const std::string &act
     return Error{"\"" + arguments.backend + "\" is no POOL/BACKEND; sluicectl backends lists them"};
   if (arguments.end && (!arguments.deadline.empty() || arguments.wait))
     return Error{"--end takes neither --deadline nor --wait"};
+  std::vector<Parameter> parameters = arguments.terms.parameters();
+  parameters.push_back({"deadline", arguments.deadline});
   return Command{.method = arguments.end ? "DELETE" : "POST",
-                 .target = with_parameters(path, {{"deadline", arguments.deadline}}),
+                 .target = with_parameters(path, parameters),
                  .present = present_change};
 }
 
@@ -126,6 +213,8 @@ class CommandLine {
   CLI::App *add(const std::string &name, const std::string &help, const std::string &examples);
   void add_connections();
   void add_orders();
+  void add_terms(CLI::App *command);
+  void add_configuration();
   void add_discovery();
   void add_endpoint();
   void add_token();
@@ -179,7 +268,55 @@ std::string deadline_in_seconds(std::string &text) {
   return CLI::Range(int64_t{1}, int64_t{30 * 24 * 3600})(text);
 }
 
+// Of every change that can be planned.
+void CommandLine::add_terms(CLI::App *command) {
+  ChangeTerms &terms = arguments_.terms;
+  command->add_flag("--dry-run", terms.dry_run, "show what would move or break, and change nothing: sluicectl plan");
+  command->add_flag("--force", terms.force, "also when it moves more than the configuration's max_moved");
+  command->add_option("-m,--message", terms.message, "why, for the list of revisions");
+  command->add_option("--if-revision", terms.if_revision, "only while this is the last revision; else exit code 6");
+}
+
+void CommandLine::add_configuration() {
+  CLI::App *apply = add("apply", "make a file's text the configuration, and keep it over restarts",
+                        "  sluicectl apply -f new.yaml -m 'new pool for jobs'\n"
+                        "  sluicectl apply -f new.yaml --confirm 5m && ./try-it && sluicectl confirm 12\n"
+                        "The file that sluiced was started with is not changed; a reload takes it again.");
+  CLI::App *plan = add("plan", "what a change would move or break; it is not made",
+                       "  sluicectl plan -f new.yaml\n  sluicectl plan drain web/b1 --deadline 10m\n"
+                       "  sluicectl plan weight web/b1 50\n  sluicectl plan rollback 7\n  sluicectl plan reload");
+  CLI::App *diff = add("diff", "what differs: a file and what is in force, or two revisions",
+                       "  sluicectl diff -f new.yaml\n  sluicectl diff 7\n  sluicectl diff 7 12");
+  for (CLI::App *command : {apply, plan, diff}) {
+    CLI::Option *file = command->add_option("-f,--file", arguments_.file, "the file; - reads standard input");
+    if (command != diff) file->required();
+  }
+  diff->add_option("REVISION", arguments_.revision, "what this one changed");
+  diff->add_option("OTHER", arguments_.against, "what differs in this later one");
+  add("revisions", "the changes that were made: by whom, when, and which", "  sluicectl revisions --limit 10")
+      ->add_option("--limit", arguments_.limit, "list at most so many (default 100)");
+  CLI::App *rollback = add("rollback", "make the configuration of an earlier revision the one again",
+                           "  sluicectl rollback 7\nDrains, maintenance and weights stay as they are.");
+  CLI::App *confirm = add("confirm", "keep a configuration that was applied with --confirm", "  sluicectl confirm 12");
+  for (CLI::App *command : {rollback, confirm})
+    command->add_option("REVISION", arguments_.revision, "its number")->required();
+  CLI::App *reload = add("reload", "read the configuration file again; a bad one changes nothing",
+                         "  sluicectl reload\n  sluicectl plan reload");
+  for (CLI::App *command : {apply, rollback, reload}) {
+    add_terms(command);
+    command
+        ->add_option("--confirm", arguments_.terms.confirm,
+                     "go back after so long (90s, 5m) unless somebody says sluicectl confirm")
+        ->transform(CLI::Validator(deadline_in_seconds, "DURATION"));
+  }
+}
+
 void CommandLine::add_orders() {
+  CLI::App *weight = add("weight", "another weight for a backend, until it is given back to the configuration",
+                         "  sluicectl weight web/b1 50\n  sluicectl weight web/b1 configured");
+  weight->add_option("BACKEND", arguments_.backend, "POOL/BACKEND")->required();
+  weight->add_option("WEIGHT", arguments_.weight, "0 to 1000, or \"configured\"")->required();
+  add_terms(weight);
   CLI::App *drain = add("drain", "no new connections for a backend; those it has go on",
                         "  sluicectl drain web/b1\n"
                         "  sluicectl drain web/b1 --deadline 10m --wait && ssh b1 systemctl stop nginx");
@@ -199,6 +336,7 @@ void CommandLine::add_orders() {
         ->transform(CLI::Validator(deadline_in_seconds, "DURATION"));
     command->add_flag("--wait", arguments_.wait, "until no connections are left, with progress");
   }
+  for (CLI::App *command : {drain, undrain, maintenance}) add_terms(command);
   maintenance->add_flag("--end", arguments_.end, "it is checked again, and serves when it is well");
 }
 
@@ -306,7 +444,7 @@ CommandLine::CommandLine() {
       ->add_option("FILE", arguments_.file, "the file; - reads standard input")
       ->required();
   add_token();
-  add("reload", "read the configuration file again; a bad one changes nothing", "  sluicectl reload");
+  add_configuration();
 }
 
 Result<Command> CommandLine::command() const {
@@ -322,17 +460,43 @@ Result<Command> CommandLine::command() const {
   }
   if (chosen_ == "counters") return counters_command(arguments_);
   if (chosen_ == "check-config") return check_config_command(arguments_.file);
-  if (chosen_ == "reload")
-    return Command{.method = "POST", .target = "/v1/reload", .present = present_change};
+  if (chosen_ == "reload") {
+    return Command{.method = "POST",
+                   .target = with_parameters("/v1/reload", arguments_.terms.parameters()),
+                   .present = present_change};
+  }
+  if (chosen_ == "apply" || chosen_ == "plan") return apply_command(arguments_);
+  if (chosen_ == "diff") return diff_command(arguments_);
+  if (chosen_ == "revisions") {
+    return Command{.target = with_parameters("/v1/revisions", {{"limit", arguments_.limit}}),
+                   .present = present_revisions};
+  }
+  if (chosen_ == "rollback" || chosen_ == "confirm") return revision_command(arguments_, chosen_);
+  if (chosen_ == "weight") return weight_command(arguments_);
   if (chosen_ == "discovery") return Command{.target = "/v1/discovery", .present = present_discovery};
   if (chosen_ == "register" || chosen_ == "deregister")
     return registration_command(arguments_, chosen_ == "register");
   return order_command(arguments_, chosen_);
 }
 
+// "plan" with another command is that command's dry run: `plan drain web/b1` is `drain web/b1 --dry-run`.
+std::vector<std::string> with_plans_resolved(int argc, const char *const *argv) {
+  constexpr std::array<std::string_view, 7> kPlannable = {"drain",  "undrain",  "maintenance", "weight",
+                                                          "reload", "rollback", "apply"};
+  std::vector<std::string> words(argv + 1, argv + argc);
+  const auto plan = std::find(words.begin(), words.end(), "plan");
+  if (plan == words.end() || plan + 1 == words.end()) return words;
+  if (std::find(kPlannable.begin(), kPlannable.end(), *(plan + 1)) == kPlannable.end()) return words;
+  words.erase(plan);
+  words.emplace_back("--dry-run");
+  return words;
+}
+
 int CommandLine::run(int argc, const char *const *argv) {
   try {
-    app_.parse(argc, argv);
+    std::vector<std::string> words = with_plans_resolved(argc, argv);
+    std::reverse(words.begin(), words.end());  // as CLI11 takes them
+    app_.parse(std::move(words));
   } catch (const CLI::ParseError &error) {
     if (error.get_exit_code() == 0) return app_.exit(error);  // --help, --version
     const bool json = asks_for_json({argv, static_cast<size_t>(argc)});
@@ -345,6 +509,7 @@ int CommandLine::run(int argc, const char *const *argv) {
     arguments_.connections.push_back({kConnectionParameters[i], connection_filter_[i]});
   }
   if (expired_) arguments_.connections.push_back({"expired", "true"});
+  if (chosen_ == "plan") arguments_.terms.dry_run = true;
   const Status reachable = finish_endpoint();
   const Context context{.endpoint = arguments_.endpoint,
                         .output = arguments_.output == "json" ? OutputFormat::kJson : OutputFormat::kTable,
@@ -355,7 +520,7 @@ int CommandLine::run(int argc, const char *const *argv) {
   const Result<Command> chosen = command();
   if (!chosen.ok()) return report_failure(context, kExitUsage, chosen.error().message);
   const int done = run_command(context, chosen.value());
-  return done == kExitOk && arguments_.wait ? wait_until_drained(context, arguments_.backend) : done;
+  return done == kExitOk && arguments_.wait && !arguments_.terms.dry_run ? wait_until_drained(context, arguments_.backend) : done;
 }
 
 }  // namespace

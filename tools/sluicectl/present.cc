@@ -44,9 +44,9 @@ std::string dataplane_line(const json &dataplane) {
   if (!dataplane.at("connected").get<bool>()) {
     return text_of(dataplane, "state");
   }
-  return fmt::format("{}, engine {}, version {}, revision {}", text_of(dataplane, "state"),
+  return fmt::format("{}, engine {}, version {}, snapshot {}", text_of(dataplane, "state"),
                      text_of(dataplane, "engine"), text_of(dataplane, "version"),
-                     number_of(dataplane, "revision"));
+                     number_of(dataplane, "snapshot"));
 }
 
 // What the dataplane says of itself, indented: its shape is the engine's.
@@ -206,8 +206,14 @@ std::string present_status(const json &body) {
     text += text_of(config, "problem") + "\n";
   }
   line("dataplane", dataplane_line(body.at("dataplane")));
+  if (config.at("differs_from_file").get<bool>())
+    line("", "what is in force was applied by the API, and not in that file when it was read");
   line("revision", fmt::format("{}{}", number_of(body, "revision"),
                                body.at("pending").get<bool>() ? ", waits for the dataplane" : ""));
+  if (const json &waits = body.at("confirmation"); !waits.is_null()) {
+    line("", fmt::format("revision {0} goes in {1} unless somebody says: sluicectl confirm {0}",
+                         number_of(waits, "revision"), span_text(waits.at("left_s").get<int64_t>())));
+  }
   line("services", fmt::format("{} with {} pools", number_of(body, "services"), number_of(body, "pools")));
   line("backends", backend_counts(body.at("backends")));
   line("health",
@@ -317,12 +323,6 @@ std::string present_discovery(const json &body) {
   }
   if (table.empty()) return "No pool has a source of backends.\n";
   return table.text() + (skipped.empty() ? "" : "\nNot used:\n" + skipped);
-}
-
-std::string present_change(const json &body) {
-  const std::string result = text_of(body, "result");
-  if (result == "applied") return fmt::format("done: in force as revision {}\n", number_of(body, "revision"));
-  return result + ": " + text_of(body, "message") + "\n";
 }
 
 std::string present_valid_config(const json &body) {

@@ -21,7 +21,6 @@ std::string present_backends(const nlohmann::json &body);
 std::string present_connections(const nlohmann::json &body);
 std::string present_counters(const nlohmann::json &body, Rows rows);
 std::string present_discovery(const nlohmann::json &body);
-std::string present_change(const nlohmann::json &body);
 std::string present_valid_config(const nlohmann::json &body);
 
 /// A problem document: its detail, and one line for each error in it. `fallback` when it is none.

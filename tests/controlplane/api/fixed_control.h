@@ -19,7 +19,7 @@ class FixedControl : public Control {
   /// What was asked of it, in order: "drain web/b1", "connections client=192.0.2.1".
   std::vector<std::string> calls;
   Terms last_terms;  // of the last change
-  ChangeResult answer{.outcome = ChangeResult::Outcome::kApplied, .message = "in force", .revision = 7};
+  ChangeResult answer{.outcome = ChangeResult::Outcome::kApplied, .message = "in force", .snapshot = 7, .revision = 9};
   bool dataplane_reachable = true;
   ConnectionFilter last_filter;
   std::map<std::string, std::vector<std::string>> pool_users = {{"web", {"web"}}};
@@ -171,6 +171,7 @@ class FixedControl : public Control {
   ChangeResult confirm(uint64_t number, const Terms &terms) override {
     return change("confirm " + std::to_string(number), terms);
   }
+  uint64_t newest_revision() override { return 3; }
   std::string document() override { return "version: 1\nservices: []\npools: []\n"; }
   Result<std::vector<Revision>> revisions(uint64_t before, size_t limit) override {
     std::vector<Revision> list;

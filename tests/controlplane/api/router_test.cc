@@ -182,7 +182,7 @@ TEST_F(Router, drains_and_undrains_the_backend_of_the_path) {
   const Response response = ask("POST", "/v1/backends/web/b%201/drain");
   EXPECT_EQ(response.status, 200u);
   EXPECT_EQ(json::parse(response.body)["result"], "applied");
-  EXPECT_EQ(json::parse(response.body)["revision"], 7);
+  EXPECT_EQ(json::parse(response.body)["snapshot"], 7);
   ask("POST", "/v1/backends/web/b2/undrain");
   ask("POST", "/v1/reload");
   EXPECT_EQ(control.calls, (std::vector<std::string>{"drain web/b 1", "undrain web/b2", "reload"}));
@@ -250,7 +250,7 @@ TEST_F(Router, checks_a_configuration) {
 }
 
 TEST_F(Router, unknown_paths_are_not_found) {
-  for (const char *target : {"/", "/v1", "/v2/status", "/v1/backends/web/b1", "/v1/backends/web/b1/explode",
+  for (const char *target : {"/", "/v1", "/v2/status", "/v1/backends/web", "/v1/backends/web/b1/explode",
                              "/v1/services/web/extra", "/v1/*"}) {
     EXPECT_EQ(ask("GET", target).status, 404u) << target;
   }

@@ -148,7 +148,7 @@ TEST(ConfigLoader, duplicate_key_is_an_error_in_every_map) {
 TEST(ConfigLoader, unknown_key_is_an_error_in_every_map) {
   EXPECT_THAT(errors_of("version: 1\nservices: []\npools: []\nzone: a\n"),
               ElementsAre("4:1: key \"zone\" is not known; allowed: version, flow_hash_key, "
-                          "removed_backend_grace, services, pools, api"));
+                          "removed_backend_grace, max_moved, services, pools, api"));
   EXPECT_THAT(errors_of(with_service("more", "vip: 10.0.0.1")),
               ElementsAre(StartsWith("8:3: services[0]: key \"vip\" is not known; allowed: name, vips, ")));
   EXPECT_THAT(errors_of(with_service("more", "timeouts: {tcp: 1s}")),

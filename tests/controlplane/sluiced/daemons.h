@@ -41,7 +41,7 @@ class Daemons : public testing::Test {
   std::string state_of(const std::string &backend_name) const {
     return backend(backend_name).value("state", "");
   }
-  uint64_t revision_in_force() const { return query({"status"})["dataplane"]["revision"]; }
+  uint64_t snapshot_in_force() const { return query({"status"})["dataplane"]["snapshot"]; }
   bool dataplane_connected() const { return query({"status"})["dataplane"]["connected"]; }
 
   std::filesystem::path path(const std::string &name) const { return directory_.path() / name; }

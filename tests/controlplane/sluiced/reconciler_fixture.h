@@ -2,6 +2,7 @@
 #ifndef SLUICE_TESTS_CONTROLPLANE_SLUICED_RECONCILER_FIXTURE_H
 #define SLUICE_TESTS_CONTROLPLANE_SLUICED_RECONCILER_FIXTURE_H
 
+#include <ctime>
 #include <functional>
 #include <memory>
 #include <string>
@@ -47,12 +48,19 @@ class ReconcilerFixture : public testing::Test {
         Discoverer::start({.directory = directory_.path() / "state" / "discovery", .seed = 7}, [] {});
     ASSERT_TRUE(discoverer.ok());
     discoverer_ = std::move(discoverer).value();
+    auto history = ConfigurationHistory::open(directory_.path() / "state" / "revisions.db");
+    ASSERT_TRUE(history.ok()) << history.error().message;
+    const Result<std::string> text = read_config_file(config_path());
+    ASSERT_TRUE(text.ok());
+    auto desired = history.value().begin(config_path(), text.value(),
+                                         load_config_file(config_path()).state.value(), std::time(nullptr));
     reconciler_ = std::make_unique<Reconciler>(
         Reconciler::Parts{.config_path = config_path(),
-                          .desired = load_config_file(config_path()).state.value(),
+                          .desired = std::move(desired),
                           .store = std::move(store).value(),
                           .link = DataplaneLink(socket_),
-                          .stored_flow_hash_key = {{1, 2, 3}}});
+                          .stored_flow_hash_key = {{1, 2, 3}},
+                          .history = std::move(history).value()});
     const Status started = reconciler_->start(monitor_.get(), discoverer_.get());
     ASSERT_TRUE(started.ok()) << started.error().message;
   }

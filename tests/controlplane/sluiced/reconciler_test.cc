@@ -413,7 +413,9 @@ TEST_F(ReconcilerChecks, of_a_sluiced_that_starts_without_a_dpdk_engine_rest_too
 
 TEST_F(ReconcilerTest, a_pool_that_gets_a_source_serves_what_it_had_until_the_source_answers) {
   configure("[]", "{type: none}\n    discovery: {type: file, path: /nonexistent/web.yaml}");
-  EXPECT_EQ(reconciler_->reload().outcome, kUnchanged) << "no packet is decided otherwise";
+  const api::ChangeResult reloaded = reconciler_->reload();
+  EXPECT_EQ(reloaded.outcome, kApplied);
+  EXPECT_EQ(reloaded.message, "in force; nothing changes for packets");
   EXPECT_TRUE(is_configured(kB1));
   EXPECT_TRUE(is_configured(kB2));
   ASSERT_EQ(reconciler_->sources().size(), 1u);

@@ -62,7 +62,7 @@ TEST_F(Sluiced, without_a_dataplane_it_says_so_and_keeps_changes_for_it) {
   EXPECT_THAT(status["dataplane"]["state"].get<std::string>(), HasSubstr("dataplane unreachable"));
   EXPECT_TRUE(status["pending"]);
   EXPECT_THAT(ctl({"status"}).out, HasSubstr("dataplane unreachable"));
-  EXPECT_EQ(ctl({"drain", "web/b1"}).exit_code, 6);
+  EXPECT_EQ(ctl({"drain", "web/b1"}).exit_code, 7);
   EXPECT_EQ(state_of("b1"), "draining");
   start_dataplane();
   ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
@@ -75,7 +75,7 @@ TEST_F(Sluiced, publishes_the_configuration) {
   configure(config_text(kTwoMembers));
   start_dataplane();
   start_sluiced();
-  EXPECT_EQ(revision_in_force(), 1u);
+  EXPECT_EQ(snapshot_in_force(), 1u);
   EXPECT_NEAR(backend("b1")["slot_share"].get<double>(), 0.5, 0.01);
   EXPECT_EQ(backend("d1")["slots"], 251);
   EXPECT_EQ(query({"status"})["dataplane"]["engine"], "packetless");
@@ -104,13 +104,13 @@ TEST_F(Sluiced, a_dataplane_that_lost_its_snapshot_gets_it_again) {
   start_dataplane();
   start_sluiced();
   query({"drain", "web/b1"});
-  const uint64_t before = revision_in_force();
+  const uint64_t before = snapshot_in_force();
   stop_dataplane();
   ASSERT_TRUE(eventually([this] { return !dataplane_connected(); }));
   EXPECT_EQ(ctl({"counters"}).exit_code, 1);
   std::filesystem::remove(path("snapshot"));
   start_dataplane();
-  ASSERT_TRUE(eventually([&] { return dataplane_connected() && revision_in_force() > before; }));
+  ASSERT_TRUE(eventually([&] { return dataplane_connected() && snapshot_in_force() > before; }));
   EXPECT_EQ(state_of("b1"), "draining");
 }
 
@@ -118,12 +118,12 @@ TEST_F(Sluiced, a_dataplane_that_kept_its_snapshot_is_left_alone) {
   configure(config_text(kTwoMembers));
   start_dataplane();
   start_sluiced();
-  const uint64_t before = revision_in_force();
+  const uint64_t before = snapshot_in_force();
   stop_dataplane();
   ASSERT_TRUE(eventually([this] { return !dataplane_connected(); }));
   start_dataplane();
   ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
-  EXPECT_EQ(revision_in_force(), before);
+  EXPECT_EQ(snapshot_in_force(), before);
 }
 
 TEST_F(Sluiced, killing_and_starting_it_changes_nothing) {
@@ -137,17 +137,17 @@ TEST_F(Sluiced, killing_and_starting_it_changes_nothing) {
   query({"drain", "web/b2"});
   ASSERT_TRUE(
       eventually([this] { return backend("b2")["health"] == "down" && state_of("b2") == "drained"; }));
-  const uint64_t before = revision_in_force();
+  const uint64_t before = snapshot_in_force();
   const json backends = query({"backends"})["backends"];
   for (const int how : {SIGKILL, SIGTERM}) {
     sluiced_->signal(how);
     EXPECT_EQ(sluiced_->wait(), how == SIGTERM ? 0 : 128 + SIGKILL);
     start_sluiced();
-    EXPECT_EQ(revision_in_force(), before) << sluiced_log();
+    EXPECT_EQ(snapshot_in_force(), before) << sluiced_log();
     // Not at its start, and not once every backend has been checked again either.
     ASSERT_TRUE(eventually([this] { return backend("b1")["last_check"] == "HTTP status 200"; }));
     ASSERT_TRUE(eventually([this] { return backend("b2")["last_check"] == "connection refused"; }));
-    EXPECT_EQ(revision_in_force(), before) << sluiced_log();
+    EXPECT_EQ(snapshot_in_force(), before) << sluiced_log();
     for (const json &old : backends) {
       // "drained" is known once connections have been counted again.
       EXPECT_TRUE(eventually([&] { return backend(old["name"])["state"] == old["state"]; })) << sluiced_log();
@@ -163,7 +163,7 @@ TEST_F(Sluiced, started_without_a_dataplane_it_goes_on_from_its_own_copy) {
   start_dataplane();
   start_sluiced();
   const json id = backend("b2")["id"];
-  const uint64_t before = revision_in_force();
+  const uint64_t before = snapshot_in_force();
   EXPECT_EQ(stop_sluiced(), 0);
   stop_dataplane();
   start_sluiced();
@@ -171,7 +171,7 @@ TEST_F(Sluiced, started_without_a_dataplane_it_goes_on_from_its_own_copy) {
   EXPECT_FALSE(query({"status"})["pending"]);
   start_dataplane();
   ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
-  EXPECT_EQ(revision_in_force(), before);
+  EXPECT_EQ(snapshot_in_force(), before);
 }
 
 // Where sluiced starts beside a dataplane whose snapshot tells less than sluiced's own copy.
@@ -256,11 +256,11 @@ TEST_F(Sluiced, follows_health) {
   start_dataplane();
   start_sluiced();
   ASSERT_TRUE(eventually([this] { return state_of("b1") == "up" && backend("b1")["slots"] == 251; }));
-  const uint64_t up = revision_in_force();
+  const uint64_t up = snapshot_in_force();
   web.answer_with(503);
   ASSERT_TRUE(eventually([this] { return state_of("b1") == "down"; }));
   EXPECT_EQ(backend("b1")["reason"], "HTTP status 503, expected 200-399");
-  ASSERT_TRUE(eventually([&] { return revision_in_force() > up; }));
+  ASSERT_TRUE(eventually([&] { return snapshot_in_force() > up; }));
   EXPECT_EQ(backend("b1")["slots"], 0);
   web.answer_with(200);
   ASSERT_TRUE(eventually([this] { return state_of("b1") == "up" && backend("b1")["slots"] == 251; }));
@@ -296,9 +296,9 @@ TEST_F(Sluiced, drains_and_undrains_as_often_as_asked) {
   start_dataplane();
   start_sluiced();
   for (int i = 0; i < 20; i++) {
-    const uint64_t before = revision_in_force();
+    const uint64_t before = snapshot_in_force();
     EXPECT_EQ(query({"drain", "web/b1"})["result"], "applied");
-    EXPECT_EQ(revision_in_force(), before + 1);
+    EXPECT_EQ(snapshot_in_force(), before + 1);
     EXPECT_EQ(state_of("b1"), "draining");
     EXPECT_EQ(query({"drain", "web/b1"})["result"], "unchanged");
     EXPECT_EQ(query({"undrain", "web/b1"})["result"], "applied");
@@ -326,7 +326,7 @@ TEST_F(Sluiced, a_good_reload_is_in_force_when_it_is_answered) {
   configure(config_text("[{name: b2, address: \"::1\"}, {name: b3, address: 10.1.0.3}]"));
   const json answer = query({"reload"});
   EXPECT_EQ(answer["result"], "applied");
-  EXPECT_EQ(revision_in_force(), answer["revision"].get<uint64_t>());
+  EXPECT_EQ(snapshot_in_force(), answer["snapshot"].get<uint64_t>());
   EXPECT_EQ(state_of("b1"), "removed");
   EXPECT_EQ(state_of("b3"), "up");
   // It comes back under its own identifier.
@@ -341,14 +341,14 @@ TEST_F(Sluiced, a_bad_reload_changes_nothing_and_tells_every_error) {
   configure(config_text(kTwoMembers));
   start_dataplane();
   start_sluiced();
-  const uint64_t before = revision_in_force();
+  const uint64_t before = snapshot_in_force();
   const json backends = query({"backends"});
   configure(config_text("[{name: b1, address: nowhere}, {name: b1, address: 10.0.0.1, weight: 5000}]"));
   const Finished reload = ctl({"reload"});
   EXPECT_EQ(reload.exit_code, 5);
   EXPECT_THAT(reload.err, HasSubstr("nowhere"));
   EXPECT_THAT(reload.err, HasSubstr("5000"));
-  EXPECT_EQ(revision_in_force(), before);
+  EXPECT_EQ(snapshot_in_force(), before);
   EXPECT_EQ(query({"backends"})["backends"].size(), backends["backends"].size());
   EXPECT_THAT(query({"status"})["config"]["problem"].get<std::string>(), HasSubstr("nowhere"));
   EXPECT_THAT(ctl({"status"}).out, HasSubstr("nowhere"));
