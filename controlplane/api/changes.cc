@@ -212,7 +212,8 @@ Response patch_backend(const Call &call) {
 }
 
 Response put_configuration(const Call &call) {
-  return change_by_terms(call, [&](const Terms &terms) {
+  return change_by_terms(call, [&](Terms terms) {
+    terms.document_name = call.parameter("file").value_or(terms.document_name);
     return configuration_response(call.control.apply(call.request.body, terms));
   });
 }

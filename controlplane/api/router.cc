@@ -44,7 +44,7 @@ constexpr std::array kRoutes = {
     Route{{"GET", "metrics", "services,pools,backends,pool", kReadsHost}, get_metrics},
     Route{{"GET", "v1/discovery", "", kReads}, get_discovery},
     Route{{"GET", "v1/configuration", "", kAdministers}, get_configuration},
-    Route{{"PUT", "v1/configuration", "dry_run,force,message,if_revision,confirm", kAdministers}, put_configuration},
+    Route{{"PUT", "v1/configuration", "file,dry_run,force,message,if_revision,confirm", kAdministers}, put_configuration},
     Route{{"GET", "v1/revisions", "limit,cursor", kReadsHost}, get_revisions},
     Route{{"GET", "v1/revisions/*", "against", kReadsHost}, get_revision},
     Route{{"GET", "v1/revisions/*/document", "", kAdministers}, get_revision_document},

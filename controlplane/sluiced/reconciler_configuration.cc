@@ -30,7 +30,7 @@ api::ChangeResult Reconciler::reload(const api::Terms &terms) {
 api::ChangeResult Reconciler::apply_document(const std::string &document, const api::Terms &terms) {
   if (document == history_.document() && !history_.confirmation()) return unchanged("that is the configuration already");
   return change_configuration(
-      {.change = {.action = "apply", .subject = {}, .changes = {}}, .name = "request body", .text = document}, terms);
+      {.change = {.action = "apply", .subject = {}, .changes = {}}, .name = terms.document_name, .text = document}, terms);
 }
 
 api::ChangeResult Reconciler::roll_back(uint64_t revision, const api::Terms &terms) {

@@ -7,7 +7,7 @@ from harness import BalancedTestbed
 from testbed.configuration import POOL
 
 _INTERVAL_S = 0.1
-_PENDING = 6  # tools/sluicectl/exit_codes.h
+_PENDING = 7  # tools/sluicectl/exit_codes.h
 
 
 class Changer(threading.Thread):

@@ -13,6 +13,7 @@ ETHERTYPE_VLAN = 0x8100
 ETHERTYPE_QINQ = 0x88A8
 ETHERTYPE_IPV6 = 0x86DD
 TCP_SYN = 0x02
+TCP_RST = 0x04
 TCP_ACK = 0x10
 
 _TO_BALANCER = bytes.fromhex(topology.mac_of(2).replace(":", ""))

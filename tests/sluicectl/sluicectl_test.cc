@@ -128,7 +128,7 @@ TEST_F(Sluicectl, puts_in_maintenance_and_ends_it) {
   EXPECT_EQ(state_of("b1"), "maintenance");
   EXPECT_THAT(ctl({"status"}).out, HasSubstr("1 maintenance"));
   const Finished wrong = ctl({"undrain", "web/b1"});
-  EXPECT_EQ(wrong.exit_code, 1);
+  EXPECT_EQ(wrong.exit_code, 6);
   EXPECT_THAT(wrong.err, HasSubstr("sluicectl maintenance --end web/b1"));
   EXPECT_EQ(ctl({"maintenance", "--end", "--wait", "web/b1"}).exit_code, 2);
   EXPECT_EQ(ctl({"maintenance", "--end", "web/b1"}).exit_code, 0);
@@ -162,7 +162,7 @@ TEST_F(Sluicectl, unknown_names_of_a_filter_exit_with_3) {
   EXPECT_EQ(query({"connections", "--backend", "web/b1"})["matched"], 1);
 }
 
-TEST_F(Sluicectl, a_change_that_waits_for_the_dataplane_exits_with_6) {
+TEST_F(Sluicectl, a_change_that_waits_for_the_dataplane_exits_with_7) {
   start_sluiced();
   for (int i = 0; i < 2; i++) {  // the second time it is drained already, and still not in force
     const Finished drain = ctl({"drain", "web/b1"});
@@ -245,7 +245,7 @@ TEST_F(Sluicectl, answers_that_are_no_json_are_failures_and_json_for_programs) {
 TEST_F(Sluicectl, failures_exit_with_1) {
   start_sluiced();
   const Finished conflict = ctl({"undrain", "web/b2"});
-  EXPECT_EQ(conflict.exit_code, 1);
+  EXPECT_EQ(conflict.exit_code, 6);
   EXPECT_THAT(conflict.err, HasSubstr("drain: true"));
   const Finished counters = ctl({"counters"});
   EXPECT_EQ(counters.exit_code, 1);

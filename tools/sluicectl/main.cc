@@ -113,8 +113,10 @@ Result<Command> check_config_command(const std::string &file) {
 Result<Command> apply_command(const Arguments &arguments) {
   Result<std::string> text = read_document(arguments.file);
   if (!text.ok()) return text.error();
+  std::vector<Parameter> parameters = arguments.terms.parameters();
+  parameters.push_back({"file", arguments.file});
   return Command{.method = "PUT",
-                 .target = with_parameters("/v1/configuration", arguments.terms.parameters()),
+                 .target = with_parameters("/v1/configuration", parameters),
                  .body = std::move(text).value(),
                  .present = present_change};
 }

@@ -183,7 +183,7 @@ class Appliance:
     def reload(self, members: Sequence[Member], extras: Extras = Extras()) -> None:
         """Writes the configuration and has sluiced take it; TestbedError if it does not."""
         self.write_config(members, extras)
-        self.must("reload")
+        self.must("reload", "--force")  # whatever it moves
 
     def sluicectl(self, *arguments: str) -> CommandResult:
         """Runs sluicectl as an operator would; any exit status."""

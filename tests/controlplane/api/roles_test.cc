@@ -154,7 +154,7 @@ TEST_F(Roles, changes_say_what_was_before_and_is_after) {
   const Response response = ask("POST", "/v1/backends/web/b1/drain", kWebOperator);
   ASSERT_TRUE(response.change);
   EXPECT_EQ(response.change->outcome, "applied");
-  EXPECT_EQ(response.change->revision, 7u);
+  EXPECT_EQ(response.change->revision, 9u);
   EXPECT_EQ(response.change->before["state"], "up");
   EXPECT_EQ(response.change->after["state"], "changed");
   EXPECT_FALSE(ask("GET", "/v1/backends", kWebOperator).change);
