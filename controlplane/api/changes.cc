@@ -93,10 +93,11 @@ Result<bool> parse_flag(const Call &call, const std::string &name) {
 // Who asks, and the query's "dry_run", "force", "message" and "confirm".
 Result<Terms> parse_terms(const Call &call) {
   const Caller &caller = call.request.caller;
-  Terms terms{.author = caller.identity, .origin = caller.from, .message = call.parameter("message").value_or("")};
+  Terms terms{
+      .author = caller.identity, .origin = caller.from, .message = call.parameter("message").value_or("")};
   if (terms.message.size() > kMaxMessageBytes)
-    return Error{fmt::format("query parameter message: has {} bytes; at most {} are allowed", terms.message.size(),
-                             kMaxMessageBytes)};
+    return Error{fmt::format("query parameter message: has {} bytes; at most {} are allowed",
+                             terms.message.size(), kMaxMessageBytes)};
   const Result<bool> dry_run = parse_flag(call, "dry_run");
   if (!dry_run.ok()) return dry_run.error();
   terms.dry_run = dry_run.value();
@@ -121,12 +122,14 @@ Response change_by_terms(const Call &call, Change change) {
   const std::optional<std::string> wanted = call.parameter("if_revision");
   const auto revision = wanted ? parse_number(*wanted, UINT32_MAX) : std::nullopt;
   if (wanted && !revision)
-    return problem(400, fmt::format("query parameter if_revision: \"{}\" is no number of a revision", *wanted));
+    return problem(400,
+                   fmt::format("query parameter if_revision: \"{}\" is no number of a revision", *wanted));
   if (revision && *revision != call.control.newest_revision()) {
-    return problem(412, fmt::format("revision {} is not the last one any more: {} is; sluicectl diff {} {} shows what "
-                                    "has changed",
-                                    *revision, call.control.newest_revision(), *revision,
-                                    call.control.newest_revision()));
+    return problem(
+        412,
+        fmt::format("revision {} is not the last one any more: {} is; sluicectl diff {} {} shows what "
+                    "has changed",
+                    *revision, call.control.newest_revision(), *revision, call.control.newest_revision()));
   }
   return change(terms.value());
 }

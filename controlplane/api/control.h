@@ -65,11 +65,11 @@ struct StatusView {
   std::string config_path;
   int64_t config_loaded_unix_s = 0;
   bool config_differs = false;  // what is in force is not what was in the file when it was read last
-  std::string config_problem;  // why the last reload was refused; empty: it was not
-  uint64_t revision = 0;       // of the last change
-  uint64_t snapshot = 0;       // the last one made
+  std::string config_problem;   // why the last reload was refused; empty: it was not
+  uint64_t revision = 0;        // of the last change
+  uint64_t snapshot = 0;        // the last one made
   std::optional<ConfirmationView> confirmation;  // that is waited for
-  bool pending = false;        // there are changes that the dataplane does not have yet
+  bool pending = false;                          // there are changes that the dataplane does not have yet
   uint64_t services = 0;
   uint64_t pools = 0;
   BackendCounts backends;
@@ -98,10 +98,10 @@ struct BackendView {
   std::string pool;
   std::string name;
   Address address{};
-  uint16_t id = 0;      // in snapshots; 0: none yet
-  std::string state;    // a ServingState's name, or "removed"
-  std::string reason;   // of the state, in words; empty when there is nothing to say
-  uint16_t weight = 0;  // that it is to have
+  uint16_t id = 0;                            // in snapshots; 0: none yet
+  std::string state;                          // a ServingState's name, or "removed"
+  std::string reason;                         // of the state, in words; empty when there is nothing to say
+  uint16_t weight = 0;                        // that it is to have
   std::optional<uint16_t> configured_weight;  // which `weight` is instead of, by the operator
   uint16_t scheduled_weight = 0;
   uint16_t priority = 0;
@@ -183,11 +183,11 @@ struct MetricsView {
 /// Who wants a change, and how it is to be made.
 struct Terms {
   std::string author = "sluiced";
-  std::string origin;    // where the author is
-  std::string message;   // the author's own words
-  std::string document_name = "request body";  // what errors of a configuration call it
-  bool dry_run = false;  // say what would become of it, and change nothing
-  bool force = false;    // also when it moves more than max_moved
+  std::string origin;                                  // where the author is
+  std::string message;                                 // the author's own words
+  std::string document_name = "request body";          // what errors of a configuration call it
+  bool dry_run = false;                                // say what would become of it, and change nothing
+  bool force = false;                                  // also when it moves more than max_moved
   std::optional<std::chrono::seconds> confirm_within;  // a configuration goes again unless it is confirmed
 };
 

@@ -76,7 +76,8 @@ void write_control_plane(const StatusView &status, Exposition *out) {
   out->sample({}, status.started_unix_s);
   out->gauge("sluice_config_revision", "Number of the last change: sluicectl revisions.");
   out->sample({}, status.revision);
-  out->gauge("sluice_snapshot_number", "Number of the snapshot that the dataplane forwards by; 0: none is known.");
+  out->gauge("sluice_snapshot_number",
+             "Number of the snapshot that the dataplane forwards by; 0: none is known.");
   out->sample({}, status.dataplane.snapshot);
   out->gauge("sluice_config_pending", "1 while there are changes that the dataplane does not have yet.");
   out->sample({}, status.pending ? 1 : 0);

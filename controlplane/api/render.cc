@@ -47,9 +47,10 @@ json to_json(const Forecast &forecast) {
   json services = json::array();
   size_t unaffected = 0;
   for (const ServiceForecast &each : forecast.services) {
-    const bool is_affected = each.goes || each.moved > 0 ||
-                             (each.connections && (each.connections->moved > 0 || each.connections->broken > 0 ||
-                                                   each.connections->until_deadline > 0));
+    const bool is_affected =
+        each.goes || each.moved > 0 ||
+        (each.connections && (each.connections->moved > 0 || each.connections->broken > 0 ||
+                              each.connections->until_deadline > 0));
     if (!is_affected) {
       unaffected++;
       continue;
@@ -205,10 +206,11 @@ json to_json(const Plan &plan) {
 }
 
 json to_json(const Revision &revision) {
-  return {{"revision", revision.number},   {"at_unix_ms", revision.at_unix_ms}, {"author", revision.author},
-          {"from", revision.origin},       {"action", revision.action},         {"subject", revision.subject},
-          {"message", revision.message},   {"snapshot", revision.snapshot},     {"changes", revision.changes},
-          {"configuration", revision.configuration}};
+  return {{"revision", revision.number}, {"at_unix_ms", revision.at_unix_ms},
+          {"author", revision.author},   {"from", revision.origin},
+          {"action", revision.action},   {"subject", revision.subject},
+          {"message", revision.message}, {"snapshot", revision.snapshot},
+          {"changes", revision.changes}, {"configuration", revision.configuration}};
 }
 
 json to_json(const StatusView &status) {

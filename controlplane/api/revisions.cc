@@ -21,14 +21,15 @@ Result<uint64_t> number_of(const std::string &text, const std::string &what) {
 }
 
 Response no_revision(uint64_t number) {
-  return problem(404, fmt::format("there is no revision {}, or no longer; GET /v1/revisions lists them", number));
+  return problem(404,
+                 fmt::format("there is no revision {}, or no longer; GET /v1/revisions lists them", number));
 }
 
 }  // namespace
 
 Response get_configuration(const Call &call) {
-  return json_response(
-      200, {{"revision", call.control.newest_revision()}, {"document", call.control.document()}});
+  return json_response(200,
+                       {{"revision", call.control.newest_revision()}, {"document", call.control.document()}});
 }
 
 Response get_revisions(const Call &call) {

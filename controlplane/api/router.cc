@@ -44,17 +44,22 @@ constexpr std::array kRoutes = {
     Route{{"GET", "metrics", "services,pools,backends,pool", kReadsHost}, get_metrics},
     Route{{"GET", "v1/discovery", "", kReads}, get_discovery},
     Route{{"GET", "v1/configuration", "", kAdministers}, get_configuration},
-    Route{{"PUT", "v1/configuration", "file,dry_run,force,message,if_revision,confirm", kAdministers}, put_configuration},
+    Route{{"PUT", "v1/configuration", "file,dry_run,force,message,if_revision,confirm", kAdministers},
+          put_configuration},
     Route{{"GET", "v1/revisions", "limit,cursor", kReadsHost}, get_revisions},
     Route{{"GET", "v1/revisions/*", "against", kReadsHost}, get_revision},
     Route{{"GET", "v1/revisions/*/document", "", kAdministers}, get_revision_document},
-    Route{{"POST", "v1/revisions/*/rollback", "dry_run,force,message,if_revision,confirm", kAdministers}, post_rollback},
+    Route{{"POST", "v1/revisions/*/rollback", "dry_run,force,message,if_revision,confirm", kAdministers},
+          post_rollback},
     Route{{"POST", "v1/revisions/*/confirm", "dry_run", kAdministers}, post_confirm},
     Route{{"PATCH", "v1/backends/*/*", "dry_run,force,message,if_revision", kOperates}, patch_backend},
-    Route{{"POST", "v1/backends/*/*/drain", "deadline,dry_run,force,message,if_revision", kOperates}, post_drain},
+    Route{{"POST", "v1/backends/*/*/drain", "deadline,dry_run,force,message,if_revision", kOperates},
+          post_drain},
     Route{{"POST", "v1/backends/*/*/undrain", "dry_run,force,message,if_revision", kOperates}, post_undrain},
-    Route{{"POST", "v1/backends/*/*/maintenance", "deadline,dry_run,force,message,if_revision", kOperates}, post_maintenance},
-    Route{{"DELETE", "v1/backends/*/*/maintenance", "dry_run,force,message,if_revision", kOperates}, delete_maintenance},
+    Route{{"POST", "v1/backends/*/*/maintenance", "deadline,dry_run,force,message,if_revision", kOperates},
+          post_maintenance},
+    Route{{"DELETE", "v1/backends/*/*/maintenance", "dry_run,force,message,if_revision", kOperates},
+          delete_maintenance},
     Route{{"PUT", "v1/pools/*/registrations/*", "", kOperates}, put_registration},
     Route{{"DELETE", "v1/pools/*/registrations/*", "", kOperates}, delete_registration},
     Route{{"POST", "v1/reload", "dry_run,force,message,if_revision,confirm", kAdministers}, post_reload},
@@ -197,7 +202,8 @@ Response forbidden(Role needed_role, const Caller &caller) {
 
 size_t max_body_bytes(std::string_view method, std::string_view target) {
   const std::string_view path = target.substr(0, target.find('?'));
-  const bool config = (method == "POST" && path == kCheckConfigPath) || (method == "PUT" && path == kConfigurationPath);
+  const bool config =
+      (method == "POST" && path == kCheckConfigPath) || (method == "PUT" && path == kConfigurationPath);
   return config ? kMaxConfigBytes : kMaxOtherBodyBytes;
 }
 

@@ -84,7 +84,8 @@ class DocumentReader {
 
   void read_max_moved(const Field &field, model::MaxMoved *max_moved) {
     if (!reader_.is_map(field, kMaxMovedKeys)) return;
-    if (const auto slots = reader_.find(field, "slots")) put(reader_.percent(*slots), &max_moved->slots_percent);
+    if (const auto slots = reader_.find(field, "slots"))
+      put(reader_.percent(*slots), &max_moved->slots_percent);
     if (const auto connections = reader_.find(field, "connections"))
       put(reader_.percent(*connections), &max_moved->connections_percent);
   }

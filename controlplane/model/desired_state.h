@@ -98,7 +98,7 @@ struct BackendSpec {
   std::optional<Address> check_address = std::nullopt;  // what checks ask; absent: `address`
   uint16_t check_port = 0;                              // layer 4; 0: the pool's
 
-  bool is_found = false;  // by the pool's source, not configured
+  bool is_found = false;                                     // by the pool's source, not configured
   std::optional<uint16_t> configured_weight = std::nullopt;  // `weight` is the operator's, instead of this
 
   const Address &checked_address() const { return check_address ? *check_address : address; }
@@ -132,8 +132,8 @@ struct Pool {
   bool operator==(const Pool &) const = default;
 };
 
-/// How much one change may move of any service before it is refused, in percent: of its hash slots, and of its
-/// live connections.
+/// How much one change may move of any service before it is refused, in percent: of its hash slots, and of
+/// its live connections.
 struct MaxMoved {
   uint8_t slots_percent = 100;
   uint8_t connections_percent = 10;

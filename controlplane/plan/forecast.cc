@@ -124,8 +124,8 @@ bool Forecaster::is_first(const ConnectionSighting &seen) {
 }
 
 void Forecaster::consider(const ConnectionSighting &seen) {
-  const bool is_live = !seen.is_expired() && (seen.state == kConnectionEstablished ||
-                                              seen.state == kConnectionEmbryonic);
+  const bool is_live =
+      !seen.is_expired() && (seen.state == kConnectionEstablished || seen.state == kConnectionEmbryonic);
   if (!is_live || !seen.service_id || !is_first(seen)) return;
   ConnectionForecast &of = *result_.services[places_[*seen.service_id]].connections;
   of.live++;

@@ -1,5 +1,5 @@
-// What another snapshot would change for packets: which share of each service's hash slots, and which of the live
-// connections. Nothing is changed by asking.
+// What another snapshot would change for packets: which share of each service's hash slots, and which of the
+// live connections. Nothing is changed by asking.
 #ifndef SLUICE_CONTROLPLANE_PLAN_FORECAST_H
 #define SLUICE_CONTROLPLANE_PLAN_FORECAST_H
 
@@ -26,14 +26,15 @@ struct ConnectionForecast {
 
 struct ServiceForecast {
   std::string service;
-  bool goes = false;    // it is not there afterwards
-  uint32_t slots = 0;   // of its table, afterwards; 0: nobody takes new connections
-  double moved = 0;     // share of hash values (0 to 1) that had a backend, and have another one or none
+  bool goes = false;   // it is not there afterwards
+  uint32_t slots = 0;  // of its table, afterwards; 0: nobody takes new connections
+  double moved = 0;    // share of hash values (0 to 1) that had a backend, and have another one or none
   std::optional<ConnectionForecast> connections;  // absent: not known, the dataplane is away
 };
 
 struct Forecast {
-  std::vector<ServiceForecast> services;  // those of the snapshot of before, in the order of their identifiers
+  std::vector<ServiceForecast>
+      services;  // those of the snapshot of before, in the order of their identifiers
 
   /// The largest share of hash values of one service.
   double worst_moved() const;
@@ -50,8 +51,8 @@ struct ForecastInput {
   std::set<uint16_t> new_deadlines;             // backends that get a deadline, by identifier
 };
 
-/// Compares slot by slot, and looks at every entry of the connection tables. A connection that several workers
-/// know counts once. Both snapshots must have been given their identifiers one after the other.
+/// Compares slot by slot, and looks at every entry of the connection tables. A connection that several
+/// workers know counts once. Both snapshots must have been given their identifiers one after the other.
 Forecast forecast(const ForecastInput &input);
 
 }  // namespace sluice

@@ -116,7 +116,8 @@ bool agrees(const std::optional<Value> &wanted, const Value &value) {
 
 class Lister {
  public:
-  Lister(const SnapshotView &snapshot, const ConnectionFilter &filter) : snapshot_(snapshot), filter_(filter) {}
+  Lister(const SnapshotView &snapshot, const ConnectionFilter &filter)
+      : snapshot_(snapshot), filter_(filter) {}
 
   void consider(const ConnectionSighting &seen) {
     if (!agrees(filter_.client, seen.client) || !agrees(filter_.vip, seen.vip) ||

@@ -16,7 +16,7 @@ namespace sluice {
 /// One entry of a connection table.
 struct ConnectionSighting {
   Address client{};
-  Address vip{};           // all zeros: the snapshot has no VIP of the entry's number any more
+  Address vip{};             // all zeros: the snapshot has no VIP of the entry's number any more
   uint16_t client_port = 0;  // host order
   uint16_t vip_port = 0;     // host order
   bool udp = false;
@@ -24,23 +24,24 @@ struct ConnectionSighting {
   uint32_t idle_s = 0;     // since its last packet, modulo 8192
   uint32_t timeout_s = 0;  // that ends it in this state; 0: the snapshot knows none
   uint16_t backend_id = 0;
-  uint32_t table = 0;               // of which worker
-  uint64_t place = 0;               // of the entry, counted through all tables from 1
+  uint32_t table = 0;                  // of which worker
+  uint64_t place = 0;                  // of the entry, counted through all tables from 1
   std::optional<uint32_t> service_id;  // absent: no service of the snapshot takes it
 
   bool is_expired() const { return timeout_s != 0 && idle_s > timeout_s; }
 };
 
-/// Calls `visit` for every entry of every table behind the place `after`. `boottime_s` is CLOCK_BOOTTIME now, which
-/// the entries' stamps count in. An entry that its worker writes at the same moment is read again, never mixed.
+/// Calls `visit` for every entry of every table behind the place `after`. `boottime_s` is CLOCK_BOOTTIME now,
+/// which the entries' stamps count in. An entry that its worker writes at the same moment is read again,
+/// never mixed.
 void visit_connections(const ConnectionView &region, const SnapshotView &snapshot, uint64_t boottime_s,
                        uint64_t after, const std::function<void(const ConnectionSighting &)> &visit);
 
 /// One entry of a connection table, with the names that the snapshot gives its identifiers.
 struct ConnectionRecord : ConnectionSighting {
   std::string service;  // empty: no service of the snapshot takes it
-  std::string pool;          // empty: the snapshot does not know the backend
-  std::string backend;       // empty: the snapshot does not know the backend
+  std::string pool;     // empty: the snapshot does not know the backend
+  std::string backend;  // empty: the snapshot does not know the backend
 };
 
 /// Which connections: all conditions that are set must hold.

@@ -59,7 +59,8 @@ model::DesiredState ConfigurationHistory::begin(const std::filesystem::path &fil
       if (wanted != record_.revision)
         begun_ = Change{action, subject, document_changes(before, *kept), *kept, wanted, false};
       if (wanted != record_.file_revision)
-        spdlog::info("the configuration is that of revision {}, which did not come from {}", wanted, file.native());
+        spdlog::info("the configuration is that of revision {}, which did not come from {}", wanted,
+                     file.native());
       if (record_.confirmation)
         wait_for_confirmation(std::chrono::seconds(record_.confirmation->until_unix_s - now_unix_s));
       document_ = *kept;
@@ -74,7 +75,8 @@ model::DesiredState ConfigurationHistory::begin(const std::filesystem::path &fil
   return of_file;
 }
 
-void ConfigurationHistory::note_begun(const std::filesystem::path &file, uint64_t snapshot, int64_t now_unix_ms) {
+void ConfigurationHistory::note_begun(const std::filesystem::path &file, uint64_t snapshot,
+                                      int64_t now_unix_ms) {
   if (!begun_) return;
   const Change change = *std::exchange(begun_, std::nullopt);
   note(change, {.origin = file.native()}, snapshot, now_unix_ms);
@@ -142,7 +144,9 @@ uint64_t ConfigurationHistory::note(const Change &change, const api::Terms &term
   return 0;
 }
 
-void ConfigurationHistory::wait_for_confirmation(std::chrono::seconds time) { confirm_until_ = Clock::now() + time; }
+void ConfigurationHistory::wait_for_confirmation(std::chrono::seconds time) {
+  confirm_until_ = Clock::now() + time;
+}
 
 std::optional<std::chrono::seconds> ConfigurationHistory::confirmation_left() const {
   if (!record_.confirmation) return std::nullopt;

@@ -15,9 +15,9 @@
 
 namespace sluice {
 
-/// Kept by a RevisionStore, so that a sluiced that starts goes on with what was applied by the API. What was written
-/// last counts: the file, when it is another one than it was when it was read last, and the API's configuration
-/// otherwise.
+/// Kept by a RevisionStore, so that a sluiced that starts goes on with what was applied by the API. What was
+/// written last counts: the file, when it is another one than it was when it was read last, and the API's
+/// configuration otherwise.
 class ConfigurationHistory {
  public:
   using Clock = std::chrono::steady_clock;
@@ -51,7 +51,8 @@ class ConfigurationHistory {
     bool is_of_file = false;                // it is what the file says
   };
 
-  /// Writes a change that is about to be made; commit() or abandon() must follow. Fails when it cannot be kept.
+  /// Writes a change that is about to be made; commit() or abandon() must follow. Fails when it cannot be
+  /// kept.
   Result<uint64_t> begin_change(const Change &change, const api::Terms &terms, int64_t now_unix_ms);
   /// It was made. Fails when that cannot be kept.
   Status commit(uint64_t snapshot);

@@ -173,8 +173,8 @@ int check_config_file(const std::filesystem::path &path) {
 
 int run_daemon(const Options &options) {
   const Result<std::string> text = read_config_file(options.config);
-  LoadedConfig loaded = text.ok() ? load_config(text.value(), options.config.native())
-                                  : load_config_file(options.config);
+  LoadedConfig loaded =
+      text.ok() ? load_config(text.value(), options.config.native()) : load_config_file(options.config);
   if (!loaded.ok()) {
     std::cerr << loaded.errors_to_string();
     spdlog::critical("{} has {} error(s); correct them and start again", options.config.native(),

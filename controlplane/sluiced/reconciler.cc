@@ -298,7 +298,8 @@ api::ChangeResult Reconciler::apply(const model::DesiredState &desired, model::O
 }
 
 // Brings `observed` up to now, and makes the snapshot of both with the identifiers for it.
-Result<Reconciler::Made> Reconciler::make(const model::DesiredState &desired, model::ObservedState *observed) {
+Result<Reconciler::Made> Reconciler::make(const model::DesiredState &desired,
+                                          model::ObservedState *observed) {
   settle_all(desired, observed);
   const uint64_t now_ns = clock_.unix_ns();
   auto ids = std::make_shared<model::Identifiers>(*identifiers_);

@@ -71,8 +71,8 @@ class Reconciler {
   /// Each answers when the dataplane has the change (or is known to be unreachable: then it is pending).
   /// When the dataplane comes back and refuses what is pending, configuration and drains go back to what
   /// it accepted last.
-  /// A change of an operator's that would move more than `max_moved` allows, as the configuration in force says, is
-  /// refused unless the terms force it. A dry run says what would become of it.
+  /// A change of an operator's that would move more than `max_moved` allows, as the configuration in force
+  /// says, is refused unless the terms force it. A dry run says what would become of it.
   api::ChangeResult drain(const model::BackendKey &key,
                           std::optional<std::chrono::seconds> deadline = std::nullopt,
                           const api::Terms &terms = {});
@@ -180,7 +180,8 @@ class Reconciler {
   void end_unconfirmed(Clock::time_point now);
   Result<model::DesiredState> with_weights(Result<model::DesiredState> desired,
                                            const OperatorWeights &weights) const;
-  Result<model::DesiredState> wanted_state(const model::DesiredState &configured, const FoundPools &found) const;
+  Result<model::DesiredState> wanted_state(const model::DesiredState &configured,
+                                           const FoundPools &found) const;
   void note_order(const std::string &action, const model::BackendKey &key, const nlohmann::json &before,
                   const nlohmann::json &after, const api::Terms &terms, api::ChangeResult *applied);
 
@@ -234,7 +235,8 @@ class Reconciler {
   api::ChangeResult lift_of_absent(const model::BackendKey &key, model::OrderKind kind,
                                    const api::Terms &terms);
   api::ChangeResult lift_order(const model::BackendKey &key, const api::Terms &terms);
-  api::ChangeResult apply_orders(const model::BackendKey &key, OperatorOrders orders, const api::Terms &terms);
+  api::ChangeResult apply_orders(const model::BackendKey &key, OperatorOrders orders,
+                                 const api::Terms &terms);
   bool begin_pending_orders(model::ObservedState *observed) const;
   std::optional<Member> find_member(const model::BackendKey &key) const;
 

@@ -22,15 +22,19 @@ api::ChangeResult Reconciler::reload(const api::Terms &terms) {
       .name = config_path_.native(),
       .text = {}};
   if (!text.ok())
-    return refuse_configuration(next, {{.file = next.name, .field = {}, .value = {}, .message = text.error().message}});
+    return refuse_configuration(
+        next, {{.file = next.name, .field = {}, .value = {}, .message = text.error().message}});
   next.text = std::move(text).value();
   return change_configuration(std::move(next), terms);
 }
 
 api::ChangeResult Reconciler::apply_document(const std::string &document, const api::Terms &terms) {
-  if (document == history_.document() && !history_.confirmation()) return unchanged("that is the configuration already");
-  return change_configuration(
-      {.change = {.action = "apply", .subject = {}, .changes = {}}, .name = terms.document_name, .text = document}, terms);
+  if (document == history_.document() && !history_.confirmation())
+    return unchanged("that is the configuration already");
+  return change_configuration({.change = {.action = "apply", .subject = {}, .changes = {}},
+                               .name = terms.document_name,
+                               .text = document},
+                              terms);
 }
 
 api::ChangeResult Reconciler::roll_back(uint64_t revision, const api::Terms &terms) {
@@ -77,11 +81,11 @@ void Reconciler::end_unconfirmed(Clock::time_point now) {
   if (!left || *left > std::chrono::seconds(0) || now < next_roll_back_) return;
   next_roll_back_ = now + kRollBackInterval;
   const Confirmation waits = *history_.confirmation();
-  spdlog::warn("revision {} was not confirmed in time: back to the configuration of revision {}", waits.revision,
-               waits.back_to);
-  const api::ChangeResult applied =
-      roll_back(waits.back_to, {.message = fmt::format("revision {} was not confirmed in time", waits.revision),
-                                .force = true});
+  spdlog::warn("revision {} was not confirmed in time: back to the configuration of revision {}",
+               waits.revision, waits.back_to);
+  const api::ChangeResult applied = roll_back(
+      waits.back_to,
+      {.message = fmt::format("revision {} was not confirmed in time", waits.revision), .force = true});
   if (!applied.is_nothing()) return;
   spdlog::error("cannot go back to the configuration of revision {}, trying again: {}", waits.back_to,
                 applied.message);
@@ -93,9 +97,10 @@ api::ChangeResult Reconciler::change_configuration(NextConfiguration next, const
   const std::optional<Confirmation> waits = history_.confirmation();
   if (waits && next.change.action != "rollback") {
     return {.outcome = Outcome::kConflict,
-            .message = fmt::format("revision {0} waits to be confirmed for another {1} s: sluicectl confirm {0} keeps "
-                                   "it, sluicectl rollback {2} ends it",
-                                   waits->revision, history_.confirmation_left()->count(), waits->back_to)};
+            .message = fmt::format(
+                "revision {0} waits to be confirmed for another {1} s: sluicectl confirm {0} keeps "
+                "it, sluicectl rollback {2} ends it",
+                waits->revision, history_.confirmation_left()->count(), waits->back_to)};
   }
   reconnect();
   LoadedConfig loaded = load_config(next.text, next.name);
@@ -118,11 +123,12 @@ api::ChangeResult Reconciler::change_configuration(NextConfiguration next, const
   return use_configuration(std::move(next), std::move(*loaded.state), use_prepared, terms);
 }
 
-api::ChangeResult Reconciler::refuse_configuration(const NextConfiguration &next, std::vector<ConfigError> errors) {
-  api::ChangeResult refused{
-      .outcome = Outcome::kInvalidConfig,
-      .message = fmt::format("{} has {} error(s); the configuration of before stays", next.name, errors.size()),
-      .errors = std::move(errors)};
+api::ChangeResult Reconciler::refuse_configuration(const NextConfiguration &next,
+                                                   std::vector<ConfigError> errors) {
+  api::ChangeResult refused{.outcome = Outcome::kInvalidConfig,
+                            .message = fmt::format("{} has {} error(s); the configuration of before stays",
+                                                   next.name, errors.size()),
+                            .errors = std::move(errors)};
   const std::string words = LoadedConfig{{}, refused.errors}.errors_to_string();
   if (next.change.is_of_file) config_problem_ = words;
   spdlog::error("{} refused, the configuration of before stays:\n{}", next.change.action, words);
@@ -185,8 +191,8 @@ api::ChangeResult Reconciler::use_configuration(NextConfiguration next, model::D
   found_noted_ = true;  // of a pool that is new, what was found before
   config_problem_.clear();
   config_loaded_unix_s_ = clock_.now().unix_s;
-  spdlog::info("{} by {}: the configuration is {} now: {} services, {} pools", next.change.action, terms.author,
-               next.name, desired_.services.size(), desired_.pools.size());
+  spdlog::info("{} by {}: the configuration is {} now: {} services, {} pools", next.change.action,
+               terms.author, next.name, desired_.services.size(), desired_.pools.size());
   return applied;
 }
 

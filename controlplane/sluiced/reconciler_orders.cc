@@ -141,7 +141,8 @@ namespace {
 nlohmann::json order_json(const model::OperatorOrder *order) {
   if (order == nullptr) return nullptr;
   const char *kind = order->kind == model::OrderKind::kDrain ? "drain" : "maintenance";
-  return order->deadline ? fmt::format("{}, deadline {} s", kind, order->deadline->count()) : std::string(kind);
+  return order->deadline ? fmt::format("{}, deadline {} s", kind, order->deadline->count())
+                         : std::string(kind);
 }
 
 std::string action_of(const model::OperatorOrder *before, const model::OperatorOrder *after) {
@@ -162,8 +163,8 @@ void Reconciler::note_order(const std::string &action, const model::BackendKey &
   applied->changes = nlohmann::json::array({std::move(change)});
   if (applied->is_nothing()) return;
   const uint64_t snapshot = applied->outcome == Outcome::kApplied ? applied->snapshot : 0;
-  applied->revision = history_.note({.action = action, .subject = key.text(), .changes = applied->changes}, terms,
-                                    snapshot, clock_.unix_ms());
+  applied->revision = history_.note({.action = action, .subject = key.text(), .changes = applied->changes},
+                                    terms, snapshot, clock_.unix_ms());
 }
 
 // Applies and keeps another set of orders, which differs in `key`'s; nothing of it when it cannot be kept.
@@ -248,7 +249,8 @@ api::ChangeResult Reconciler::set_weight(const model::BackendKey &key, std::opti
   if (!member && (weight || !weights_.contains(key))) return no_such_backend(key);
   OperatorWeights weights = weights_;
   const auto given = weights.find(key);
-  const bool is_as_before = weight ? given != weights.end() && given->second == *weight : given == weights.end();
+  const bool is_as_before =
+      weight ? given != weights.end() && given->second == *weight : given == weights.end();
   if (is_as_before) return unchanged(key.text() + " has that weight already");
   const nlohmann::json before = member ? nlohmann::json(member->backend.weight) : nlohmann::json();
   if (weight) {

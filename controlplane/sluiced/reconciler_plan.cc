@@ -18,7 +18,8 @@ bool same_records(std::span<const Record> a, std::span<const Record> b) {
 // Whether no packet of any connection can be decided otherwise: the same VIPs and ports, and whoever kept
 // connections does.
 bool keeps_connections(const SnapshotView &before, const SnapshotView &after) {
-  if (!same_records(before.vips(), after.vips()) || !same_records(before.port_ranges(), after.port_ranges()) ||
+  if (!same_records(before.vips(), after.vips()) ||
+      !same_records(before.port_ranges(), after.port_ranges()) ||
       after.backends().size() < before.backends().size())
     return false;
   for (size_t id = 0; id < before.backends().size(); id++) {
@@ -61,7 +62,8 @@ std::string percent_text(double share) { return fmt::format("{:.3g}%", share * 1
 }  // namespace
 
 // Backends whose connections are given up at a time, and were not before.
-std::set<uint16_t> Reconciler::new_deadlines(const model::ObservedState &next, const model::Identifiers &ids) const {
+std::set<uint16_t> Reconciler::new_deadlines(const model::ObservedState &next,
+                                             const model::Identifiers &ids) const {
   std::set<uint16_t> backends;
   for (const auto &[key, condition] : next.backends) {
     const bool has = condition.drain && condition.drain->ends;
@@ -73,17 +75,19 @@ std::set<uint16_t> Reconciler::new_deadlines(const model::ObservedState &next, c
   return backends;
 }
 
-// A result when the change is not to be made: a dry run, or more than may move. `plan` is filled when there is
-// something to compare.
+// A result when the change is not to be made: a dry run, or more than may move. `plan` is filled when there
+// is something to compare.
 std::optional<api::ChangeResult> Reconciler::look_ahead(const model::DesiredState &desired,
-                                                        model::ObservedState observed, const api::Terms &terms,
+                                                        model::ObservedState observed,
+                                                        const api::Terms &terms,
                                                         std::optional<api::Plan> *plan) {
   if (link_.connected()) begin_pending_orders(&observed);
   const Result<Made> made = make(desired, &observed);
   if (!made.ok()) return api::ChangeResult{.outcome = Outcome::kRefused, .message = made.error().message};
   if (in_force_ == nullptr) {
     if (!terms.dry_run) return std::nullopt;
-    return api::ChangeResult{.outcome = Outcome::kPlanned, .message = "nothing is in force that it could move"};
+    return api::ChangeResult{.outcome = Outcome::kPlanned,
+                             .message = "nothing is in force that it could move"};
   }
   const SnapshotView &before = in_force_->view();
   const SnapshotView &after = made.value().snapshot->view();
@@ -138,8 +142,9 @@ std::string Reconciler::above_max_moved(const api::Plan &plan) const {
       if (!of.connections || of.connections->live == 0) continue;
       const uint64_t gone = of.connections->moved + of.connections->broken;
       if (gone * 100 > of.connections->live * most.connections_percent) {
-        return fmt::format("it would break {} of the {} live connections of service {} (max_moved.connections: {}%)",
-                           gone, of.connections->live, of.service, most.connections_percent);
+        return fmt::format(
+            "it would break {} of the {} live connections of service {} (max_moved.connections: {}%)", gone,
+            of.connections->live, of.service, most.connections_percent);
       }
     }
   }

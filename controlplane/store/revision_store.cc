@@ -73,7 +73,9 @@ class Statement {
   }
   bool ok() const { return is_good_; }
 
-  uint64_t number(int column) const { return static_cast<uint64_t>(sqlite3_column_int64(statement_, column)); }
+  uint64_t number(int column) const {
+    return static_cast<uint64_t>(sqlite3_column_int64(statement_, column));
+  }
   std::string text(int column) const {
     const void *bytes = sqlite3_column_blob(statement_, column);
     const auto size = static_cast<size_t>(sqlite3_column_bytes(statement_, column));
@@ -116,8 +118,8 @@ Error RevisionStore::error(const std::string &what) const {
 Result<RevisionStore> RevisionStore::open(const std::filesystem::path &path) {
   RevisionStore store(path);
   sqlite3 *database = nullptr;
-  const int opened = sqlite3_open_v2(path.c_str(), &database,
-                                     SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
+  const int opened = sqlite3_open_v2(
+      path.c_str(), &database, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
   store.database_.reset(database);
   if (opened != SQLITE_OK) return store.error("cannot be opened");
   if (Status prepared = store.prepare(); !prepared.ok()) return prepared.error();
@@ -127,7 +129,8 @@ Result<RevisionStore> RevisionStore::open(const std::filesystem::path &path) {
 Status RevisionStore::prepare() {
   // The state directory is locked: nobody else waits for this file. FULL: a change that was answered is there
   // after a power failure.
-  if (Status set = run("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA locking_mode = EXCLUSIVE;");
+  if (Status set =
+          run("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA locking_mode = EXCLUSIVE;");
       !set.ok())
     return set;
   uint64_t version = 0;
@@ -141,7 +144,8 @@ Status RevisionStore::prepare() {
     if (!check.step() || check.text(0) != "ok") return error("is damaged");
     return Done{};
   }
-  if (version != 0) return Error{fmt::format("{} is of version {}, not {}", path_.native(), version, kVersion)};
+  if (version != 0)
+    return Error{fmt::format("{} is of version {}, not {}", path_.native(), version, kVersion)};
   return run(fmt::format("BEGIN; {} PRAGMA user_version = {}; COMMIT;", kSchema, kVersion).c_str());
 }
 
@@ -173,7 +177,8 @@ Result<uint64_t> RevisionStore::begin(const Revision &revision, std::optional<st
   if (Status begun = run("BEGIN IMMEDIATE"); !begun.ok()) return begun.error();
   begun_ = last.value() + 1;
   const std::string changes = revision.changes.dump(-1, ' ', false, json::error_handler_t::replace);
-  Statement insert(database_.get(), fmt::format("INSERT INTO revisions ({}) VALUES (?,?,?,?,?,?,?,?,?,?)", kColumns));
+  Statement insert(database_.get(),
+                   fmt::format("INSERT INTO revisions ({}) VALUES (?,?,?,?,?,?,?,?,?,?)", kColumns));
   insert.bind(begun_)
       .bind(revision.at_unix_ms)
       .bind(revision.author)
@@ -233,21 +238,24 @@ Status RevisionStore::keep(const ConfigurationRecord &record) { return write_rec
 // The oldest revisions beyond the number that is kept, and the oldest documents beyond their bytes; never the
 // document that is wanted, or may come back.
 Status RevisionStore::forget_old() {
-  Statement rows(database_.get(), "DELETE FROM revisions WHERE number <= (SELECT max(number) FROM revisions) - ?");
+  Statement rows(database_.get(),
+                 "DELETE FROM revisions WHERE number <= (SELECT max(number) FROM revisions) - ?");
   rows.bind(uint64_t{kMaxRevisions}).step();
-  Statement documents(database_.get(),
-                      "DELETE FROM documents WHERE revision IN (SELECT revision FROM (SELECT revision, "
-                      "sum(length(text)) OVER (ORDER BY revision DESC) AS bytes FROM documents) WHERE bytes > ?) "
-                      "AND revision NOT IN (SELECT revision FROM wanted UNION SELECT file_revision FROM wanted "
-                      "UNION SELECT confirm_back_to FROM wanted)");
+  Statement documents(
+      database_.get(),
+      "DELETE FROM documents WHERE revision IN (SELECT revision FROM (SELECT revision, "
+      "sum(length(text)) OVER (ORDER BY revision DESC) AS bytes FROM documents) WHERE bytes > ?) "
+      "AND revision NOT IN (SELECT revision FROM wanted UNION SELECT file_revision FROM wanted "
+      "UNION SELECT confirm_back_to FROM wanted)");
   documents.bind(kMaxDocumentBytes).step();
   return rows.ok() && documents.ok() ? Status(Done{}) : Status(error("cannot be written"));
 }
 
 Result<std::vector<Revision>> RevisionStore::list(uint64_t before, size_t limit) const {
-  Statement rows(database_.get(),
-                 fmt::format("SELECT {} FROM revisions WHERE ? = 0 OR number < ? ORDER BY number DESC LIMIT ?",
-                             kColumns));
+  Statement rows(
+      database_.get(),
+      fmt::format("SELECT {} FROM revisions WHERE ? = 0 OR number < ? ORDER BY number DESC LIMIT ?",
+                  kColumns));
   rows.bind(before).bind(before).bind(uint64_t{limit});
   std::vector<Revision> revisions;
   while (rows.step()) revisions.push_back(read_row(rows));

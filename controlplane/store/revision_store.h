@@ -1,4 +1,5 @@
-// Every change that somebody made, numbered, in SQLite: who, when, what, and the configuration that it led to.
+// Every change that somebody made, numbered, in SQLite: who, when, what, and the configuration that it led
+// to.
 #ifndef SLUICE_CONTROLPLANE_STORE_REVISION_STORE_H
 #define SLUICE_CONTROLPLANE_STORE_REVISION_STORE_H
 
@@ -22,15 +23,15 @@ namespace sluice {
 struct Revision {
   uint64_t number = 0;  // from 1, never given twice
   int64_t at_unix_ms = 0;
-  std::string author;           // "ci", "uid 1000", "sluiced"
-  std::string origin;           // where the author was: "192.0.2.1:40000", "uid 0 pid 77"; may be empty
-  std::string action;           // "start", "reload", "apply", "rollback", "drain" ...
-  std::string subject;          // what it was about: "web/b1", "revision 4", a file; may be empty
-  std::string message;          // the author's own words; may be empty
-  uint64_t snapshot = 0;        // that put it into force; 0: none did yet
-  nlohmann::json changes;       // a list of {"path", "old", "new"}; of a configuration, what differs from before
-  uint64_t configuration = 0;   // the revision whose document was wanted from then on: its own number or an
-                                // earlier one
+  std::string author;      // "ci", "uid 1000", "sluiced"
+  std::string origin;      // where the author was: "192.0.2.1:40000", "uid 0 pid 77"; may be empty
+  std::string action;      // "start", "reload", "apply", "rollback", "drain" ...
+  std::string subject;     // what it was about: "web/b1", "revision 4", a file; may be empty
+  std::string message;     // the author's own words; may be empty
+  uint64_t snapshot = 0;   // that put it into force; 0: none did yet
+  nlohmann::json changes;  // a list of {"path", "old", "new"}; of a configuration, what differs from before
+  uint64_t configuration = 0;  // the revision whose document was wanted from then on: its own number or an
+                               // earlier one
 };
 
 /// A configuration that goes unless somebody says in time that it may stay.
@@ -68,8 +69,8 @@ class RevisionStore {
   /// Writes a revision that is not to be seen yet, and gives its number. With `document` it is a new
   /// configuration. commit() or abandon() must follow.
   Result<uint64_t> begin(const Revision &revision, std::optional<std::string_view> document);
-  /// What was begun is so: it came into force with `snapshot` (0: not yet), and `record` is what is to be known
-  /// of the configuration from now on.
+  /// What was begun is so: it came into force with `snapshot` (0: not yet), and `record` is what is to be
+  /// known of the configuration from now on.
   Status commit(uint64_t snapshot, const ConfigurationRecord &record);
   /// What was begun did not happen. Its number is given again.
   void abandon();

@@ -162,7 +162,8 @@ Result<OperatorWeights> StateStore::load_weights() const {
     for (const json &entry : document.at("weights")) {
       const uint64_t weight = entry.at("weight");
       if (weight > kMaxWeight) return damaged;
-      weights.emplace(model::BackendKey{entry.at("pool"), entry.at("backend")}, static_cast<uint16_t>(weight));
+      weights.emplace(model::BackendKey{entry.at("pool"), entry.at("backend")},
+                      static_cast<uint16_t>(weight));
     }
   } catch (const json::exception &) {
     return damaged;

@@ -6,11 +6,14 @@
 
 #include "controlplane/compile/compiler.h"
 #include "controlplane/config/config_loader.h"
+#include "controlplane/config/document_changes.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   const std::string_view text(reinterpret_cast<const char *>(data), size);
   const sluice::LoadedConfig loaded = sluice::load_config(text, "fuzz");
   if (loaded.ok() != loaded.errors.empty()) std::abort();
+  if (!sluice::document_changes(text, text).empty()) std::abort();
+  if (!sluice::document_changes("", text).is_array()) std::abort();
   if (!loaded.ok()) return 0;
   // What the loader lets pass must compile.
   sluice::model::Identifiers identifiers;

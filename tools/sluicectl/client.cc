@@ -81,8 +81,7 @@ Result<Answer> ask(const Endpoint &endpoint, const std::string &method, const st
   const std::string url = (endpoint.server.empty() ? "http://sluiced" : endpoint.server) + target;
   const bool has_body = method == "POST" || method == "PUT" || method == "PATCH";
   curl_slist *headers = nullptr;
-  if (has_body)
-    headers = curl_slist_append(headers, "Content-Type: application/yaml");
+  if (has_body) headers = curl_slist_append(headers, "Content-Type: application/yaml");
   if (!endpoint.token.empty())
     headers = curl_slist_append(headers, ("Authorization: Bearer " + endpoint.token).c_str());
   const std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers_owner(headers,

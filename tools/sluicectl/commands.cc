@@ -49,7 +49,8 @@ int report_problem(const Context &context, const Answer &answer) {
   if (context.output == OutputFormat::kJson) context.out << answer.body;
   context.err << "sluicectl: " << what << "\n";
   const nlohmann::json body = nlohmann::json::parse(answer.body, nullptr, false);
-  if (context.output == OutputFormat::kTable && body.contains("plan")) context.err << present_plan(body.at("plan"));
+  if (context.output == OutputFormat::kTable && body.contains("plan"))
+    context.err << present_plan(body.at("plan"));
   return exit_code_of(answer.status);
 }
 

@@ -137,7 +137,8 @@ Result<Command> diff_command(const Arguments &arguments) {
   Result<Command> command = apply_command(dry);
   if (command.ok()) {
     command.value().present = [](const nlohmann::json &body) {
-      return body.at("changes").is_null() ? body.at("message").get<std::string>() + "\n" : present_changes(body);
+      return body.at("changes").is_null() ? body.at("message").get<std::string>() + "\n"
+                                          : present_changes(body);
     };
   }
   return command;
@@ -273,10 +274,12 @@ std::string deadline_in_seconds(std::string &text) {
 // Of every change that can be planned.
 void CommandLine::add_terms(CLI::App *command) {
   ChangeTerms &terms = arguments_.terms;
-  command->add_flag("--dry-run", terms.dry_run, "show what would move or break, and change nothing: sluicectl plan");
+  command->add_flag("--dry-run", terms.dry_run,
+                    "show what would move or break, and change nothing: sluicectl plan");
   command->add_flag("--force", terms.force, "also when it moves more than the configuration's max_moved");
   command->add_option("-m,--message", terms.message, "why, for the list of revisions");
-  command->add_option("--if-revision", terms.if_revision, "only while this is the last revision; else exit code 6");
+  command->add_option("--if-revision", terms.if_revision,
+                      "only while this is the last revision; else exit code 6");
 }
 
 void CommandLine::add_configuration() {
@@ -284,9 +287,10 @@ void CommandLine::add_configuration() {
                         "  sluicectl apply -f new.yaml -m 'new pool for jobs'\n"
                         "  sluicectl apply -f new.yaml --confirm 5m && ./try-it && sluicectl confirm 12\n"
                         "The file that sluiced was started with is not changed; a reload takes it again.");
-  CLI::App *plan = add("plan", "what a change would move or break; it is not made",
-                       "  sluicectl plan -f new.yaml\n  sluicectl plan drain web/b1 --deadline 10m\n"
-                       "  sluicectl plan weight web/b1 50\n  sluicectl plan rollback 7\n  sluicectl plan reload");
+  CLI::App *plan =
+      add("plan", "what a change would move or break; it is not made",
+          "  sluicectl plan -f new.yaml\n  sluicectl plan drain web/b1 --deadline 10m\n"
+          "  sluicectl plan weight web/b1 50\n  sluicectl plan rollback 7\n  sluicectl plan reload");
   CLI::App *diff = add("diff", "what differs: a file and what is in force, or two revisions",
                        "  sluicectl diff -f new.yaml\n  sluicectl diff 7\n  sluicectl diff 7 12");
   for (CLI::App *command : {apply, plan, diff}) {
@@ -299,7 +303,8 @@ void CommandLine::add_configuration() {
       ->add_option("--limit", arguments_.limit, "list at most so many (default 100)");
   CLI::App *rollback = add("rollback", "make the configuration of an earlier revision the one again",
                            "  sluicectl rollback 7\nDrains, maintenance and weights stay as they are.");
-  CLI::App *confirm = add("confirm", "keep a configuration that was applied with --confirm", "  sluicectl confirm 12");
+  CLI::App *confirm =
+      add("confirm", "keep a configuration that was applied with --confirm", "  sluicectl confirm 12");
   for (CLI::App *command : {rollback, confirm})
     command->add_option("REVISION", arguments_.revision, "its number")->required();
   CLI::App *reload = add("reload", "read the configuration file again; a bad one changes nothing",
@@ -314,8 +319,9 @@ void CommandLine::add_configuration() {
 }
 
 void CommandLine::add_orders() {
-  CLI::App *weight = add("weight", "another weight for a backend, until it is given back to the configuration",
-                         "  sluicectl weight web/b1 50\n  sluicectl weight web/b1 configured");
+  CLI::App *weight =
+      add("weight", "another weight for a backend, until it is given back to the configuration",
+          "  sluicectl weight web/b1 50\n  sluicectl weight web/b1 configured");
   weight->add_option("BACKEND", arguments_.backend, "POOL/BACKEND")->required();
   weight->add_option("WEIGHT", arguments_.weight, "0 to 1000, or \"configured\"")->required();
   add_terms(weight);
@@ -522,7 +528,9 @@ int CommandLine::run(int argc, const char *const *argv) {
   const Result<Command> chosen = command();
   if (!chosen.ok()) return report_failure(context, kExitUsage, chosen.error().message);
   const int done = run_command(context, chosen.value());
-  return done == kExitOk && arguments_.wait && !arguments_.terms.dry_run ? wait_until_drained(context, arguments_.backend) : done;
+  return done == kExitOk && arguments_.wait && !arguments_.terms.dry_run
+             ? wait_until_drained(context, arguments_.backend)
+             : done;
 }
 
 }  // namespace

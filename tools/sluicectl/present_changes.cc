@@ -56,9 +56,10 @@ std::string forecast_text(const json &forecast) {
       return is_known ? part_text(number_of(connections, name), live) : std::string("?");
     };
     const bool ends = number_of(service, "slots") == 0;
-    table.add({"  " + text_of(service, "service") + (service.at("goes").get<bool>() ? " (goes)"
-                                                     : ends                          ? " (nobody serves)"
-                                                                                     : ""),
+    table.add({"  " + text_of(service, "service") +
+                   (service.at("goes").get<bool>() ? " (goes)"
+                    : ends                         ? " (nobody serves)"
+                                                   : ""),
                fmt::format("{:.3g}%", 100 * service.at("moved_share").get<double>()),
                is_known ? grouped(live) : "?", count("moved"), count("broken"), count("until_deadline")});
   }
@@ -84,8 +85,8 @@ std::string present_change(const json &body) {
   const std::string result = text_of(body, "result");
   if (result == "planned") {
     const json &plan = body.at("plan");
-    return changes_text(body.at("changes")) + (plan.is_null() ? "" : present_plan(plan)) + text_of(body, "message") +
-           "\n";
+    return changes_text(body.at("changes")) + (plan.is_null() ? "" : present_plan(plan)) +
+           text_of(body, "message") + "\n";
   }
   std::string text = result + ": " + text_of(body, "message") + "\n";
   if (result == "applied") {
@@ -108,8 +109,8 @@ std::string present_revisions(const json &body) {
   for (const json &revision : body.at("revisions")) {
     const uint64_t snapshot = number_of(revision, "snapshot");
     table.add({std::to_string(number_of(revision, "revision")),
-               time_text(static_cast<int64_t>(number_of(revision, "at_unix_ms") / 1000)), text_of(revision, "author"),
-               text_of(revision, "action"), text_of(revision, "subject"),
+               time_text(static_cast<int64_t>(number_of(revision, "at_unix_ms") / 1000)),
+               text_of(revision, "author"), text_of(revision, "action"), text_of(revision, "subject"),
                snapshot == 0 ? "-" : std::to_string(snapshot), std::to_string(revision.at("changes").size()),
                text_of(revision, "message")});
   }

@@ -19,7 +19,8 @@ class FixedControl : public Control {
   /// What was asked of it, in order: "drain web/b1", "connections client=192.0.2.1".
   std::vector<std::string> calls;
   Terms last_terms;  // of the last change
-  ChangeResult answer{.outcome = ChangeResult::Outcome::kApplied, .message = "in force", .snapshot = 7, .revision = 9};
+  ChangeResult answer{
+      .outcome = ChangeResult::Outcome::kApplied, .message = "in force", .snapshot = 7, .revision = 9};
   bool dataplane_reachable = true;
   ConnectionFilter last_filter;
   std::map<std::string, std::vector<std::string>> pool_users = {{"web", {"web"}}};

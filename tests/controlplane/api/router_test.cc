@@ -278,5 +278,110 @@ TEST_F(Router, only_a_configuration_may_be_large) {
   EXPECT_EQ(max_body_bytes("GET", "/v1/check-config"), kMaxOtherBodyBytes);
 }
 
+TEST_F(Router, changes_are_made_by_the_callers_terms) {
+  const Response response =
+      ask("PUT", "/v1/configuration?dry_run=true&force=true&confirm=300&message=why%20not", "version: 1\n");
+  EXPECT_EQ(response.status, 200u) << response.body;
+  EXPECT_EQ(control.calls, std::vector<std::string>{"apply 11 bytes"});
+  EXPECT_TRUE(control.last_terms.dry_run);
+  EXPECT_TRUE(control.last_terms.force);
+  EXPECT_EQ(control.last_terms.confirm_within, std::chrono::seconds(300));
+  EXPECT_EQ(control.last_terms.message, "why not");
+  EXPECT_EQ(control.last_terms.author, administrator().identity);
+  EXPECT_EQ(control.last_terms.origin, administrator().from);
+  for (const char *target : {"/v1/backends/web/b1/drain", "/v1/backends/web/b1/undrain", "/v1/reload",
+                             "/v1/revisions/2/rollback", "/v1/backends/web/b1/maintenance"}) {
+    control.last_terms = {};
+    EXPECT_EQ(ask("POST", std::string(target) + "?dry_run=true").status, 200u) << target;
+    EXPECT_TRUE(control.last_terms.dry_run) << target;
+  }
+}
+
+TEST_F(Router, bad_terms_change_nothing) {
+  for (const char *parameter : {"dry_run=yes", "force=1", "dry_run=", "if_revision=two", "confirm=1"}) {
+    const Response response = ask("POST", std::string("/v1/backends/web/b1/drain?") + parameter);
+    EXPECT_EQ(response.status, 400u) << parameter;
+    EXPECT_THAT(detail(response),
+                HasSubstr(std::string(parameter).substr(0, std::string(parameter).find('='))));
+  }
+  for (const char *confirm : {"0", "86401", "5m", "-1"})
+    EXPECT_EQ(ask("POST", std::string("/v1/reload?confirm=") + confirm).status, 400u) << confirm;
+  EXPECT_EQ(ask("POST", "/v1/reload?message=" + std::string(1025, 'x')).status, 400u);
+  EXPECT_TRUE(control.calls.empty());
+}
+
+TEST_F(Router, a_change_of_an_older_revision_is_refused) {
+  const Response response = ask("POST", "/v1/reload?if_revision=2");
+  EXPECT_EQ(response.status, 412u);
+  EXPECT_THAT(detail(response), HasSubstr("revision 2 is not the last one any more: 3 is"));
+  EXPECT_TRUE(control.calls.empty());
+  EXPECT_EQ(ask("POST", "/v1/reload?if_revision=3").status, 200u);
+}
+
+TEST_F(Router, weights_are_changed_by_a_merge_patch) {
+  EXPECT_EQ(ask("PATCH", "/v1/backends/web/b1", R"({"weight": 50})").status, 200u);
+  EXPECT_EQ(ask("PATCH", "/v1/backends/web/b1", R"({"weight": null})").status, 200u);
+  EXPECT_EQ(control.calls, (std::vector<std::string>{"weigh web/b1 50", "weigh web/b1 as configured"}));
+  control.calls.clear();
+  for (const char *body :
+       {"", "[]", "{", "{}", R"({"weight": -1})", R"({"weight": 1001})", R"({"weight": 1.5})",
+        R"({"weight": "50"})", R"({"weight": 50, "address": "10.1.0.1"})"}) {
+    EXPECT_EQ(ask("PATCH", "/v1/backends/web/b1", body).status, 400u) << body;
+  }
+  EXPECT_TRUE(control.calls.empty());
+}
+
+TEST_F(Router, what_would_move_too_much_is_a_409_with_the_plan) {
+  ServiceForecast service{.service = "web", .slots = 251, .moved = 0.5};
+  service.connections = ConnectionForecast{.live = 4, .broken = 2};
+  control.answer = {.outcome = ChangeResult::Outcome::kTooMuch, .message = "it would break 2 of the 4"};
+  control.answer.plan.emplace().at_once.services = {service, {.service = "other"}};
+  const Response response = ask("POST", "/v1/reload");
+  EXPECT_EQ(response.status, 409u);
+  EXPECT_EQ(detail(response), "it would break 2 of the 4");
+  const json plan = json::parse(response.body)["plan"];
+  EXPECT_TRUE(plan["once_up"].is_null());
+  EXPECT_EQ(plan["at_once"]["unaffected_services"], 1);
+  EXPECT_EQ(
+      plan["at_once"]["services"],
+      json::array({{{"service", "web"},
+                    {"goes", false},
+                    {"slots", 251},
+                    {"moved_share", 0.5},
+                    {"connections", {{"live", 4}, {"moved", 0}, {"broken", 2}, {"until_deadline", 0}}}}}));
+  EXPECT_EQ(response.change->outcome, "refused");
+}
+
+TEST_F(Router, a_dry_run_is_no_change) {
+  control.answer = {.outcome = ChangeResult::Outcome::kPlanned, .message = "a dry run"};
+  const Response response = ask("POST", "/v1/reload?dry_run=true");
+  EXPECT_EQ(json::parse(response.body)["result"], "planned");
+  EXPECT_EQ(response.change->outcome, "planned");
+}
+
+TEST_F(Router, lists_revisions_in_pages) {
+  const json first = get("/v1/revisions?limit=2");
+  ASSERT_EQ(first["revisions"].size(), 2u);
+  EXPECT_EQ(first["revisions"][0]["revision"], 3);
+  EXPECT_EQ(first["next_cursor"], "2");
+  const json second = get("/v1/revisions?limit=2&cursor=2");
+  ASSERT_EQ(second["revisions"].size(), 1u);
+  EXPECT_FALSE(second.contains("next_cursor"));
+  for (const char *parameter : {"limit=0", "limit=1001", "limit=x", "cursor=0", "cursor=-"})
+    EXPECT_EQ(ask("GET", std::string("/v1/revisions?") + parameter).status, 400u) << parameter;
+}
+
+TEST_F(Router, shows_a_revision_and_what_differs_from_another) {
+  EXPECT_EQ(get("/v1/revisions/2")["author"], "ci");
+  EXPECT_EQ(get("/v1/revisions/3?against=1")["changes"],
+            json::array({{{"path", "version"}, {"old", "1"}, {"new", "3"}}}));
+  EXPECT_EQ(get("/v1/revisions/2/document")["document"], "version: 2\n");
+  EXPECT_EQ(ask("GET", "/v1/revisions/9").status, 404u);
+  EXPECT_EQ(ask("GET", "/v1/revisions/3?against=9").status, 404u);
+  EXPECT_EQ(ask("GET", "/v1/revisions/9/document").status, 404u);
+  EXPECT_EQ(ask("GET", "/v1/revisions/two").status, 400u);
+  EXPECT_EQ(ask("POST", "/v1/revisions/two/rollback").status, 400u);
+}
+
 }  // namespace
 }  // namespace sluice::api

@@ -34,16 +34,19 @@ version: 1
 
 TEST(DocumentChanges, comments_order_and_layout_are_none) {
   EXPECT_EQ(document_changes("a: 1\nb: [x, y]\n", "b:   [x, y]  # as before\na: '1'\n"), json::array());
-  EXPECT_EQ(document_changes("b: [x, y]", "b: [y, x]").size(), 1u) << "of members without names the order counts";
+  EXPECT_EQ(document_changes("b: [x, y]", "b: [y, x]").size(), 1u)
+      << "of members without names the order counts";
 }
 
 TEST(DocumentChanges, secrets_are_not_shown) {
-  const std::string before = "flow_hash_key: aaaa\npools: [{name: web, health: {headers: ['Authorization: old']}}]\n";
+  const std::string before =
+      "flow_hash_key: aaaa\npools: [{name: web, health: {headers: ['Authorization: old']}}]\n";
   const std::string after =
       "flow_hash_key: bbbb\npools: [{name: web, health: {headers: ['Authorization: new']}}, "
       "{name: new, health: {headers: ['Authorization: third']}}]\n";
   const std::string told = document_changes(before, after).dump();
-  for (const char *secret : {"aaaa", "bbbb", "Authorization"}) EXPECT_EQ(told.find(secret), std::string::npos) << told;
+  for (const char *secret : {"aaaa", "bbbb", "Authorization"})
+    EXPECT_EQ(told.find(secret), std::string::npos) << told;
   EXPECT_NE(told.find("flow_hash_key"), std::string::npos);
   EXPECT_NE(told.find("pools/web/health/headers"), std::string::npos);
 }

@@ -49,7 +49,8 @@ model::DesiredState configuration(const std::vector<uint16_t> &weights, uint32_t
   for (size_t i = 0; i < weights.size(); i++) {
     if (weights[i] == 0) continue;
     const std::string number = std::to_string(i + 1);
-    pool.backends.push_back({.name = "b" + number, .address = address("10.1.0." + number), .weight = weights[i]});
+    pool.backends.push_back(
+        {.name = "b" + number, .address = address("10.1.0." + number), .weight = weights[i]});
   }
   model::Pool other{.name = "q", .slots = 251};
   other.backends = {{.name = "c1", .address = address("10.1.1.1")}};
@@ -91,7 +92,8 @@ TEST(Forecast, counts_slots_that_name_another_backend) {
 
 // Tables of another size are compared by the hash values that name their slots.
 TEST(Forecast, compares_tables_of_different_sizes_by_hash_values) {
-  for (const auto &[small, large] : {std::pair(251u, 65537u), std::pair(65537u, 251u), std::pair(4093u, 65521u)}) {
+  for (const auto &[small, large] :
+       {std::pair(251u, 65537u), std::pair(65537u, 251u), std::pair(4093u, 65521u)}) {
     Snapshots snapshots;
     const SnapshotView &before = snapshots.make(configuration({100, 30, 7}, small));
     const SnapshotView &after = snapshots.make(configuration({90, 0, 80, 1}, large));
@@ -121,7 +123,8 @@ TEST(Forecast, edges_of_slots_are_exact) {
     const uint64_t in_before = hash_to_range(static_cast<uint32_t>(begin), 251) + 1;
     const uint64_t in_after = hash_to_range(static_cast<uint32_t>(begin), 257) + 1;
     hash = std::min((in_before * kAll + 250) / 251, (in_after * kAll + 256) / 257);
-    EXPECT_EQ(backend_of(before, static_cast<uint32_t>(begin)), backend_of(before, static_cast<uint32_t>(hash - 1)));
+    EXPECT_EQ(backend_of(before, static_cast<uint32_t>(begin)),
+              backend_of(before, static_cast<uint32_t>(hash - 1)));
     const auto at = static_cast<uint32_t>(begin);
     if (backend_of(before, at) != backend_of(after, at)) moved += hash - begin;
     begin = hash;
@@ -154,9 +157,10 @@ TEST(Forecast, another_key_of_the_flow_hash_moves_everything) {
 
 TEST(Forecast, worst_service_counts) {
   Forecast told;
-  told.services = {{.service = "a", .moved = 0.25, .connections = ConnectionForecast{.live = 10, .moved = 1, .broken = 2}},
-                   {.service = "b", .moved = 0.5, .connections = ConnectionForecast{}},
-                   {.service = "c", .connections = ConnectionForecast{.live = 100, .broken = 1}}};
+  told.services = {
+      {.service = "a", .moved = 0.25, .connections = ConnectionForecast{.live = 10, .moved = 1, .broken = 2}},
+      {.service = "b", .moved = 0.5, .connections = ConnectionForecast{}},
+      {.service = "c", .connections = ConnectionForecast{.live = 100, .broken = 1}}};
   EXPECT_EQ(told.worst_moved(), 0.5);
   EXPECT_EQ(told.worst_broken(), 0.3);
 }

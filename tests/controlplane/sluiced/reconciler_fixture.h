@@ -54,13 +54,12 @@ class ReconcilerFixture : public testing::Test {
     ASSERT_TRUE(text.ok());
     auto desired = history.value().begin(config_path(), text.value(),
                                          load_config_file(config_path()).state.value(), std::time(nullptr));
-    reconciler_ = std::make_unique<Reconciler>(
-        Reconciler::Parts{.config_path = config_path(),
-                          .desired = std::move(desired),
-                          .store = std::move(store).value(),
-                          .link = DataplaneLink(socket_),
-                          .stored_flow_hash_key = {{1, 2, 3}},
-                          .history = std::move(history).value()});
+    reconciler_ = std::make_unique<Reconciler>(Reconciler::Parts{.config_path = config_path(),
+                                                                 .desired = std::move(desired),
+                                                                 .store = std::move(store).value(),
+                                                                 .link = DataplaneLink(socket_),
+                                                                 .stored_flow_hash_key = {{1, 2, 3}},
+                                                                 .history = std::move(history).value()});
     const Status started = reconciler_->start(monitor_.get(), discoverer_.get());
     ASSERT_TRUE(started.ok()) << started.error().message;
   }

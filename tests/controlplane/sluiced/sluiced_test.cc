@@ -228,7 +228,8 @@ TEST_F(SluicedRestart, beside_a_dataplane_with_a_damaged_snapshot_takes_no_backe
 
 TEST_F(Sluiced, an_identifier_freed_before_a_restart_is_not_given_to_another_backend) {
   const auto configure_members = [this](const std::string &last) {
-    configure("removed_backend_grace: 1s\nmax_moved: {connections: 100%}\n" + config_text("[{name: b1, address: 10.1.0.1}" + last + "]"));
+    configure("removed_backend_grace: 1s\nmax_moved: {connections: 100%}\n" +
+              config_text("[{name: b1, address: 10.1.0.1}" + last + "]"));
   };
   configure_members(", {name: b2, address: 10.1.0.2}");
   start_dataplane();

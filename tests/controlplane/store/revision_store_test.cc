@@ -136,7 +136,10 @@ TEST_F(RevisionStoreTest, the_oldest_documents_go_first_and_never_the_one_that_i
 }
 
 TEST_F(RevisionStoreTest, a_damaged_or_unknown_file_is_refused_by_name) {
-  { std::ofstream(path()) << "this is no database, whatever else it may be, and it is long enough to be one ....."; }
+  {
+    std::ofstream(path())
+        << "this is no database, whatever else it may be, and it is long enough to be one .....";
+  }
   const Result<RevisionStore> damaged = RevisionStore::open(path());
   ASSERT_FALSE(damaged.ok());
   EXPECT_THAT(damaged.error().message, testing::HasSubstr(path().native()));
