@@ -4,6 +4,7 @@
 #define SLUICE_DATAPLANE_PROGRAM_H
 
 #include <functional>
+#include <vector>
 
 #include "dataplane/abi/result.h"
 #include "dataplane/options.h"
@@ -24,9 +25,13 @@ struct Serving {
   const CounterRegion *counters;
   ConnectionRegion *connections;
   std::function<Status()> start;  // lets packets in, with the stored snapshot in force
+  // CAP_... that it needs from now on; asked again as it runs, for what becomes less.
+  std::function<std::vector<int>()> capabilities;
 };
 
-/// Installs the stored snapshot, starts the engine and serves until `stop_fd` is readable.
+/// Installs the stored snapshot, starts the engine, gives up the privileges that were for that, tells the
+/// service manager that it serves, and serves until `stop_fd` is readable. The service manager's watchdog
+/// hears of each turn of the server's thread.
 [[nodiscard]] Status serve(const ServerOptions &options, const Serving &serving, int stop_fd);
 
 }  // namespace sluice

@@ -44,6 +44,8 @@ struct BackendCounts {
 
 struct HealthView {
   uint64_t targets = 0;
+  uint64_t through_dataplane = 0;         // of the targets: checked through the data path
+  uint64_t through_dataplane_checks = 0;  // such checks that ended since sluiced started
   uint64_t running = 0;
   uint64_t waiting = 0;
   uint64_t max_concurrent = 0;
@@ -64,6 +66,7 @@ struct StatusView {
   int64_t clock_step_s = 0;  // by which the host's clock was set forward since then
   std::string config_path;
   int64_t config_loaded_unix_s = 0;
+  std::string api_certificate;  // file; empty: the API listens on its socket alone
   bool config_differs = false;  // what is in force is not what was in the file when it was read last
   std::string config_problem;   // why the last reload was refused; empty: it was not
   uint64_t revision = 0;        // of the last change

@@ -80,6 +80,7 @@ struct HealthMonitor::Impl {
   size_t waiting_for_turns = 0;
   Clock::duration worst_lateness{0};
   CheckTotalsByKind totals;
+  uint64_t through_dataplane_checks = 0;
 
   void run();
   void start_due(Clock::time_point now);
@@ -204,6 +205,7 @@ void HealthMonitor::Impl::on_done(uint64_t serial, const CheckResult &result) {
   entry.last_text = result.text;
   entry.ended = Clock::now();
   entry.checks++;
+  if (spec.first_source_port != 0) through_dataplane_checks++;
   totals[model::health_kind_name(spec.health.kind)].count(result.outcome, entry.ended - entry.started);
   plan(serial, &entry, std::max(entry.started + wait_after(entry), entry.ended));
   const model::Health after = reported_health(entry.state);
@@ -297,7 +299,12 @@ CheckTotalsByKind HealthMonitor::totals() const {
 
 MonitorStats HealthMonitor::stats() const {
   const std::lock_guard lock(impl_->mutex);
+  const auto goes_through = [](const auto &entry) {
+    return entry.second.target.spec.first_source_port != 0 && entry.second.target.spec.rests.empty();
+  };
   return {.targets = impl_->watched.size(),
+          .through_dataplane = static_cast<size_t>(std::ranges::count_if(impl_->watched, goes_through)),
+          .through_dataplane_checks = impl_->through_dataplane_checks,
           .running = impl_->running,
           .waiting = impl_->waiting.size() + impl_->waiting_for_turns,
           .max_concurrent = impl_->options.max_concurrent,

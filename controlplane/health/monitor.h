@@ -40,6 +40,8 @@ struct CheckReport {
 
 struct MonitorStats {
   size_t targets = 0;
+  size_t through_dataplane = 0;           // of the targets
+  uint64_t through_dataplane_checks = 0;  // of these that ended, whatever became of their targets
   size_t running = 0;
   size_t waiting = 0;  // due, but held back by max_concurrent, or for a turn
   size_t max_concurrent = 0;

@@ -158,6 +158,7 @@ api::StatusView ControlApi::status() {
   view.clock_step_s = reconciler_.clock_step().count();
   view.config_path = reconciler_.config_path().native();
   view.config_loaded_unix_s = reconciler_.config_loaded_unix_s();
+  view.api_certificate = reconciler_.desired().api.certificate_file;
   view.config_problem = reconciler_.config_problem();
   view.revision = reconciler_.history().newest();
   if (const auto &waits = reconciler_.history().confirmation()) {
@@ -177,6 +178,8 @@ api::StatusView ControlApi::status() {
   view.backends.removed = reconciler_.latest_identifiers().removed_backends().size();
   const MonitorStats stats = reconciler_.monitor().stats();
   view.health = {.targets = stats.targets,
+                 .through_dataplane = stats.through_dataplane,
+                 .through_dataplane_checks = stats.through_dataplane_checks,
                  .running = stats.running,
                  .waiting = stats.waiting,
                  .max_concurrent = stats.max_concurrent,

@@ -64,10 +64,14 @@ class Daemon {
   void on_signal(int signal);
   void wait_for_signal();
   void wait_for_tick();
+  void watch_this_loop();
+  void give_sign_of_life();
 
   asio::io_context io_{1};
   asio::signal_set signals_{io_, SIGTERM, SIGINT, SIGHUP};
   asio::steady_timer tick_{io_};
+  std::optional<std::chrono::microseconds> watchdog_gap_;  // nothing: nobody watches
+  std::chrono::steady_clock::time_point next_sign_of_life_;
   Reconciler reconciler_;
   std::unique_ptr<ControlApi> control_;
   std::unique_ptr<ApiService> api_;
@@ -114,6 +118,7 @@ std::optional<int> Daemon::start(const Options &options) {
   if (!service.ok()) return fail(service.error().message);
   api_ = std::move(service).value();
   reconciler_.prepare_reloads_by([this](const model::DesiredState &next) { return api_->prepare(next.api); });
+  watch_this_loop();
   wait_for_signal();
   wait_for_tick();
   sd_notify(0, "READY=1");
@@ -147,8 +152,22 @@ void Daemon::wait_for_tick() {
   tick_.async_wait([this](const ErrorCode &error) {
     if (error) return;
     reconciler_.tick();
+    give_sign_of_life();
     wait_for_tick();
   });
+}
+
+// systemd's WatchdogSec. Told from this loop and no other thread: it is what must not hang.
+void Daemon::watch_this_loop() {
+  uint64_t limit_us = 0;
+  if (sd_watchdog_enabled(0, &limit_us) > 0) watchdog_gap_ = std::chrono::microseconds(limit_us / 4);
+}
+
+void Daemon::give_sign_of_life() {
+  const auto now = std::chrono::steady_clock::now();
+  if (!watchdog_gap_ || now < next_sign_of_life_) return;
+  next_sign_of_life_ = now + *watchdog_gap_;
+  sd_notify(0, "WATCHDOG=1");
 }
 
 void Daemon::stop() {

@@ -1,10 +1,13 @@
 #include "dataplane/dpdk/program.h"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include <fmt/format.h>
+#include <linux/capability.h>
 #include <rte_config.h>
 #include <rte_cycles.h>
 #include <spdlog/spdlog.h>
@@ -82,6 +85,17 @@ Result<CounterRegion> open_counters(uint16_t workers) {
   return CounterRegion::create(shape);
 }
 
+/// What forwarding still needs: the kernel's neighbours, the taps' settings, and AF_XDP programs that are
+/// taken off at the end; for memory that is locked for a NIC when it grows.
+std::vector<int> capabilities_of(const std::vector<PortOptions> &ports) {
+  std::vector<int> capabilities = {CAP_NET_ADMIN, CAP_BPF};
+  const auto is_pci = [](const DeviceOptions &device) { return device.is_pci(); };
+  if (std::ranges::any_of(ports,
+                          [&](const PortOptions &port) { return std::ranges::any_of(port.devices, is_pci); }))
+    capabilities.push_back(CAP_IPC_LOCK);
+  return capabilities;
+}
+
 /// Whether workers ran: then their connections are the ones that count.
 enum class Forwarded { kNothing, kPackets };
 
@@ -117,7 +131,8 @@ Status forward(const DpdkEngineOptions &engine_options, const DataplaneOptions &
                         {.engine = engine.value().get(),
                          .counters = &counters.value(),
                          .connections = &connections.value(),
-                         .start = start},
+                         .start = start,
+                         .capabilities = [&engine_options] { return capabilities_of(engine_options.ports); }},
                         stop_fd);
   engine.value()->stop();
   return served;

@@ -267,6 +267,7 @@ int Server::Impl::milliseconds_to_next(Clock::time_point now) const {
   Clock::time_point next = next_heartbeat_;
   if (tables_ == Tables::kOutdated) next = std::min(next, next_install_);
   if (counts_ == Counts::kMerged) next = std::min(next, next_merge_);
+  if (options_.longest_turn) next = std::min(next, now + *options_.longest_turn);
   if (next <= now) return 0;
   return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(next - now).count());
 }
@@ -276,6 +277,7 @@ Status Server::Impl::run(int stop_fd) {
   if (!watched.ok()) return watched;
   Status result = Done{};
   for (bool stopped = false; !stopped;) {
+    options_.at_each_turn();
     keep_time(Clock::now());
     std::array<epoll_event, 6> events = {};
     const int count =

@@ -5,7 +5,9 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "dataplane/abi/result.h"
@@ -30,6 +32,9 @@ struct ServerOptions {
   std::chrono::milliseconds next_hop_wait_at_start = std::chrono::milliseconds(100);
   // Between two looks at the ports' interfaces for which there was no event.
   std::chrono::milliseconds link_look_gap = std::chrono::seconds(30);
+  // Called by run() in each of its turns, which take no longer than `longest_turn` while nothing happens.
+  std::function<void()> at_each_turn = [] {};
+  std::optional<std::chrono::milliseconds> longest_turn;
 };
 
 /// Ties control socket, snapshot store, neighbours, ICMP errors and shared memory to one engine.

@@ -60,6 +60,9 @@ class XdpEngine : public Engine {
   nlohmann::json status() const override;
 
   const XdpPreflight &preflight() const { return preflight_; }
+  /// Whether it has still to do with programs that are not its own: of a process before it, whose place it
+  /// takes once it has tables, or under libxdp's dispatcher.
+  bool looks_up_programs() const;
   /// What `worker` was last told of the other workers' active connections.
   uint32_t others_active(uint32_t worker, uint16_t backend) const {
     return program_->others_active(worker)[backend];

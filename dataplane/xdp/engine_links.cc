@@ -258,6 +258,12 @@ void XdpEngine::look_at_ports(Look look) {
   for (const size_t port : back) preflight_.ports[port].mode.clear();  // not down, and not attached yet
 }
 
+bool XdpEngine::looks_up_programs() const {
+  return waits_for_tables_ || std::ranges::any_of(preflight_.ports, [](const XdpPortReport &port) {
+           return port.sharing == PortSharing::kDispatcher;
+         });
+}
+
 Engine::Links XdpEngine::follow_links(Look look) {
   if (!is_started() && !waits_for_tables_) return Links::kSame;
   look_at_ports(look);

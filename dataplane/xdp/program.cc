@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <linux/capability.h>
 #include <spdlog/spdlog.h>
 
 #include "dataplane/program.h"
@@ -152,6 +153,15 @@ void discard_file(XdpMemory *memory) {
   memory->file.reset();
 }
 
+/// What forwarding still needs: programs for interfaces that come and for larger tables, and the kernel's
+/// neighbours. Programs of others are looked up by number, for which the kernel wants CAP_SYS_ADMIN.
+std::vector<int> capabilities_of(const XdpEngine &engine, const DataplaneOptions &options) {
+  std::vector<int> capabilities = {CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON};
+  if (engine.looks_up_programs() || options.xdp_at_stop == XdpAtStop::kDetach)
+    capabilities.push_back(CAP_SYS_ADMIN);
+  return capabilities;
+}
+
 Status stop(const DataplaneOptions &options, const Pins &pins) {
   if (options.xdp_at_stop == XdpAtStop::kForward) {
     spdlog::info("forwarding goes on with the last tables; sluice-dataplane --detach ends it");
@@ -201,7 +211,8 @@ Status run_xdp(const DataplaneOptions &options, int stop_fd, const LeftoverRemov
                         {.engine = &engine,
                          .counters = memory.value().counters.get(),
                          .connections = memory.value().connections.get(),
-                         .start = start},
+                         .start = start,
+                         .capabilities = [&] { return capabilities_of(engine, options); }},
                         stop_fd);
   if (!served.ok()) return served;
   return stop(options, pins.value());

@@ -13,6 +13,7 @@
 
 #include "controlplane/api/target.h"
 #include "tools/sluicectl/commands.h"
+#include "tools/sluicectl/doctor/doctor.h"
 #include "tools/sluicectl/exit_codes.h"
 #include "tools/sluicectl/present.h"
 #include "tools/sluicectl/present_changes.h"
@@ -229,6 +230,7 @@ class CommandLine {
   std::string connection_filter_[7];
   bool all_ = false;
   bool expired_ = false;
+  std::string doctor_root_ = "/";
   std::string chosen_;
 };
 
@@ -453,6 +455,11 @@ CommandLine::CommandLine() {
       ->required();
   add_token();
   add_configuration();
+  add("doctor", "look for what is wrong with this host, the daemons and the backends, and say what mends it",
+      "  sluicectl doctor\n  sluicectl -o json doctor | jq '.findings[] | select(.outcome == \"fail\")'\n"
+      "Exit codes: 0 nothing failed, 1 something did. Without sluiced it looks at the host alone.")
+      ->add_option("--root", doctor_root_, "look at the host's files (/proc, /sys) below this directory")
+      ->capture_default_str();
 }
 
 Result<Command> CommandLine::command() const {
@@ -525,6 +532,7 @@ int CommandLine::run(int argc, const char *const *argv) {
                         .err = std::cerr};
   if (chosen_ == "create") return create_token(context, arguments_.token, std::time(nullptr));
   if (!reachable.ok()) return report_failure(context, kExitUsage, reachable.error().message);
+  if (chosen_ == "doctor") return run_doctor(context, {.root = doctor_root_});
   const Result<Command> chosen = command();
   if (!chosen.ok()) return report_failure(context, kExitUsage, chosen.error().message);
   const int done = run_command(context, chosen.value());

@@ -83,19 +83,21 @@ class Appliance:
     def sluiced_log(self) -> pathlib.Path:
         return self.directory / "sluiced.log"
 
-    def start_dataplane(self, options: DataplaneOptions = DataplaneOptions()) -> None:
-        """Starts sluice-dataplane; returns when it answers on its control socket."""
+    def start_dataplane(self, options: DataplaneOptions = DataplaneOptions(), wrapper: Sequence[str] = ()) -> None:
+        """Starts sluice-dataplane, by a command in front of it if there is one; returns when it answers on its
+        control socket."""
         network = self.testbed.network
         network.heed_balancer()
         if options.device == "af_packet":
             network.silence_balancer(self.testbed.programs)
-        argv = [str(self._dataplane), "--engine", options.engine, *self._ports(options),
-                *_OF_ENGINE[options.engine](options),
-                "--control-socket", str(self.control_socket), "--snapshot", str(self.directory / "snapshot"),
-                *self._handover()]
-        record = processes.start(argv, netns=network.balancer, record_path=self._dataplane_record,
+        record = processes.start([*wrapper, *self.dataplane_argv(options)], netns=network.balancer, record_path=self._dataplane_record,
                                  log=self.dataplane_log, cpus=ALL_CPUS)
         self._wait_for_start(record, self._dataplane_answers, "sluice-dataplane", self.dataplane_log)
+
+    def dataplane_argv(self, options: DataplaneOptions) -> list[str]:
+        return [str(self._dataplane), "--engine", options.engine, *self._ports(options),
+                *_OF_ENGINE[options.engine](options), "--control-socket", str(self.control_socket),
+                "--snapshot", str(self.directory / "snapshot"), *self._handover()]
 
     def detach(self) -> None:
         """Ends what the XDP engine left forwarding when it was stopped."""
@@ -147,11 +149,13 @@ class Appliance:
 
     def start_sluiced(self, wrapper: Sequence[str] = ()) -> None:
         """Starts sluiced, by a command in front of it if there is one; returns when it answers on its socket."""
-        argv = [*wrapper, str(self._sluiced), "--config", str(self.config_path), "--dataplane-socket", str(self.control_socket),
-                "--api-socket", str(self.api_socket), "--state-dir", str(self.directory / "sluiced-state")]
-        record = processes.start(argv, netns=self.testbed.network.balancer, record_path=self._sluiced_record,
+        record = processes.start([*wrapper, *self.sluiced_argv()], netns=self.testbed.network.balancer, record_path=self._sluiced_record,
                                  log=self.sluiced_log, cpus=ALL_CPUS)
         self._wait_for_start(record, lambda: self.sluicectl("status").status == 0, "sluiced", self.sluiced_log)
+
+    def sluiced_argv(self) -> list[str]:
+        return [str(self._sluiced), "--config", str(self.config_path), "--dataplane-socket", str(self.control_socket),
+                "--api-socket", str(self.api_socket), "--state-dir", str(self.directory / "sluiced-state")]
 
     def stop_dataplane(self) -> None:
         self._stop(self._dataplane_record, "sluice-dataplane", self.dataplane_log)
@@ -171,6 +175,19 @@ class Appliance:
         record = processes.read_record(self._sluiced_record)
         if record is None or not processes.send_signal(record, number):
             raise TestbedError(f"sluiced does not run; the end of its log:\n{processes.log_tail(self.sluiced_log)}")
+
+    def dataplane_pid(self) -> int:
+        return self._pid(self._dataplane_record)
+
+    def sluiced_pid(self) -> int:
+        return self._pid(self._sluiced_record)
+
+    @staticmethod
+    def _pid(path: pathlib.Path) -> int:
+        record = processes.read_record(path)
+        if record is None or not processes.is_alive(record):
+            raise TestbedError(f"the process of {path.name} does not run")
+        return record.pid
 
     def is_running(self) -> bool:
         """Whether both daemons are."""

@@ -91,11 +91,19 @@ class Network:
             ipv4=topology.VIP_IPV4, ipv6=topology.VIP_IPV6, tcp=", ".join(map(str, topology.TCP_PORTS)),
             udp=", ".join(map(str, topology.UDP_PORTS))))
         for segment in range(segments):
-            interface, fabric_port = balancer_interface(segment), f"balancer-{segment}"
-            self._attach(self.balancer, interface, fabric_port, topology.mac_of(2, segment),
-                         (fabric_mtu, fabric_mtu), queues, segment)
-            _add_xdp(self.fabric, fabric_port, programs.pass_all)
-            _tc(self.balancer, ["qdisc", "add", "dev", interface, "clsact"])
+            self._wire_balancer(segment, queues, programs, fabric_mtu)
+
+    def _wire_balancer(self, segment: int, queues: int, programs: Programs, fabric_mtu: int) -> None:
+        interface, fabric_port = balancer_interface(segment), f"balancer-{segment}"
+        self._attach(self.balancer, interface, fabric_port, topology.mac_of(2, segment),
+                     (fabric_mtu, fabric_mtu), queues, segment)
+        _add_xdp(self.fabric, fabric_port, programs.pass_all)
+        _tc(self.balancer, ["qdisc", "add", "dev", interface, "clsact"])
+
+    def renew_balancer_wire(self, programs: Programs, fabric_mtu: int) -> None:
+        """Another interface of the name of the balancer's first one, in its place."""
+        _ip(self.balancer, [f"link delete {balancer_interface(0)}"])
+        self._wire_balancer(0, 1, programs, fabric_mtu)
 
     def add_check_path(self) -> None:
         """The way of the balancer's checks through the data path: what it sends to a VIP from its own addresses goes
