@@ -11,6 +11,12 @@
 //   status                           engine, ports, workers, next_hops, memory: for people to read
 //   counters                         read-only descriptor of the counter region
 //   connections                      read-only descriptor of the connection region
+//   explain      frame, length,      worker, workers, verdict, class, service, backend, stages: what each
+//   stage
+//                worker              finds about such a frame now, for people to read; nothing is changed
+//
+// `frame` is the first bytes of a received frame as hex digits, `length` of how many it is (left out: of
+// those that are there), `worker` who gets it (left out: whoever has its connection, else the first).
 //
 // A message of another protocol version is answered with an error that names both versions.
 #ifndef SLUICE_ABI_CONTROL_PROTOCOL_H
@@ -21,6 +27,11 @@
 SLUICE_NAMESPACE_BEGIN
 
 enum ControlProtocol { kControlProtocolVersion = 1, kControlMessageMaxSize = 256 * 1024 };
+
+enum ExplainLimits {
+  kExplainMaxFrameSize = 1024,     // bytes of a frame: all headers that are looked at are among them
+  kExplainMaxLength = 65535 + 22,  // bytes: an IP packet behind two VLAN tags
+};
 
 #define SLUICE_CONTROL_SOCKET_PATH "/run/sluice/dataplane.sock"
 
