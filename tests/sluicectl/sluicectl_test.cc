@@ -140,8 +140,6 @@ TEST_F(Sluicectl, explains_a_connection_and_a_frame_and_exits_with_0_whatever_th
   start_dataplane();
   start_sluiced();
   ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
-  // Its one connection, whose entry lies where no search for it looks: the packet is explained as a new
-  // one's.
   const json explained = query({"explain", "tcp", "192.0.2.1:40000", "198.51.100.10:80", "--syn"});
   EXPECT_EQ(explained["verdict"], "drop_no_next_hop");  // it has no ports
   EXPECT_EQ(explained["service"], "web");
