@@ -196,8 +196,9 @@ std::string Findings::table_words(uint32_t table) const {
 /// Entries do not say when they were made or by which snapshot. What can be told: one that was last seen
 /// before the snapshot in force was there is older, and one that names another backend than its slot does.
 std::string Findings::scheduled_when(const EntryFound &found) const {
-  const bool seen_before =
-      context_.in_force_since_s && *context_.in_force_since_s + found.age_s > context_.live.now_s;
+  // A second less: workers' clocks may be some milliseconds behind.
+  const bool seen_before = context_.in_force_since_s &&
+                           *context_.in_force_since_s + found.age_s > uint64_t{context_.live.now_s} + 1;
   const bool other_slot = run_.service->scheduler == kSchedulerMaglev && !run_.slots.empty() &&
                           run_.slots[0].backend != found.backend;
   return seen_before || other_slot ? "before" : "unknown";

@@ -356,9 +356,10 @@ Result<ControlAnswer> Server::Impl::answer_publish(ControlRequest request) {
       spdlog::warn("revision {} replaces revision {}: sluiced counts anew",
                    snapshot.value()->header().revision, revision());
     const bool is_new = !snapshot_ || !is_same(*snapshot_, *snapshot.value());
+    const uint64_t before_s = read_boot_clock().boottime_s;
     const Status installed = install(std::move(snapshot).value(), Await::kLinkAddresses, kNextHopWait);
     if (!installed.ok()) return refuse(installed.error());
-    if (is_new) in_force_since_s_ = read_boot_clock().boottime_s;
+    if (is_new) in_force_since_s_ = before_s;
     const Status saved = store_.save(*snapshot_);
     store_error_ = saved.ok() ? "" : saved.error().message;
     // Forwarding goes on with it; only the next start would lack it.

@@ -11,7 +11,6 @@ namespace {
 
 using model::Role;
 using nlohmann::json;
-using testing::ElementsAre;
 using testing::HasSubstr;
 using Query = std::map<std::string, std::string>;
 
