@@ -65,11 +65,11 @@ struct StatusView {
   std::string config_path;
   int64_t config_loaded_unix_s = 0;
   bool config_differs = false;  // what is in force is not what was in the file when it was read last
-  std::string config_problem;  // why the last reload was refused; empty: it was not
-  uint64_t revision = 0;       // of the last change
-  uint64_t snapshot = 0;       // the last one made
+  std::string config_problem;   // why the last reload was refused; empty: it was not
+  uint64_t revision = 0;        // of the last change
+  uint64_t snapshot = 0;        // the last one made
   std::optional<ConfirmationView> confirmation;  // that is waited for
-  bool pending = false;        // there are changes that the dataplane does not have yet
+  bool pending = false;                          // there are changes that the dataplane does not have yet
   uint64_t services = 0;
   uint64_t pools = 0;
   BackendCounts backends;
@@ -98,10 +98,10 @@ struct BackendView {
   std::string pool;
   std::string name;
   Address address{};
-  uint16_t id = 0;      // in snapshots; 0: none yet
-  std::string state;    // a ServingState's name, or "removed"
-  std::string reason;   // of the state, in words; empty when there is nothing to say
-  uint16_t weight = 0;  // that it is to have
+  uint16_t id = 0;                            // in snapshots; 0: none yet
+  std::string state;                          // a ServingState's name, or "removed"
+  std::string reason;                         // of the state, in words; empty when there is nothing to say
+  uint16_t weight = 0;                        // that it is to have
   std::optional<uint16_t> configured_weight;  // which `weight` is instead of, by the operator
   uint16_t scheduled_weight = 0;
   uint16_t priority = 0;
@@ -228,7 +228,7 @@ struct Explained {
   enum class Outcome { kExplained, kRefused, kUnreachable };
   Outcome outcome = Outcome::kExplained;
   std::string message;    // unless it is explained: why not
-  nlohmann::json answer;  // worker, workers, verdict, class, service, backend, stages, engine, revision
+  nlohmann::json answer;  // as docs/api.md says
 };
 
 class Control {

@@ -11,9 +11,8 @@
 //   status                           engine, ports, workers, next_hops, memory: for people to read
 //   counters                         read-only descriptor of the counter region
 //   connections                      read-only descriptor of the connection region
-//   explain      frame, length,      worker, workers, verdict, class, service, backend, stages: what each
-//   stage
-//                worker              finds about such a frame now, for people to read; nothing is changed
+//   explain      frame, length,      verdict, class, service, backend, worker, workers, engine, snapshot, and
+//                worker              stages: what each finds about such a frame now; nothing is changed by it
 //
 // `frame` is the first bytes of a received frame as hex digits, `length` of how many it is (left out: of
 // those that are there), `worker` who gets it (left out: whoever has its connection, else the first).

@@ -222,7 +222,7 @@ std::string Findings::entry_words(const EntryFound &found) const {
       fmt::format("{} has it: {}, last seen {} s ago (timeout {} s), of {}", table_words(found.table),
                   state_name(found.state), found.age_s, found.timeout_s, name_of(found.backend));
   if (scheduled_when(found) == "before")
-    text += fmt::format(", scheduled before revision {} was in force", snapshot_.header().revision);
+    text += fmt::format(", scheduled before snapshot {} was in force", snapshot_.header().revision);
   if (!found.holds) text += "; it does not hold: " + why_not(found);
   return text;
 }

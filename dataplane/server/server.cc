@@ -463,7 +463,7 @@ Result<ControlAnswer> Server::Impl::answer_explain(const ControlRequest &request
   ControlAnswer answer;
   answer.fields = std::move(explained).value();
   answer.fields["engine"] = engine_->name();
-  answer.fields["revision"] = revision();
+  answer.fields["snapshot"] = revision();
   return answer;
 }
 

@@ -218,7 +218,7 @@ TEST_F(Explain, entry_last_seen_before_the_snapshot_was_scheduled_before_it) {
   in_force_since_s_ = 1005;
   const Json answer = explain(client_frame(kTcpAck), std::nullopt, 1010);
   EXPECT_EQ(stage(answer, "connection")["entries"][0]["scheduled"], "before");
-  EXPECT_THAT(finding(answer, "connection"), HasSubstr("scheduled before revision 1 was in force"));
+  EXPECT_THAT(finding(answer, "connection"), HasSubstr("scheduled before snapshot 1 was in force"));
   in_force_since_s_ = 1001;  // too near to be certain
   EXPECT_EQ(
       stage(explain(client_frame(kTcpAck), std::nullopt, 1010), "connection")["entries"][0]["scheduled"],

@@ -543,7 +543,7 @@ TEST_F(ServerTest, explains_by_what_packets_see) {
   publish(snapshot_of(5, "10.0.0.77"));  // nobody has that address
   Json answer = explain({{"frame", kSyn}});
   EXPECT_EQ(answer["verdict"], "drop_no_next_hop");
-  EXPECT_EQ(answer["revision"], 5);
+  EXPECT_EQ(answer["snapshot"], 5);
   EXPECT_EQ(answer["engine"], "recording");
   EXPECT_EQ(answer["backend"], "web/b1");
   EXPECT_THAT(answer["stages"].dump(), HasSubstr("waiting for the link address of 10.0.0.77"));
@@ -555,7 +555,7 @@ TEST_F(ServerTest, explains_by_what_packets_see) {
   publish(snapshot_of(7, "10.0.0.77"));
   answer = explain({{"frame", kSyn}});
   EXPECT_EQ(answer["verdict"], "forward_new");  // what could not be installed is seen by nobody
-  EXPECT_EQ(answer["revision"], 6);
+  EXPECT_EQ(answer["snapshot"], 6);
   for (const auto &bucket : connections_->ipv4_buckets(0)) EXPECT_EQ(bucket.word[1], 0u);
 }
 

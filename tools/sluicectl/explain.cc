@@ -94,7 +94,7 @@ std::string present_explanation(const json &body) {
   if (body.at("backend").is_string()) text += ", backend " + body.at("backend").get<std::string>();
   if (body.at("service").is_string()) text += ", service " + body.at("service").get<std::string>();
   text += "  (" + body.at("engine").get<std::string>() + ", worker " + body.at("worker").dump() + " of " +
-          body.at("workers").dump() + ", revision " + body.at("revision").dump() + ")\n\n";
+          body.at("workers").dump() + ", snapshot " + body.at("snapshot").dump() + ")\n\n";
   Table table({{"STAGE"}, {"FINDING"}});
   for (const json &stage : body.at("stages"))
     table.add({stage.at("stage").get<std::string>(), stage.at("finding").get<std::string>()});
