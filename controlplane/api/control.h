@@ -183,11 +183,11 @@ struct MetricsView {
 /// Who wants a change, and how it is to be made.
 struct Terms {
   std::string author = "sluiced";
-  std::string origin;    // where the author is
-  std::string message;   // the author's own words
-  std::string document_name = "request body";  // what errors of a configuration call it
-  bool dry_run = false;  // say what would become of it, and change nothing
-  bool force = false;    // also when it moves more than max_moved
+  std::string origin;                                  // where the author is
+  std::string message;                                 // the author's own words
+  std::string document_name = "request body";          // what errors of a configuration call it
+  bool dry_run = false;                                // say what would become of it, and change nothing
+  bool force = false;                                  // also when it moves more than max_moved
   std::optional<std::chrono::seconds> confirm_within;  // a configuration goes again unless it is confirmed
 };
 
