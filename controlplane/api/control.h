@@ -226,6 +226,14 @@ struct ChangeResult {
   bool is_nothing() const { return outcome >= Outcome::kPlanned; }
 };
 
+/// What the dataplane says of one packet.
+struct Explained {
+  enum class Outcome { kExplained, kRefused, kUnreachable };
+  Outcome outcome = Outcome::kExplained;
+  std::string message;    // unless it is explained: why not
+  nlohmann::json answer;  // as docs/api.md says
+};
+
 class Control {
  public:
   virtual ~Control() = default;
@@ -242,6 +250,8 @@ class Control {
   virtual std::vector<BackendView> backends(const std::optional<std::string> &pool) = 0;
   /// Fails while the dataplane is unreachable.
   virtual Result<ConnectionList> connections(const ConnectionFilter &filter) = 0;
+  /// `fields`: the request's (dataplane/abi/control_protocol.h).
+  virtual Explained explain(const nlohmann::json &fields) = 0;
   /// Fails while the dataplane is unreachable.
   virtual Result<CountersView> counters() = 0;
   virtual MetricsView metrics(const MetricsFilter &filter) = 0;

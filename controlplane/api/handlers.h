@@ -39,6 +39,7 @@ Response get_connections(const Call &call);
 Response get_counters(const Call &call);
 Response get_metrics(const Call &call);
 Response get_discovery(const Call &call);
+Response get_explain(const Call &call);
 
 Response get_configuration(const Call &call);
 Response get_revisions(const Call &call);

@@ -40,6 +40,8 @@ constexpr std::array kRoutes = {
     Route{{"GET", "v1/backends", "pool,limit,cursor", kReads}, get_backends},
     Route{{"GET", "v1/connections", "client,vip,port,service,pool,backend,limit,cursor,expired", kReads},
           get_connections},
+    Route{{"GET", "v1/explain", "frame,length,worker,protocol,client,client_port,vip,port,flags", kReads},
+          get_explain},
     Route{{"GET", "v1/counters", "", kReadsHost}, get_counters},
     Route{{"GET", "metrics", "services,pools,backends,pool", kReadsHost}, get_metrics},
     Route{{"GET", "v1/discovery", "", kReads}, get_discovery},

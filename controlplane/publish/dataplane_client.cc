@@ -108,6 +108,11 @@ Result<SnapshotBytes> copy_file(const FileDescriptor &file) {
   return bytes;
 }
 
+json without_envelope(json body) {
+  for (const char *field : {"protocol", "id", "ok"}) body.erase(field);
+  return body;
+}
+
 }  // namespace
 
 std::string storage_problem(const json &answer) {
@@ -182,8 +187,13 @@ Result<std::optional<SnapshotBytes>> DataplaneClient::snapshot() {
 Result<json> DataplaneClient::status() {
   auto answer = request("status", nullptr);
   if (!answer.ok()) return answer.error();
-  for (const char *envelope : {"protocol", "id", "ok"}) answer.value().body.erase(envelope);
-  return std::move(answer.value().body);
+  return without_envelope(std::move(answer.value().body));
+}
+
+Result<json> DataplaneClient::explain(const json &fields) {
+  auto answer = request("explain", nullptr, fields);
+  if (!answer.ok()) return answer.error();
+  return without_envelope(std::move(answer.value().body));
 }
 
 Result<CounterView> DataplaneClient::counters() {
@@ -201,13 +211,14 @@ Result<ConnectionView> DataplaneClient::connections() {
 }
 
 Result<DataplaneClient::Answer> DataplaneClient::request(const std::string &name,
-                                                         const FileDescriptor *passed) {
+                                                         const FileDescriptor *passed, const json &fields) {
   if (!connected()) {
     return Error{"control socket \"" + path_.string() + "\": not connected; connect anew"};
   }
   const auto deadline = steady_clock::now() + timeout_;
   const uint64_t id = next_id_++;
-  const json message = {{"protocol", int{kControlProtocolVersion}}, {"id", id}, {"request", name}};
+  json message = fields;
+  message.update({{"protocol", int{kControlProtocolVersion}}, {"id", id}, {"request", name}});
   if (Status status = send_message(message.dump(), passed, deadline); !status.ok()) return status.error();
   auto answer = receive_answer(id, deadline);
   if (!answer.ok()) return answer;

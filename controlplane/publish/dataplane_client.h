@@ -62,6 +62,10 @@ class DataplaneClient {
   /// The dataplane's status for people: engine, ports, workers, next hops, memory.
   Result<nlohmann::json> status();
 
+  /// What each stage finds about a packet: the answer's fields, as the protocol says. `fields`: the
+  /// request's.
+  Result<nlohmann::json> explain(const nlohmann::json &fields);
+
   /// The counter region, mapped read-only and checked. It lives as long as the dataplane: ask again
   /// after connecting anew.
   Result<CounterView> counters();
@@ -79,7 +83,8 @@ class DataplaneClient {
       : socket_(std::move(socket)), timeout_(timeout) {}
 
   Status say_hello();
-  Result<Answer> request(const std::string &name, const FileDescriptor *passed);
+  Result<Answer> request(const std::string &name, const FileDescriptor *passed,
+                         const nlohmann::json &fields = nlohmann::json::object());
   Result<Answer> receive_answer(uint64_t id, std::chrono::steady_clock::time_point deadline);
   Status send_message(const std::string &text, const FileDescriptor *passed,
                       std::chrono::steady_clock::time_point deadline);

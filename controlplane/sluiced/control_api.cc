@@ -289,6 +289,16 @@ Result<ConnectionList> ControlApi::connections(const ConnectionFilter &filter) {
                           seconds_of(CLOCK_BOOTTIME));
 }
 
+api::Explained ControlApi::explain(const nlohmann::json &fields) {
+  using Outcome = api::Explained::Outcome;
+  DataplaneLink &link = reconciler_.link();
+  link.notice_loss();
+  Result<nlohmann::json> answer = link.explain(fields);
+  if (answer.ok()) return {.outcome = Outcome::kExplained, .answer = std::move(answer).value()};
+  const Outcome outcome = link.connected() ? Outcome::kRefused : Outcome::kUnreachable;
+  return {.outcome = outcome, .message = answer.error().message};
+}
+
 namespace {
 
 constexpr std::chrono::seconds kBusyInterval{1};  // several readers in a second get the same

@@ -24,6 +24,7 @@ class ControlApi : public api::Control {
   std::vector<api::ServiceView> services(const std::optional<std::string> &name) override;
   std::vector<api::BackendView> backends(const std::optional<std::string> &pool) override;
   Result<ConnectionList> connections(const ConnectionFilter &filter) override;
+  api::Explained explain(const nlohmann::json &fields) override;
   Result<api::CountersView> counters() override;
   api::MetricsView metrics(const api::MetricsFilter &filter) override;
   std::string version() override;

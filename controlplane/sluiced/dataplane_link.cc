@@ -91,6 +91,11 @@ Result<nlohmann::json> DataplaneLink::status() {
   return noticing_loss(client_->status());
 }
 
+Result<nlohmann::json> DataplaneLink::explain(const nlohmann::json &fields) {
+  if (!connected()) return unreachable();
+  return noticing_loss(client_->explain(fields));
+}
+
 Result<const CounterView *> DataplaneLink::counters() {
   if (!connected()) return unreachable();
   if (!counters_.has_value()) {

@@ -39,6 +39,7 @@ class DataplaneLink {
   Result<Publication> publish(const SnapshotBytes &snapshot);
   Result<std::optional<SnapshotBytes>> snapshot();
   Result<nlohmann::json> status();
+  Result<nlohmann::json> explain(const nlohmann::json &fields);
 
   /// Mapped at the first call after a connection was made; valid until the next call that is not const.
   Result<const CounterView *> counters();

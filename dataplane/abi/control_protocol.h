@@ -11,6 +11,11 @@
 //   status                           engine, ports, workers, next_hops, memory: for people to read
 //   counters                         read-only descriptor of the counter region
 //   connections                      read-only descriptor of the connection region
+//   explain      frame, length,      verdict, class, service, backend, worker, workers, engine, snapshot, and
+//                worker              stages: what each finds about such a frame now; nothing is changed by it
+//
+// `frame` is the first bytes of a received frame as hex digits, `length` of how many it is (left out: of
+// those that are there), `worker` who gets it (left out: whoever has its connection, else the first).
 //
 // A message of another protocol version is answered with an error that names both versions.
 #ifndef SLUICE_ABI_CONTROL_PROTOCOL_H
@@ -21,6 +26,11 @@
 SLUICE_NAMESPACE_BEGIN
 
 enum ControlProtocol { kControlProtocolVersion = 1, kControlMessageMaxSize = 256 * 1024 };
+
+enum ExplainLimits {
+  kExplainMaxFrameSize = 1024,     // bytes of a frame: all headers that are looked at are among them
+  kExplainMaxLength = 65535 + 22,  // bytes: an IP packet behind two VLAN tags
+};
 
 #define SLUICE_CONTROL_SOCKET_PATH "/run/sluice/dataplane.sock"
 

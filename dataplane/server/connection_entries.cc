@@ -54,6 +54,20 @@ bool comes_first(const Place &a, const Place &b) { return a.flow < b.flow; }
 
 }  // namespace
 
+ConnectionBucket read_whole(const ConnectionBucket &from) {
+  constexpr int kTries = 100;  // a worker writes an entry within nanoseconds
+  ConnectionBucket read = {};
+  for (int i = 0; i < kTries; i++) {
+    for (int word = 0; word < kBucketWords; word++)
+      read.word[word] = __atomic_load_n(&from.word[word], __ATOMIC_ACQUIRE);
+    int same = 0;
+    for (int word = 0; word < kBucketWords; word++)
+      same += read.word[word] == __atomic_load_n(&from.word[word], __ATOMIC_ACQUIRE) ? 1 : 0;
+    if (same == kBucketWords) return read;
+  }
+  return {};
+}
+
 size_t expire_entries(const BucketArray &array, uint64_t aged_at_s, uint64_t gap_s) {
   size_t expired = 0;
   for_each_entry(array, [&](uint64_t *entry) {

@@ -18,6 +18,9 @@ struct BucketArray {
   uint32_t entry_words = 0;  // 64-bit words of an entry: 2 (IPv4) or 4 (IPv6)
 };
 
+/// The bucket as it was at one moment, while its worker may write it.
+ConnectionBucket read_whole(const ConnectionBucket &from);
+
 /// Empties the entries that are older than any timeout (SLUICE_MAX_TIMEOUT_S). At `aged_at_s`
 /// (CLOCK_BOOTTIME) stamps still told every entry's age, and since then `gap_s` have passed: together they
 /// may be more than stamps can tell. Returns how many.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "dataplane/core/connection.h"
+#include "dataplane/server/connection_entries.h"
 
 namespace sluice {
 
@@ -27,20 +28,6 @@ constexpr uint32_t kMovesPerPlace = 1;
 bool is_established(uint64_t word) { return state_of(word) == kConnectionEstablished; }
 
 }  // namespace
-
-ConnectionBucket read_whole(const ConnectionBucket &from) {
-  constexpr int kTries = 100;  // a worker writes an entry within nanoseconds
-  ConnectionBucket read = {};
-  for (int i = 0; i < kTries; i++) {
-    for (int word = 0; word < kBucketWords; word++)
-      read.word[word] = __atomic_load_n(&from.word[word], __ATOMIC_ACQUIRE);
-    int same = 0;
-    for (int word = 0; word < kBucketWords; word++)
-      same += read.word[word] == __atomic_load_n(&from.word[word], __ATOMIC_ACQUIRE) ? 1 : 0;
-    if (same == kBucketWords) return read;
-  }
-  return {};
-}
 
 ConnectionPlacer::Missing &ConnectionPlacer::Missing::operator+=(const Missing &more) {
   established += more.established;

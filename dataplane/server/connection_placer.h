@@ -15,9 +15,6 @@
 
 namespace sluice {
 
-/// The bucket as it was at one moment, while its worker may write it.
-ConnectionBucket read_whole(const ConnectionBucket &from);
-
 /// Enters entries of one table into another, which nobody writes meanwhile. What entries are placed by is a
 /// snapshot: its flow hash key, the addresses of its VIPs (an IPv6 entry has but the VIP's number), and the
 /// timeouts of its backends.

@@ -149,7 +149,7 @@ struct ControlSocket::Client {
 };
 
 std::variant<ControlRequest, ControlMessageError> parse_control_request(std::string_view message) {
-  const ParsedMessage parsed = parse_message(message);
+  ParsedMessage parsed = parse_message(message);
   const Json &json = parsed.json;
   if (json.is_discarded()) return ControlMessageError{0, "the message is not JSON"};
   if (!json.is_object()) return ControlMessageError{0, "the message is not a JSON object"};
@@ -174,6 +174,7 @@ std::variant<ControlRequest, ControlMessageError> parse_control_request(std::str
   if (!name->is_string())
     return ControlMessageError{request.id, fmt::format("request: {} is no string", shown(*name))};
   request.name = name->get<std::string>();
+  request.fields = std::move(parsed.json);
   return request;
 }
 

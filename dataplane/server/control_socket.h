@@ -28,6 +28,7 @@ struct ControlRequest {
   uint64_t id = 0;
   std::string name;
   UniqueFd descriptor;
+  nlohmann::json fields;  // the whole message, an object
 };
 
 /// The fields of an answer beside protocol, id and ok, and a descriptor to pass with it, if any.

@@ -75,6 +75,7 @@ class Neighbours::Impl : public KernelEvents {
   std::vector<Egress> egress() const;
   NextHopCounts counts() const;
   std::vector<NextHopStatus> status(size_t limit) const;
+  NextHopStatus status_of(uint32_t backend) const;
 
   void on_link(const KernelLink &link) override;
   void on_neighbour(const KernelNeighbour &neighbour) override;
@@ -587,6 +588,11 @@ std::vector<NextHopStatus> Neighbours::Impl::status(size_t limit) const {
   return list;
 }
 
+NextHopStatus Neighbours::Impl::status_of(uint32_t backend) const {
+  const bool is_there = backend < of_backend_.size() && of_backend_[backend] != nullptr;
+  return is_there ? describe(backend) : NextHopStatus{};
+}
+
 Neighbours::Neighbours(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Neighbours::~Neighbours() = default;
 
@@ -607,5 +613,6 @@ uint32_t Neighbours::unasked_new_backends() const { return impl_->unasked_new_ba
 std::vector<Egress> Neighbours::egress() const { return impl_->egress(); }
 NextHopCounts Neighbours::counts() const { return impl_->counts(); }
 std::vector<NextHopStatus> Neighbours::status(size_t limit) const { return impl_->status(limit); }
+NextHopStatus Neighbours::status_of(uint32_t backend) const { return impl_->status_of(backend); }
 
 }  // namespace sluice

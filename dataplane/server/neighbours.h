@@ -77,6 +77,8 @@ class Neighbours {
 
   /// At most `limit` backends, those that are not ready first.
   std::vector<NextHopStatus> status(size_t limit) const;
+  /// Of one backend of the snapshot; nothing of what is none.
+  NextHopStatus status_of(uint32_t backend) const;
 
  private:
   class Impl;

@@ -10,11 +10,13 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <net/if.h>
 #include <nlohmann/json.hpp>
 #include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 
+#include "dataplane/server/explain.h"
 #include "dataplane/server/neighbours.h"
 #include "dataplane/server/netlink.h"
 #include "dataplane/server/snapshot_store.h"
@@ -86,6 +88,10 @@ class Server::Impl {
   Result<ControlAnswer> answer_publish(ControlRequest request);
   Result<ControlAnswer> answer_snapshot() const;
   Result<ControlAnswer> answer_status() const;
+  Result<ControlAnswer> answer_explain(const ControlRequest &request) const;
+  LiveTables live_tables() const;
+  std::string next_hop_words(uint16_t backend) const;
+  std::string port_name(uint16_t index) const;
   Json next_hops() const;
   uint64_t revision() const { return snapshot_ ? snapshot_->header().revision : 0; }
 
@@ -100,7 +106,9 @@ class Server::Impl {
   std::optional<UnreachableReader> unreachables_;  // nothing: not to be had, and why
   std::string unreachables_error_;
   UniqueFd epoll_;
-  std::shared_ptr<const MappedSnapshot> snapshot_;  // in force; null before the first
+  std::shared_ptr<const MappedSnapshot> snapshot_;     // in force; null before the first
+  std::shared_ptr<const ForwardingTables> installed_;  // what packets see; null before the first
+  std::optional<uint64_t> in_force_since_s_;  // CLOCK_BOOTTIME of the publication; none: of a process before
   enum class Counts { kNotNeeded, kMerged } counts_ = Counts::kNotNeeded;
   enum class Tables { kCurrent, kOutdated } tables_ = Tables::kCurrent;
   Clock::time_point next_install_ = Clock::time_point::min();
@@ -231,7 +239,8 @@ Status Server::Impl::install_tables(Clock::time_point now) {
   auto tables = std::make_shared<ForwardingTables>();
   tables->snapshot = snapshot_;
   tables->egress = neighbours_->egress();
-  Status installed = engine_->install(std::move(tables));
+  Status installed = engine_->install(tables);
+  if (installed.ok()) installed_ = std::move(tables);
   tables_ = installed.ok() ? Tables::kCurrent : Tables::kOutdated;
   next_install_ = now + (installed.ok() ? Clock::duration(kInstallGap) : kRetryGap);
   return installed;
@@ -307,6 +316,7 @@ Result<ControlAnswer> Server::Impl::handle(ControlRequest request) {
   if (request.name == "publish") return answer_publish(std::move(request));
   if (request.name == "snapshot") return answer_snapshot();
   if (request.name == "status") return answer_status();
+  if (request.name == "explain") return answer_explain(request);
   if (request.name == "counters" || request.name == "connections") {
     Result<UniqueFd> descriptor =
         request.name == "counters" ? counters_->read_only_descriptor() : connections_->read_only_descriptor();
@@ -316,7 +326,8 @@ Result<ControlAnswer> Server::Impl::handle(ControlRequest request) {
     return answer;
   }
   return Error{fmt::format(
-      "request: \"{}\" is unknown; there are hello, publish, snapshot, status, counters and connections",
+      "request: \"{}\" is unknown; there are hello, publish, snapshot, status, counters, connections and "
+      "explain",
       request.name.substr(0, 60))};
 }
 
@@ -346,8 +357,11 @@ Result<ControlAnswer> Server::Impl::answer_publish(ControlRequest request) {
     if (snapshot.value()->header().revision < revision())
       spdlog::warn("revision {} replaces revision {}: sluiced counts anew",
                    snapshot.value()->header().revision, revision());
+    const bool is_new = !snapshot_ || !is_same(*snapshot_, *snapshot.value());
+    const uint64_t before_s = read_boot_clock().boottime_s;
     const Status installed = install(std::move(snapshot).value(), Await::kLinkAddresses, kNextHopWait);
     if (!installed.ok()) return refuse(installed.error());
+    if (is_new) in_force_since_s_ = before_s;
     const Status saved = store_.save(*snapshot_);
     store_error_ = saved.ok() ? "" : saved.error().message;
     // Forwarding goes on with it; only the next start would lack it.
@@ -404,6 +418,54 @@ Result<ControlAnswer> Server::Impl::answer_status() const {
   fields["memory"]["connections_bytes"] = connections_->header().total_size;
   fields["memory"]["connections"] = connections_->opened_as();
   fields["memory"]["counters_bytes"] = counters_->header().total_size;
+  return answer;
+}
+
+/// What workers see, as it is now: they go on meanwhile.
+LiveTables Server::Impl::live_tables() const {
+  LiveTables live;
+  live.forwarding = installed_.get();
+  const ConnectionRegionHeader &header = connections_->header();
+  for (uint32_t table = 0; table < header.table_count; table++)
+    live.connections.push_back({{connections_->ipv4_buckets(table), connections_->ipv6_buckets(table)}});
+  live.workers = header.live_tables;
+  live.active_connections = [this](uint32_t /*worker*/, uint16_t backend) {
+    uint32_t sum = 0;
+    if (backend >= counters_->header().backend_capacity) return sum;
+    for (uint32_t worker = 0; worker < counters_->header().worker_count; worker++)
+      sum += __atomic_load_n(&counters_->backends(worker)[backend].active_connections, __ATOMIC_RELAXED);
+    return sum;
+  };
+  live.now_s = static_cast<uint32_t>(read_boot_clock().boottime_s);
+  return live;
+}
+
+std::string Server::Impl::next_hop_words(uint16_t backend) const {
+  const NextHopStatus hop = neighbours_->status_of(backend);
+  return hop.state == "ready" ? hop.via : hop.state;
+}
+
+std::string Server::Impl::port_name(uint16_t index) const {
+  char name[IF_NAMESIZE] = {};
+  for (const EnginePort &port : engine_->ports())
+    if (port.index == index && ::if_indextoname(port.kernel_ifindex, name) != nullptr) return name;
+  return std::to_string(index);
+}
+
+/// Reads what packets read, and changes nothing of it.
+Result<ControlAnswer> Server::Impl::answer_explain(const ControlRequest &request) const {
+  const Result<ExplainRequest> wanted = parse_explain_request(request.fields);
+  if (!wanted.ok()) return Error{"explain: " + wanted.error().message};
+  const LiveTables live = live_tables();
+  const ExplainContext context = {live, in_force_since_s_,
+                                  [this](uint16_t backend) { return next_hop_words(backend); },
+                                  [this](uint16_t port) { return port_name(port); }};
+  Result<Json> explained = explain(context, wanted.value());
+  if (!explained.ok()) return Error{"explain: " + explained.error().message};
+  ControlAnswer answer;
+  answer.fields = std::move(explained).value();
+  answer.fields["engine"] = engine_->name();
+  answer.fields["snapshot"] = revision();
   return answer;
 }
 

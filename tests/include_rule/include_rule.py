@@ -40,6 +40,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
                     "tools/testbed", "tests"),
     r"(boost|curl|openssl|yaml-cpp)/.*|ares\.h|sqlite3\.h": ("controlplane", "tools/sluicectl", "tests"),
     r"seccomp\.h|sys/capability\.h": ("dataplane/main", "tests"),
+    r"pcap(/.*|\.h)": ("tools/sluicectl", "tests"),
     r"nlohmann/.*|spdlog/.*|fmt/.*|CLI/.*": (
         "dataplane/server", "dataplane/dpdk", "dataplane/xdp", "dataplane/main", "controlplane",
         "tools/sluicectl", "tools/bench", "tests"),

@@ -42,7 +42,8 @@ const std::set<std::string> &verdicts_of_engines() {
 }
 
 void print(const Totals &totals) {
-  std::printf("%" PRIu64 " packets, %" PRIu64 " generations\n", totals.packets, totals.generations);
+  std::printf("%" PRIu64 " packets, %" PRIu64 " of them explained, %" PRIu64 " generations\n", totals.packets,
+              totals.explained, totals.generations);
   for (uint32_t verdict = 0; verdict < kVerdictCount; verdict++)
     if (totals.verdicts[verdict] != 0)
       std::printf("  %-28s %9" PRIu64 "\n", verdict_name(verdict).c_str(), totals.verdicts[verdict]);
@@ -64,6 +65,7 @@ void expect_rich_worlds(const Totals &totals) {
   for (uint32_t verdict = 0; verdict < kVerdictCount; verdict++) {
     const std::string name = verdict_name(verdict);
     EXPECT_NE(totals.verdicts[verdict] != 0, verdicts_of_engines().count(name) != 0) << name;
+    EXPECT_EQ(totals.explained_verdicts[verdict] != 0, totals.verdicts[verdict] != 0) << name;
   }
   for (const uint64_t count : totals.ways) EXPECT_GT(count, 0u);
   for (const uint64_t count : totals.pairings) EXPECT_GT(count, 0u);

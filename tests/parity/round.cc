@@ -67,6 +67,7 @@ std::string first_difference(const Records &one, const Records &other) {
 Round::Round(uint64_t seed, uint32_t other_port_ifindex, Totals *totals)
     : random_(seed),
       world_(&random_),
+      others_active_(world_.shape().workers, std::vector<uint32_t>(64)),
       engines_{make_host_engine(world_.shape()), make_burst_engine(world_.shape()),
                make_xdp_engine(world_.shape(), other_port_ifindex)},
       totals_(totals),
@@ -113,18 +114,59 @@ std::string Round::burst() {
   std::vector<Bytes> frames(random_.chance(20) ? 1 : random_.between(1, kMostFramesInBurst));
   for (Bytes &frame : frames) frame = random_frame(&random_, world_, longest_frame_);
   const uint32_t steps_before = engines_[0]->budgets(worker).displacement_steps;
+  // The host core is not asked: its tables show whether a dry run has changed those of the others.
+  const std::array<DryRun, 2> explained = {explain(1, worker, frames[0]), explain(2, worker, frames[0])};
   std::array<std::vector<Outcome>, 3> outcomes;
   for (size_t i = 0; i < engines_.size(); i++) outcomes[i] = engines_[i]->run(worker, now_s_, frames);
   totals_->displacement_steps += steps_before - engines_[0]->budgets(worker).displacement_steps;
   note(outcomes[0]);
 
   std::string difference = compare_outcomes(frames, outcomes) + compare_state();
+  for (size_t i = 1; i < engines_.size(); i++)
+    difference += compare_explained(i, explained[i - 1], frames[0], outcomes[i][0]);
+  totals_->explained++;
+  totals_->explained_verdicts[explained[0].verdict]++;
   if (difference.empty()) return "";
   difference = "worker " + std::to_string(worker) + " of " + std::to_string(world_.shape().workers) +
                ", second " + std::to_string(now_s_) + ", a burst of " + std::to_string(frames.size()) +
                ":\n" + difference + "the burst:\n";
   for (const Bytes &frame : frames) difference += "  " + hex(frame) + "\n";
   return difference;
+}
+
+DryRun Round::explain(size_t index, uint32_t worker, const Bytes &frame) {
+  constexpr size_t kGiven = 1024;  // as sluicectl does: headers are among the first bytes
+  ParityEngine &engine = *engines_[index];
+  const WorldShape &shape = world_.shape();
+  const Budgets left = engine.budgets(worker);
+  LiveTables live;
+  live.forwarding = &generation_;
+  for (uint32_t table = 0; table < shape.tables; table++) {
+    const std::span<const ConnectionBucket> buckets = engine.table(table);
+    live.connections.push_back(
+        {{buckets.first(shape.ipv4_buckets), buckets.subspan(shape.ipv4_buckets, shape.ipv6_buckets)}});
+  }
+  live.workers = shape.workers;
+  live.active_connections = [&](uint32_t of, uint16_t backend) {
+    return others_active_[of][backend] + engine.backends(of)[backend].active_connections;
+  };
+  live.now_s = now_s_;
+  live.budgets = {left.adoption_lookups, left.displacement_steps, left.icmp_replies};
+  return dry_run(live, {std::span(frame).first(std::min(frame.size(), kGiven)),
+                        static_cast<uint32_t>(frame.size()), worker});
+}
+
+std::string Round::compare_explained(size_t index, const DryRun &explained, const Bytes &frame,
+                                     const Outcome &outcome) const {
+  const bool is_forwarded = verdict_class(explained.verdict) == kVerdictClassForward;
+  const uint32_t service =
+      is_forwarded ? static_cast<uint32_t>(explained.service - generation_.snapshot->services().data()) : 0;
+  const uint16_t backend = is_forwarded ? explained.backend : uint16_t{0};
+  if (explained.verdict == outcome.verdict && backend == outcome.backend && service == outcome.service)
+    return "";
+  return "frame 0: " + hex(frame) + "\n  explained over the tables of " + engines_[index]->name() + ": " +
+         verdict_name(explained.verdict) + ", service " + std::to_string(service) + ", backend " +
+         std::to_string(backend) + "\n  became: " + text_of(outcome) + "\n";
 }
 
 void Round::pass_time() {
@@ -134,8 +176,8 @@ void Round::pass_time() {
 }
 
 void Round::install_next() {
-  const ForwardingTables tables = world_.next_generation(&random_);
-  for (const auto &engine : engines_) engine->install(tables);
+  generation_ = world_.next_generation(&random_);
+  for (const auto &engine : engines_) engine->install(generation_);
   totals_->generations++;
 }
 
@@ -157,6 +199,7 @@ void Round::set_others_active(uint32_t worker) {
   if (random_.chance(30))
     for (uint32_t &count : active) count = random_.below(50);
   for (const auto &engine : engines_) engine->set_others_active(worker, active);
+  others_active_[worker] = std::move(active);
 }
 
 /// As when there are fewer workers than before, and more again: a table has nobody any more, but the

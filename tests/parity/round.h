@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "dataplane/abi/counters.h"
+#include "dataplane/server/dry_run.h"
 #include "tests/parity/engines.h"
 #include "tests/parity/random.h"
 #include "tests/parity/world.h"
@@ -22,6 +23,8 @@ struct Totals {
   std::array<uint64_t, kVerdictCount> verdicts = {};
   std::array<uint64_t, 4> ways = {};      // by Way
   std::array<uint64_t, 4> pairings = {};  // forwarded, by family of the packet and of its outer header
+  uint64_t explained = 0;                 // packets that a dry run was asked about before they were decided
+  std::array<uint64_t, kVerdictCount> explained_verdicts = {};
   uint64_t generations = 0;
   uint64_t evicted = 0;
   uint64_t expired = 0;
@@ -53,6 +56,10 @@ class Round {
 
   std::string compare_outcomes(const std::vector<Bytes> &frames,
                                const std::array<std::vector<Outcome>, 3> &outcomes) const;
+  /// What a dry run says of the frame over the tables of engine `index`, before they decide about it.
+  DryRun explain(size_t index, uint32_t worker, const Bytes &frame);
+  std::string compare_explained(size_t index, const DryRun &explained, const Bytes &frame,
+                                const Outcome &outcome) const;
   std::string compare_state() const;
   std::string compare_workers(ParityEngine *engine) const;
   std::string compare_counts() const;
@@ -61,6 +68,8 @@ class Round {
 
   Random random_;
   World world_;
+  ForwardingTables generation_;
+  std::vector<std::vector<uint32_t>> others_active_;      // by worker
   std::array<std::unique_ptr<ParityEngine>, 3> engines_;  // the first is what the others are compared with
   Totals *totals_;
   uint32_t now_s_;

@@ -528,6 +528,48 @@ TEST_F(ServerTest, hands_out_the_regions_for_reading) {
   EXPECT_NE(connection_header.flow_hash_key_fingerprint, 0);
 }
 
+// A SYN from 192.0.2.1:40000 to 198.51.100.10:80.
+constexpr const char *kSyn =
+    "0200000000010200000000020800450000280000400040060000c0000201c633640a9c4000500000000000000000500200000000"
+    "0000";
+
+TEST_F(ServerTest, explains_by_what_packets_see) {
+  start();
+  const auto explain = [this](Json fields) {
+    fields.update({{"protocol", 1}, {"id", 1}, {"request", "explain"}});
+    return exchange(fields.dump(), -1).json;
+  };
+  EXPECT_EQ(explain({{"frame", kSyn}})["verdict"], "pass_no_snapshot");
+  publish(snapshot_of(5, "10.0.0.77"));  // nobody has that address
+  Json answer = explain({{"frame", kSyn}});
+  EXPECT_EQ(answer["verdict"], "drop_no_next_hop");
+  EXPECT_EQ(answer["snapshot"], 5);
+  EXPECT_EQ(answer["engine"], "recording");
+  EXPECT_EQ(answer["backend"], "web/b1");
+  EXPECT_THAT(answer["stages"].dump(), HasSubstr("waiting for the link address of 10.0.0.77"));
+  publish(snapshot_of(6));
+  answer = explain({{"frame", kSyn}});
+  EXPECT_EQ(answer["verdict"], "forward_new");
+  EXPECT_THAT(answer["stages"].dump(), HasSubstr("by port port0 via 10.0.0.2 dev port0"));
+  engine_->fail_at(7);
+  publish(snapshot_of(7, "10.0.0.77"));
+  answer = explain({{"frame", kSyn}});
+  EXPECT_EQ(answer["verdict"], "forward_new");  // what could not be installed is seen by nobody
+  EXPECT_EQ(answer["snapshot"], 6);
+  for (const auto &bucket : connections_->ipv4_buckets(0)) EXPECT_EQ(bucket.word[1], 0u);
+}
+
+TEST_F(ServerTest, refuses_to_explain_what_is_no_frame_or_for_no_worker) {
+  start();
+  const auto error = [this](Json fields) {
+    fields.update({{"protocol", 1}, {"id", 1}, {"request", "explain"}});
+    return exchange(fields.dump(), -1).json["error"];
+  };
+  EXPECT_EQ(error(Json::object()), "explain: frame: is missing, or no string");
+  EXPECT_EQ(error({{"frame", "0"}}), "explain: frame: 1 hex digits are no whole bytes");
+  EXPECT_EQ(error({{"frame", "00"}, {"worker", 1}}), "explain: worker: 1 is none; there are 0 to 0");
+}
+
 TEST_F(ServerTest, says_in_its_status_what_people_want_to_know) {
   start();
   ASSERT_TRUE(publish(snapshot_of(1))["ok"]);

@@ -26,8 +26,8 @@ class Sluicectl : public Daemons {
 };
 
 TEST_F(Sluicectl, every_command_has_help_with_an_example) {
-  for (const char *command : {"status", "services", "backends", "connections", "counters", "drain", "undrain",
-                              "maintenance", "check-config", "reload"}) {
+  for (const char *command : {"status", "services", "backends", "connections", "counters", "explain", "drain",
+                              "undrain", "maintenance", "check-config", "reload"}) {
     const Finished finished = ctl({command, "--help"});
     EXPECT_EQ(finished.exit_code, 0) << command;
     EXPECT_THAT(finished.out, HasSubstr(std::string("  sluicectl ") + command)) << command;
@@ -134,6 +134,76 @@ TEST_F(Sluicectl, puts_in_maintenance_and_ends_it) {
   EXPECT_EQ(ctl({"maintenance", "--end", "web/b1"}).exit_code, 0);
   EXPECT_EQ(state_of("b1"), "up");
   EXPECT_EQ(query({"maintenance", "--end", "web/b1"})["result"], "unchanged");
+}
+
+TEST_F(Sluicectl, explains_a_connection_and_a_frame_and_exits_with_0_whatever_the_verdict) {
+  start_dataplane();
+  start_sluiced();
+  ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
+  const json explained = query({"explain", "tcp", "192.0.2.1:40000", "198.51.100.10:80", "--syn"});
+  EXPECT_EQ(explained["verdict"], "drop_no_next_hop");  // it has no ports
+  EXPECT_EQ(explained["service"], "web");
+  EXPECT_EQ(explained["backend"], "web/b1");
+  EXPECT_EQ(explained["workers"], 2);
+  const Finished shown = ctl({"explain", "tcp", "192.0.2.1:40000", "198.51.100.10:80", "--worker", "1"});
+  EXPECT_THAT(shown.out,
+              StartsWith("drop_no_next_hop, backend web/b1, service web  (packetless, worker 1 of 2"));
+  EXPECT_THAT(shown.out,
+              HasSubstr("\nparse       IPv4, TCP 192.0.2.1:40000 to 198.51.100.10:80, ACK, 40 bytes"));
+  EXPECT_EQ(query({"explain", "tcp", "[2001:db8::7]:5", "[2001:db8:9::9]:80"})["verdict"], "pass_not_vip");
+  EXPECT_EQ(query({"explain", "--frame", "02 00:00 00 00 01 02 00 00 00 00 02 08 06"})["verdict"],
+            "pass_not_ip");
+  EXPECT_EQ(query({"explain", "--frame", std::string(4000, '0')})["verdict"], "pass_not_ip");
+}
+
+TEST_F(Sluicectl, explains_a_packet_of_a_capture) {
+  start_dataplane();
+  start_sluiced();
+  ASSERT_TRUE(eventually([this] { return dataplane_connected(); }));
+  // pcap's header (its magic number, version 2.4, 65,535 bytes at most, Ethernet), and a record: 14 bytes
+  // of 60.
+  const std::string header("\xd4\xc3\xb2\xa1\x02\0\x04\0\0\0\0\0\0\0\0\0\xff\xff\0\0\x01\0\0\0", 24);
+  const std::string record("\0\0\0\0\0\0\0\0\x0e\0\0\0\x3c\0\0\0", 16);
+  const std::string arp("\x02\0\0\0\0\x01\x02\0\0\0\0\x02\x08\x06", 14);
+  write_text(path("good.pcap"), header + record + arp);
+  EXPECT_EQ(query({"explain", "--pcap", path("good.pcap")})["verdict"], "pass_not_ip");
+  const auto error = [this](const std::vector<std::string> &more) {
+    std::vector<std::string> arguments = {"explain", "--pcap"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Finished finished = ctl(arguments);
+    EXPECT_EQ(finished.exit_code, 2);
+    return finished.err;
+  };
+  EXPECT_THAT(error({path("good.pcap"), "--packet", "2"}), HasSubstr("has 1 packets, none of number 2"));
+  EXPECT_THAT(error({path("good.pcap"), "--length", "60"}), HasSubstr("--length"));
+  EXPECT_THAT(error({path("missing.pcap")}), HasSubstr("cannot read a capture from"));
+  write_text(path("cut.pcap"), header + record + arp.substr(5));
+  EXPECT_THAT(error({path("cut.pcap")}), HasSubstr("cannot read packet 1 of"));
+  std::string raw = header + record + arp;
+  raw[20] = 101;  // DLT_RAW
+  write_text(path("raw.pcap"), raw);
+  EXPECT_THAT(error({path("raw.pcap")}), HasSubstr("not Ethernet"));
+  write_text(path("noise.pcap"), "this is no capture");
+  EXPECT_THAT(error({path("noise.pcap")}), HasSubstr("cannot read a capture from"));
+}
+
+TEST_F(Sluicectl, explain_is_told_what_packet_in_one_way) {
+  for (const std::vector<std::string> &wrong :
+       {std::vector<std::string>{},
+        {"tcp"},
+        {"tcp", "192.0.2.1:1"},
+        {"icmp", "192.0.2.1:1", "198.51.100.10:80"},
+        {"tcp", "192.0.2.1", "198.51.100.10:80"},
+        {"tcp", "2001:db8::7:80", "[2001:db8::10]:80"},
+        {"tcp", "192.0.2.1:1", "198.51.100.10:80", "--frame", "00"},
+        {"tcp", "192.0.2.1:1", "198.51.100.10:80", "--syn", "--flags", "ack"},
+        {"--frame", "00", "--pcap", "x"},
+        {"--frame", "00", "--syn"}}) {
+    std::vector<std::string> arguments = {"explain"};
+    arguments.insert(arguments.end(), wrong.begin(), wrong.end());
+    EXPECT_EQ(ctl(arguments).exit_code, 2) << json(wrong);
+  }
+  EXPECT_EQ(ctl({"explain", "--frame", "00"}).exit_code, 4);
 }
 
 TEST_F(Sluicectl, unknown_names_exit_with_3) {

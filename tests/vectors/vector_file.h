@@ -45,6 +45,7 @@ class VectorTables {
   void change(const VectorStep &step);
 
   const Tables &worker(uint32_t index) const { return workers_[index]->tables(); }
+  TestTables &worker_tables(uint32_t index) const { return *workers_[index]; }
 
   /// What the workers' tables are made from, for an engine that has its own.
   SnapshotBuilder snapshot() const;

@@ -15,6 +15,7 @@
 #include "tools/sluicectl/commands.h"
 #include "tools/sluicectl/doctor/doctor.h"
 #include "tools/sluicectl/exit_codes.h"
+#include "tools/sluicectl/explain.h"
 #include "tools/sluicectl/present.h"
 #include "tools/sluicectl/present_changes.h"
 #include "tools/sluicectl/token.h"
@@ -52,6 +53,7 @@ struct Arguments {
   Endpoint endpoint;
   std::string token_file;
   TokenOptions token;
+  ExplainOptions explain;
   std::string output = "table";
   std::string service;
   std::string pool;
@@ -222,6 +224,7 @@ class CommandLine {
   void add_discovery();
   void add_endpoint();
   void add_token();
+  void add_explain();
   Status finish_endpoint();
   Result<Command> command() const;
 
@@ -363,6 +366,39 @@ void CommandLine::add_discovery() {
   enter->add_option("--weight", arguments_.weight, "0 to 1000 (default 100)");
 }
 
+void CommandLine::add_explain() {
+  ExplainOptions &options = arguments_.explain;
+  CLI::App *explain =
+      add("explain",
+          "what the dataplane would do with a packet now, stage by stage, and why; nothing is changed by it",
+          "  sluicectl explain tcp 192.0.2.1:40000 198.51.100.10:80          # within a connection\n"
+          "  sluicectl explain tcp 192.0.2.1:40000 198.51.100.10:80 --syn    # that opens one\n"
+          "  sluicectl explain udp '[2001:db8::7]:4000' '[2001:db8::10]:53' --length 1400\n"
+          "  tcpdump -i eth0 -w lost.pcap host 192.0.2.1; sluicectl explain --pcap lost.pcap --packet 3\n"
+          "  sluicectl -o json explain --frame '02 00 00 00 00 01 02 00 00 00 00 02 08 06'\n"
+          "Exit code 0 whatever the verdict; 2 if the packet is not well given. Limits of a moment (ICMP "
+          "answers, looks\n"
+          "into other workers' tables) and queues are taken as having room.");
+  explain->add_option("PROTOCOL", options.protocol, "tcp or udp")->check(CLI::IsMember({"tcp", "udp"}));
+  explain->add_option("CLIENT", options.client, "ADDRESS:PORT that it comes from");
+  explain->add_option("VIP", options.vip, "ADDRESS:PORT that it goes to");
+  CLI::Option *flags = explain->add_option("--flags", options.flags,
+                                           "TCP's: a list of fin, syn, rst, psh, ack, urg (default ack)");
+  explain
+      ->add_flag_callback(
+          "--syn", [&options] { options.flags = "syn"; }, "the same as --flags syn")
+      ->excludes(flags);
+  explain->add_option("--length", options.length, "bytes of the whole frame (default: its headers)");
+  explain->add_option("--worker", options.worker,
+                      "as this worker (XDP: CPU) decides; default: one that has its connection");
+  explain->add_option("--frame", options.frame, "the frame as hex digits, from its Ethernet header on");
+  explain->add_option("--pcap", options.capture,
+                      "a capture on Ethernet, pcap or pcapng; - reads standard input");
+  explain->add_option("--packet", options.packet, "which of the capture")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+}
+
 void CommandLine::add_endpoint() {
   Endpoint &endpoint = arguments_.endpoint;
   app_.add_option("--socket", endpoint.socket_path, "sluiced's API socket")->capture_default_str();
@@ -446,6 +482,7 @@ CommandLine::CommandLine() {
   add("counters", "every verdict on packets, and traffic by worker, service and backend",
       "  sluicectl counters\n  sluicectl counters --all")
       ->add_flag("--all", all_, "also what is zero");
+  add_explain();
   add_orders();
   add_discovery();
   add("check-config", "check a configuration file, without using it",
@@ -473,6 +510,7 @@ Result<Command> CommandLine::command() const {
     return Command{.target = with_parameters("/v1/connections", arguments_.connections),
                    .present = present_connections};
   }
+  if (chosen_ == "explain") return explain_command(arguments_.explain);
   if (chosen_ == "counters") return counters_command(arguments_);
   if (chosen_ == "check-config") return check_config_command(arguments_.file);
   if (chosen_ == "reload") {

@@ -23,6 +23,8 @@ class FixedControl : public Control {
       .outcome = ChangeResult::Outcome::kApplied, .message = "in force", .snapshot = 7, .revision = 9};
   bool dataplane_reachable = true;
   ConnectionFilter last_filter;
+  nlohmann::json last_explained;
+  nlohmann::json explained_service = "web";
   std::map<std::string, std::vector<std::string>> pool_users = {{"web", {"web"}}};
 
   StatusView status() override {
@@ -89,6 +91,17 @@ class FixedControl : public Control {
     record.pool = "web";
     record.backend = "b1";
     return ConnectionList{.records = {record}, .matched = 5};
+  }
+
+  Explained explain(const nlohmann::json &fields) override {
+    last_explained = fields;
+    calls.push_back("explain");
+    if (!dataplane_reachable)
+      return {.outcome = Explained::Outcome::kUnreachable,
+              .message = "dataplane unreachable: nobody listens"};
+    if (fields.value("worker", 0) > 1)
+      return {.outcome = Explained::Outcome::kRefused, .message = "worker: there are 0 to 1"};
+    return {.answer = {{"verdict", "forward_new"}, {"service", explained_service}, {"stages", {}}}};
   }
 
   Result<CountersView> counters() override {

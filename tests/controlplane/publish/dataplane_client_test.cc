@@ -122,6 +122,18 @@ TEST(DataplaneClient, refused_publication_names_the_reason_and_keeps_the_connect
   EXPECT_EQ(status.value(), json({{"ports", json::array()}}));
 }
 
+TEST(DataplaneClient, explain_passes_its_fields_and_answers_those_of_the_dataplane) {
+  const ScriptedServer server(
+      "explain", {good_hello().dump(), {}}, [](const json &request, const FileDescriptor &) {
+        return ok_to(request, {{"asked", {request["request"], request["frame"], request["length"]}}});
+      });
+  auto client = DataplaneClient::connect(server.path(), kPatience).value();
+  // Nor can a field stand in for the envelope's.
+  const auto explained = client.explain({{"frame", "0011"}, {"length", 100}, {"request", "publish"}});
+  ASSERT_TRUE(explained.ok()) << explained.error().message;
+  EXPECT_EQ(explained.value(), json({{"asked", {"explain", "0011", 100}}}));
+}
+
 TEST(DataplaneClient, snapshot_in_force_is_copied) {
   const FileDescriptor memfd = make_sealed_memfd(as_bytes("in force")).value();
   uint64_t revision = 3;
