@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -90,15 +91,19 @@ class SignalHandling {
     action.sa_handler = handler;
     action.sa_flags = SA_RESTART;
     sigfillset(&action.sa_mask);
-    ::sigaction(signal_, &action, &before_);
+    ::sigaction(signal_, &action, nullptr);
   }
   SignalHandling(const SignalHandling &) = delete;
   SignalHandling &operator=(const SignalHandling &) = delete;
-  ~SignalHandling() { ::sigaction(signal_, &before_, nullptr); }
+  // A thread may still have it before it: the default would end the process.
+  ~SignalHandling() {
+    struct sigaction action = {};
+    action.sa_handler = SIG_IGN;
+    ::sigaction(signal_, &action, nullptr);
+  }
 
  private:
   int signal_;
-  struct sigaction before_ = {};
 };
 
 // What both engines, their libraries and the C library do while they forward, follow the kernel, take
@@ -238,6 +243,7 @@ Status keep_capabilities(std::span<const int> kept) {
   const int signal = SIGRTMAX - 1;
   const SignalHandling handling(signal, give_up_capabilities);
   const Clock::time_point deadline = Clock::now() + kLongestWait;
+  std::set<pid_t> asked;  // once each: signals of this kind queue up
   for (;;) {
     // Anew in each turn: a thread that had not given up anything yet may have started another one.
     std::vector<Thread> rest = threads();
@@ -246,7 +252,8 @@ Status keep_capabilities(std::span<const int> kept) {
     if (Clock::now() >= deadline)
       return Error{fmt::format("capabilities: thread {} (\"{}\") keeps {:x} of them", rest.front().id,
                                rest.front().name, rest.front().permitted & ~mask)};
-    for (const Thread &thread : rest) ::syscall(SYS_tgkill, ::getpid(), thread.id, signal);
+    for (const Thread &thread : rest)
+      if (asked.insert(thread.id).second) ::syscall(SYS_tgkill, ::getpid(), thread.id, signal);
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }

@@ -1,4 +1,5 @@
 // What changes something.
+#include <algorithm>
 #include <chrono>
 
 #include <spdlog/fmt/fmt.h>
@@ -67,6 +68,17 @@ Response answer_to(const ChangeResult &change) {
                              {"plan", change.plan ? to_json(*change.plan) : json()}});
 }
 
+// Only what the caller may see: other services are of no concern to a scoped one.
+void leave_readable(const Call &call, ChangeResult *change) {
+  if (call.scope.is_everything() || !change->plan) return;
+  const auto is_hidden = [&](const ServiceForecast &each) { return !call.scope.has_service(each.service); };
+  std::erase_if(change->plan->at_once.services, is_hidden);
+  if (change->plan->once_up) std::erase_if(change->plan->once_up->services, is_hidden);
+  if (change->outcome == ChangeResult::Outcome::kTooMuch)
+    change->message = "it would move more than max_moved allows";
+  if (change->outcome == ChangeResult::Outcome::kPlanned) change->message = "a dry run: nothing has changed";
+}
+
 Response change_response(const ChangeResult &change) {
   Response response = answer_to(change);
   response.change = ChangeNote{.outcome = outcome_text(change.outcome), .revision = change.revision};
@@ -78,7 +90,9 @@ template <typename Change>
 Response change_backend(const Call &call, Change change) {
   const model::BackendKey key{call.names[0], call.names[1]};
   json before = call.control.backend_summary(key);
-  Response response = change_response(change(key));
+  ChangeResult result = change(key);
+  leave_readable(call, &result);
+  Response response = change_response(result);
   response.change->before = std::move(before);
   response.change->after = call.control.backend_summary(key);
   return response;
@@ -98,6 +112,9 @@ Result<Terms> parse_terms(const Call &call) {
   if (terms.message.size() > kMaxMessageBytes)
     return Error{fmt::format("query parameter message: has {} bytes; at most {} are allowed",
                              terms.message.size(), kMaxMessageBytes)};
+  if (std::ranges::any_of(terms.message,
+                          [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 0x7f; }))
+    return Error{"query parameter message: has characters that are no text, such as a line's end"};
   const Result<bool> dry_run = parse_flag(call, "dry_run");
   if (!dry_run.ok()) return dry_run.error();
   terms.dry_run = dry_run.value();

@@ -13,6 +13,7 @@ using nlohmann::json;
 
 constexpr uint64_t kMaxListedRevisions = 1000;
 constexpr uint64_t kListedRevisions = 100;
+constexpr size_t kMaxComparedBytes = 1u << 20;  // read on the control loop, by every viewer
 
 Result<uint64_t> number_of(const std::string &text, const std::string &what) {
   const auto number = parse_number(text, UINT32_MAX);
@@ -50,8 +51,12 @@ Response get_revisions(const Call &call) {
   const Result<std::vector<Revision>> found = call.control.revisions(before, limit + 1);
   if (!found.ok()) return problem(500, found.error().message);
   json list = json::array();
-  for (const Revision &revision : found.value())
-    if (list.size() < limit) list.push_back(to_json(revision));
+  for (const Revision &revision : found.value()) {
+    if (list.size() == limit) break;
+    json row = to_json(revision);
+    row["changes"] = revision.changes.size();  // what they are, each by itself
+    list.push_back(std::move(row));
+  }
   json body = {{"revisions", list}};
   if (found.value().size() > limit) body["next_cursor"] = std::to_string(found.value()[limit - 1].number);
   return json_response(200, body);
@@ -75,6 +80,13 @@ Response get_revision(const Call &call) {
   if (!after.ok()) return problem(500, after.error().message);
   if (!before.value()) return no_revision(other.value());
   if (!after.value()) return no_revision(number.value());
+  if (before.value()->size() + after.value()->size() > kMaxComparedBytes) {
+    return problem(
+        413,
+        fmt::format("the configurations of revisions {} and {} are too large to be compared here; compare "
+                    "their documents (GET /v1/revisions/{{number}}/document)",
+                    other.value(), number.value()));
+  }
   body["against"] = other.value();
   body["changes"] = document_changes(*before.value(), *after.value());
   return json_response(200, body);

@@ -13,9 +13,10 @@ namespace {
 
 using nlohmann::json;
 
-// Of whose values only that they differ may be told: the flow hash's key, and headers of checks, where
-// credentials are.
-constexpr std::array<std::string_view, 2> kSecretKeys = {"flow_hash_key", "headers"};
+// Of whose values only that they differ may be told: the flow hash's key, and where credentials are in
+// checks.
+constexpr std::array<std::string_view, 5> kSecretKeys = {"flow_hash_key", "headers", "send", "expect",
+                                                         "body"};
 constexpr const char *kSecret = "(secret)";
 constexpr size_t kMaxShownBytes = 4096;
 
@@ -94,13 +95,13 @@ class Comparison {
 
   void compare(const std::string &path, const json *before, const json *after) {
     if (before != nullptr && after != nullptr && *before == *after) return;
-    if (before != nullptr && after != nullptr && before->is_object() && after->is_object())
+    const bool hides = is_secret(path.substr(path.rfind('/') + 1));
+    if (!hides && before != nullptr && after != nullptr && before->is_object() && after->is_object())
       return compare_members(path, *before, *after);
     if (changes_.size() >= kMaxListedChanges) {
       left_out_++;
       return;
     }
-    const bool hides = is_secret(path.substr(path.rfind('/') + 1));
     json change = {{"path", path}};
     if (before != nullptr) change["old"] = hides ? json(kSecret) : shown(*before);
     if (after != nullptr) change["new"] = hides ? json(kSecret) : shown(*after);

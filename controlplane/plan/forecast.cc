@@ -5,7 +5,6 @@
 #include <map>
 #include <span>
 #include <tuple>
-#include <unordered_set>
 #include <utility>
 
 #include <netinet/in.h>
@@ -75,14 +74,17 @@ class Forecaster {
   void compare_slots();
   void look_at_connections();
   void consider(const ConnectionSighting &seen);
-  bool is_first(const ConnectionSighting &seen);
-  uint16_t backend_afterwards(const ConnectionSighting &seen) const;
-  uint16_t backend_of_hash(const ConnectionSighting &seen, const Service &service) const;
+  struct Copy {
+    uint64_t hash;  // of the flow
+    ConnectionSighting seen;
+  };
+  uint16_t backend_by(const SnapshotView &snapshot, const ConnectionSighting &seen) const;
+  static uint16_t backend_of_hash(const SnapshotView &snapshot, const ConnectionSighting &seen,
+                                  const Service &service);
 
   const ForecastInput &in_;
   Forecast result_;
   std::vector<size_t> places_;  // of each service in result_, by its identifier of before
-  std::unordered_set<uint64_t> seen_;
 };
 
 // Services that share a pool share its slots: each pair of tables is compared once.
@@ -112,24 +114,35 @@ void Forecaster::compare_slots() {
   }
 }
 
+// Workers copy what others know: a connection may be in several tables, of which the one that saw it last is
+// right.
 void Forecaster::look_at_connections() {
-  visit_connections(*in_.connections, in_.before, in_.boottime_s, 0,
-                    [&](const ConnectionSighting &seen) { consider(seen); });
-}
-
-// Workers copy what others know: a connection may be in several tables.
-bool Forecaster::is_first(const ConnectionSighting &seen) {
-  if (in_.connections->header().table_count < 2) return true;
-  return seen_.insert(hash_of(seen, in_.before)).second;
+  const bool has_copies = in_.connections->header().table_count > 1;
+  std::vector<Copy> copies;
+  visit_connections(*in_.connections, in_.before, in_.boottime_s, 0, [&](const ConnectionSighting &seen) {
+    if (seen.is_expired() || !seen.service_id) return;
+    if (has_copies) {
+      copies.push_back({hash_of(seen, in_.before), seen});
+    } else {
+      consider(seen);
+    }
+  });
+  std::ranges::sort(copies, [](const Copy &a, const Copy &b) {
+    if (a.hash != b.hash) return a.hash < b.hash;
+    if (a.seen.idle_s != b.seen.idle_s) return a.seen.idle_s < b.seen.idle_s;
+    return a.seen.state > b.seen.state;  // closing before established
+  });
+  for (size_t i = 0; i < copies.size(); i++)
+    if (i == 0 || copies[i].hash != copies[i - 1].hash) consider(copies[i].seen);
 }
 
 void Forecaster::consider(const ConnectionSighting &seen) {
-  const bool is_live =
-      !seen.is_expired() && (seen.state == kConnectionEstablished || seen.state == kConnectionEmbryonic);
-  if (!is_live || !seen.service_id || !is_first(seen)) return;
+  if (seen.state != kConnectionEstablished && seen.state != kConnectionEmbryonic) return;
+  // What is lost already is nothing that the change loses.
+  if (backend_by(in_.before, seen) != seen.backend_id) return;
   ConnectionForecast &of = *result_.services[places_[*seen.service_id]].connections;
   of.live++;
-  const uint16_t backend = backend_afterwards(seen);
+  const uint16_t backend = backend_by(in_.after, seen);
   if (backend == 0) {
     of.broken++;
   } else if (backend != seen.backend_id) {
@@ -139,27 +152,29 @@ void Forecaster::consider(const ConnectionSighting &seen) {
   }
 }
 
-// As the dataplane decides (dataplane/core/forward.h) for the next packet that opens nothing; 0: none.
-uint16_t Forecaster::backend_afterwards(const ConnectionSighting &seen) const {
-  const Vip *vip = in_.after.find_vip(seen.vip);
+// As the dataplane decides by `snapshot` (dataplane/core/forward.h) for the next packet that opens nothing;
+// 0: none.
+uint16_t Forecaster::backend_by(const SnapshotView &snapshot, const ConnectionSighting &seen) const {
+  const Vip *vip = snapshot.find_vip(seen.vip);
   if (vip == nullptr) return 0;
   using enum SnapshotView::Transport;
-  const auto id = in_.after.find_service(*vip, seen.udp ? kUdp : kTcp, seen.vip_port);
+  const auto id = snapshot.find_service(*vip, seen.udp ? kUdp : kTcp, seen.vip_port);
   if (!id) return 0;
   const Vip *old_vip = in_.before.find_vip(seen.vip);
   // Entries of IPv6 name their VIP by its number.
   const bool is_found = address_is_ipv4(&seen.vip) || (old_vip != nullptr && old_vip->number == vip->number);
-  const bool is_known = is_found && seen.backend_id < in_.after.backends().size() &&
-                        backend_keeps_connections(&in_.after.backends()[seen.backend_id]);
-  const bool begins_anew =
-      is_known && seen.udp && in_.after.backends()[seen.backend_id].state == kBackendDown;
-  return is_known && !begins_anew ? seen.backend_id : backend_of_hash(seen, in_.after.services()[*id]);
+  const bool is_known = is_found && seen.backend_id < snapshot.backends().size() &&
+                        backend_keeps_connections(&snapshot.backends()[seen.backend_id]);
+  const bool begins_anew = is_known && seen.udp && snapshot.backends()[seen.backend_id].state == kBackendDown;
+  return is_known && !begins_anew ? seen.backend_id
+                                  : backend_of_hash(snapshot, seen, snapshot.services()[*id]);
 }
 
-uint16_t Forecaster::backend_of_hash(const ConnectionSighting &seen, const Service &service) const {
-  const Slots slots = in_.after.slots_of(service);
+uint16_t Forecaster::backend_of_hash(const SnapshotView &snapshot, const ConnectionSighting &seen,
+                                     const Service &service) {
+  const Slots slots = snapshot.slots_of(service);
   if (slots.empty()) return 0;
-  return slots[hash_to_range(static_cast<uint32_t>(hash_of(seen, in_.after) >> 32), service.slot_count)];
+  return slots[hash_to_range(static_cast<uint32_t>(hash_of(seen, snapshot) >> 32), service.slot_count)];
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "controlplane/sluiced/configuration_history.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <spdlog/fmt/fmt.h>
@@ -10,15 +11,28 @@
 
 namespace sluice {
 
+namespace {
+
+constexpr std::chrono::hours kLongestConfirmation{24};
+
+// `path`, or the first of PATH.2, PATH.3 ... that is not there.
+std::filesystem::path unused_name(const std::filesystem::path &path) {
+  std::filesystem::path name = path;
+  for (int i = 2; std::filesystem::exists(name); i++) name = fmt::format("{}.{}", path.native(), i);
+  return name;
+}
+
+}  // namespace
+
 Result<ConfigurationHistory> ConfigurationHistory::open(const std::filesystem::path &path) {
-  Result<RevisionStore> store = RevisionStore::open(path);
-  if (!store.ok() && std::filesystem::exists(path)) {
-    const std::filesystem::path aside = path.native() + ".damaged";
+  bool is_damaged = false;
+  Result<RevisionStore> store = RevisionStore::open(path, &is_damaged);
+  if (!store.ok() && is_damaged) {
+    const std::filesystem::path aside = unused_name(path.native() + ".damaged");
     spdlog::error("{}; it is {} now, and another one is begun", store.error().message, aside.native());
     std::error_code fault;
-    for (const char *suffix : {"-wal", "-shm", "-journal"})
-      std::filesystem::remove(path.native() + suffix, fault);
-    std::filesystem::rename(path, aside, fault);
+    for (const char *suffix : {"-wal", "-shm", "-journal", ""})
+      std::filesystem::rename(path.native() + suffix, aside.native() + suffix, fault);
     store = RevisionStore::open(path);
   }
   if (!store.ok()) return store.error();
@@ -33,44 +47,62 @@ Result<ConfigurationHistory> ConfigurationHistory::open(const std::filesystem::p
   return history;
 }
 
-model::DesiredState ConfigurationHistory::begin(const std::filesystem::path &file, const std::string &text,
-                                                model::DesiredState of_file, int64_t now_unix_s) {
-  const auto text_of = [this](uint64_t revision) {
-    Result<std::optional<std::string>> found = document_of(revision);
-    return found.ok() ? std::move(found).value() : std::nullopt;
-  };
+// The configuration of before, or of before the one that was not confirmed in time. Nothing when there is
+// none that can be used.
+std::optional<model::DesiredState> ConfigurationHistory::begin_kept(int64_t now_unix_s) {
   uint64_t wanted = record_.revision;
-  std::string action = "start";
-  std::string subject = file.native();
+  std::optional<Change> change;
+  const Result<std::optional<std::string>> before = document_of(record_.revision);
   if (record_.confirmation && now_unix_s >= record_.confirmation->until_unix_s) {
     spdlog::warn("revision {} was not confirmed in time: back to the configuration of revision {}",
                  record_.confirmation->revision, record_.confirmation->back_to);
     wanted = record_.confirmation->back_to;
-    action = "rollback";
-    subject = fmt::format("revision {}, which was not confirmed", record_.confirmation->revision);
+    change =
+        Change{.action = "rollback",
+               .subject = fmt::format("revision {}, which was not confirmed", record_.confirmation->revision),
+               .changes = {},
+               .configuration = wanted};
+  }
+  const Result<std::optional<std::string>> kept = document_of(wanted);
+  if (!kept.ok() || !kept.value()) return std::nullopt;
+  LoadedConfig loaded = load_config(*kept.value(), fmt::format("revision {}", wanted));
+  if (!loaded.ok()) {
+    spdlog::error("the configuration of revision {} cannot be used any more: {}", wanted,
+                  loaded.errors_to_string());
+    return std::nullopt;
+  }
+  document_ = *kept.value();
+  if (change) {
     record_.confirmation.reset();
+    change->document = document_;
+    change->changes = document_changes(before.ok() ? before.value().value_or("") : "", document_);
+    begun_ = std::move(change);
+  } else if (record_.confirmation) {
+    // A clock that was set meanwhile makes no trial longer than one can be.
+    const std::chrono::seconds left(record_.confirmation->until_unix_s - now_unix_s);
+    wait_for_confirmation(std::min<std::chrono::seconds>(left, kLongestConfirmation));
   }
-  const std::string before = text_of(record_.revision).value_or("");
-  const bool is_file_as_before = record_.file_revision != 0 && text_of(record_.file_revision) == text;
-  const std::optional<std::string> kept = is_file_as_before ? text_of(wanted) : std::nullopt;
-  if (kept) {
-    LoadedConfig loaded = load_config(*kept, fmt::format("revision {}", wanted));
-    if (loaded.ok()) {
-      if (wanted != record_.revision)
-        begun_ = Change{action, subject, document_changes(before, *kept), *kept, wanted, false};
-      if (wanted != record_.file_revision)
-        spdlog::info("the configuration is that of revision {}, which did not come from {}", wanted,
-                     file.native());
-      if (record_.confirmation)
-        wait_for_confirmation(std::chrono::seconds(record_.confirmation->until_unix_s - now_unix_s));
-      document_ = *kept;
-      return std::move(*loaded.state);
-    }
-    spdlog::error("the configuration of revision {} cannot be used any more, beginning with {}: {}", wanted,
-                  file.native(), loaded.errors_to_string());
+  if (wanted != record_.file_revision) spdlog::info("the configuration is that of revision {}", wanted);
+  return std::move(*loaded.state);
+}
+
+std::optional<model::DesiredState> ConfigurationHistory::begin_without_file(int64_t now_unix_s) {
+  return begin_kept(now_unix_s);
+}
+
+model::DesiredState ConfigurationHistory::begin(const std::filesystem::path &file, const std::string &text,
+                                                model::DesiredState of_file, int64_t now_unix_s) {
+  const Result<std::optional<std::string>> file_before = document_of(record_.file_revision);
+  if (file_before.ok() && file_before.value() == text) {
+    if (auto kept = begin_kept(now_unix_s)) return std::move(*kept);
   }
+  const Result<std::optional<std::string>> before = document_of(record_.revision);
   record_.confirmation.reset();
-  begun_ = Change{"start", file.native(), document_changes(before, text), text, std::nullopt, true};
+  begun_ = Change{.action = "start",
+                  .subject = file.native(),
+                  .changes = document_changes(before.ok() ? before.value().value_or("") : "", text),
+                  .document = text,
+                  .is_of_file = true};
   document_ = text;
   return of_file;
 }
@@ -84,6 +116,7 @@ void ConfigurationHistory::note_begun(const std::filesystem::path &file, uint64_
 
 Result<uint64_t> ConfigurationHistory::begin_change(const Change &change, const api::Terms &terms,
                                                     int64_t now_unix_ms) {
+  save_late(now_unix_ms);
   Revision revision{.at_unix_ms = now_unix_ms,
                     .author = terms.author,
                     .origin = terms.origin,
@@ -111,7 +144,7 @@ Result<uint64_t> ConfigurationHistory::begin_change(const Change &change, const 
     next_wait_ = *terms.confirm_within;
     next_record_.confirmation = Confirmation{
         .revision = next_number_,
-        .back_to = record_.revision,
+        .back_to = record_.confirmation ? record_.confirmation->back_to : record_.revision,
         .until_unix_s = now_unix_ms / 1000 + terms.confirm_within->count(),
     };
   }
@@ -120,12 +153,47 @@ Result<uint64_t> ConfigurationHistory::begin_change(const Change &change, const 
 
 Status ConfigurationHistory::commit(uint64_t snapshot) {
   Status kept = store_ ? store_->commit(snapshot, next_record_) : Done{};
-  record_ = next_record_;
-  newest_ = next_number_;
+  if (kept.ok()) {
+    record_ = next_record_;
+    newest_ = next_number_;
+    is_unsaved_ = is_unsaved_ && !next_document_;
+  } else {
+    record_.confirmation = next_record_.confirmation;  // back to what is kept
+    is_unsaved_ = is_unsaved_ || next_document_.has_value();
+  }
   if (next_document_) document_ = std::move(*next_document_);
   next_document_.reset();
   if (next_wait_) wait_for_confirmation(*next_wait_);
   return kept;
+}
+
+// What could not be written when it became the configuration.
+void ConfigurationHistory::save_late(int64_t now_unix_ms) {
+  if (!is_unsaved_ || !store_) return;
+  const Revision revision{.at_unix_ms = now_unix_ms,
+                          .author = "sluiced",
+                          .action = "saved-late",
+                          .subject = {},
+                          .message = "it could not be written when it became the configuration",
+                          .changes = nlohmann::json::array()};
+  const Result<uint64_t> begun = store_->begin(revision, document_);
+  if (!begun.ok()) return;
+  ConfigurationRecord record = record_;
+  record.revision = begun.value();
+  if (!store_->commit(0, record).ok()) return;
+  record_ = record;
+  newest_ = begun.value();
+  is_unsaved_ = false;
+}
+
+void ConfigurationHistory::note_file_agrees() {
+  if (record_.file_revision == record_.revision) return;
+  ConfigurationRecord agreed = record_;
+  agreed.file_revision = record_.revision;
+  const Status kept = store_ ? store_->keep(agreed) : Done{};
+  if (!kept.ok())
+    return spdlog::error("a restart would take the file for another one: {}", kept.error().message);
+  record_ = agreed;
 }
 
 void ConfigurationHistory::abandon() {
@@ -140,7 +208,10 @@ uint64_t ConfigurationHistory::note(const Change &change, const api::Terms &term
   if (kept.ok()) return begun.value();
   spdlog::error("a change is in no revision ({} {} by {}): {}", change.action, change.subject, terms.author,
                 kept.error().message);
-  if (change.document) document_ = *change.document;
+  if (change.document && !begun.ok()) {
+    document_ = *change.document;
+    is_unsaved_ = true;
+  }
   return 0;
 }
 

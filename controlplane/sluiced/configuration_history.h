@@ -30,6 +30,8 @@ class ConfigurationHistory {
   /// The configuration to begin with, given the file's text and what it says.
   model::DesiredState begin(const std::filesystem::path &file, const std::string &text,
                             model::DesiredState of_file, int64_t now_unix_s);
+  /// The same when the file is of no use: the configuration of before, if it still is one.
+  std::optional<model::DesiredState> begin_without_file(int64_t now_unix_s);
   /// What begin() decided is in force with this snapshot: a revision, if it is another one than before.
   void note_begun(const std::filesystem::path &file, uint64_t snapshot, int64_t now_unix_ms);
 
@@ -61,6 +63,11 @@ class ConfigurationHistory {
   /// Makes a note of a change that was made. 0 when it cannot be kept: the log says why.
   uint64_t note(const Change &change, const api::Terms &terms, uint64_t snapshot, int64_t now_unix_ms);
 
+  /// The file says what is the configuration anyway.
+  void note_file_agrees();
+  /// The configuration is in no revision, since that could not be written: a restart would not find it.
+  bool is_unsaved() const { return is_unsaved_; }
+
   const std::optional<Confirmation> &confirmation() const { return record_.confirmation; }
   /// How long it is waited for; nothing while none is.
   std::optional<std::chrono::seconds> confirmation_left() const;
@@ -72,11 +79,14 @@ class ConfigurationHistory {
 
  private:
   void wait_for_confirmation(std::chrono::seconds time);
+  void save_late(int64_t now_unix_ms);
+  std::optional<model::DesiredState> begin_kept(int64_t now_unix_s);
 
   std::optional<RevisionStore> store_;
   ConfigurationRecord record_;
   std::string document_;
   uint64_t newest_ = 0;
+  bool is_unsaved_ = false;
   Clock::time_point confirm_until_{};
 
   // Of begin(), for note_begun().

@@ -50,6 +50,13 @@ uint64_t raise_descriptor_limit() {
   return limit.rlim_cur;
 }
 
+int fail_for_configuration(const Options &options, const LoadedConfig &loaded) {
+  std::cerr << loaded.errors_to_string();
+  spdlog::critical("{} has {} error(s); correct them and start again", options.config.native(),
+                   loaded.errors.size());
+  return kExitInvalidConfig;
+}
+
 // Everything that runs on the control loop's thread.
 class Daemon {
  public:
@@ -193,29 +200,32 @@ int check_config_file(const std::filesystem::path &path) {
 int run_daemon(const Options &options) {
   const Result<std::string> text = read_config_file(options.config);
   LoadedConfig loaded =
-      text.ok() ? load_config(text.value(), options.config.native()) : load_config_file(options.config);
-  if (!loaded.ok()) {
-    std::cerr << loaded.errors_to_string();
-    spdlog::critical("{} has {} error(s); correct them and start again", options.config.native(),
-                     loaded.errors.size());
-    return kExitInvalidConfig;
-  }
+      text.ok() ? load_config(text.value(), options.config.native())
+                : LoadedConfig{{}, {{.file = options.config.native(), .message = text.error().message}}};
   std::signal(SIGPIPE, SIG_IGN);
   curl_global_init(CURL_GLOBAL_DEFAULT);
   Result<StateStore> store = StateStore::open(options.state_dir);
-  if (!store.ok()) return fail(store.error().message);
+  if (!store.ok()) return loaded.ok() ? fail(store.error().message) : fail_for_configuration(options, loaded);
   const Result<FlowHashKey> key = store.value().load_or_make_flow_hash_key(system_random);
   if (!key.ok()) return fail(key.error().message);
   Result<ConfigurationHistory> history = ConfigurationHistory::open(options.state_dir / kRevisionsFile);
   if (!history.ok()) return fail(history.error().message);
-  model::DesiredState desired = history.value().begin(options.config, text.value(), std::move(*loaded.state),
-                                                      static_cast<int64_t>(std::time(nullptr)));
+  const auto now = static_cast<int64_t>(std::time(nullptr));
+  std::optional<model::DesiredState> desired =
+      loaded.ok() ? history.value().begin(options.config, text.value(), std::move(*loaded.state), now)
+                  : history.value().begin_without_file(now);
+  if (!desired) return fail_for_configuration(options, loaded);
+  if (!loaded.ok()) {
+    spdlog::error("beginning with the configuration of before, since the file has errors:\n{}",
+                  loaded.errors_to_string());
+  }
   Daemon daemon({.config_path = options.config,
-                 .desired = std::move(desired),
+                 .desired = std::move(*desired),
                  .store = std::move(store).value(),
                  .link = DataplaneLink(options.dataplane_socket),
                  .stored_flow_hash_key = key.value(),
-                 .history = std::move(history).value()});
+                 .history = std::move(history).value(),
+                 .config_problem = loaded.errors_to_string()});
   if (const std::optional<int> failed = daemon.start(options)) return *failed;
   daemon.run();
   daemon.stop();

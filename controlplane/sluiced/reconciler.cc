@@ -32,6 +32,7 @@ Reconciler::Reconciler(Parts parts)
       stored_flow_hash_key_(parts.stored_flow_hash_key),
       identifiers_(std::make_shared<model::Identifiers>()),
       latest_identifiers_(identifiers_),
+      config_problem_(std::move(parts.config_problem)),
       config_loaded_unix_s_(clock_.now().unix_s) {}
 
 Status Reconciler::start(HealthMonitor *monitor, Discoverer *discoverer) {
@@ -72,7 +73,10 @@ Status Reconciler::start(HealthMonitor *monitor, Discoverer *discoverer) {
   if (observed_.orders != stored_orders) keep_orders(observed_.orders);
   log_quorums({});
   set_targets();
-  history_.note_begun(config_path_, latest_ == nullptr ? 0 : latest_->revision(), clock_.unix_ms());
+  if (applied.outcome != Outcome::kRefused) {
+    const bool is_in_force = applied.outcome != Outcome::kPending && latest_ != nullptr;
+    history_.note_begun(config_path_, is_in_force ? latest_->revision() : 0, clock_.unix_ms());
+  }
   return Done{};
 }
 

@@ -43,6 +43,7 @@ class Reconciler {
     DataplaneLink link;
     FlowHashKey stored_flow_hash_key{};
     ConfigurationHistory history{};
+    std::string config_problem{};  // why the file is not what is begun with; empty: it is, or was
   };
 
   explicit Reconciler(Parts parts);
@@ -175,8 +176,8 @@ class Reconciler {
   api::ChangeResult change_configuration(NextConfiguration next, const api::Terms &terms);
   api::ChangeResult use_configuration(NextConfiguration next, model::DesiredState loaded,
                                       const std::function<void()> &use_prepared, const api::Terms &terms);
-  api::ChangeResult refuse_configuration(const NextConfiguration &next, std::vector<ConfigError> errors);
-  void note_configuration(const NextConfiguration &next);
+  api::ChangeResult refuse_configuration(const NextConfiguration &next, const api::Terms &terms,
+                                         std::vector<ConfigError> errors);
   void end_unconfirmed(Clock::time_point now);
   Result<model::DesiredState> with_weights(Result<model::DesiredState> desired,
                                            const OperatorWeights &weights) const;

@@ -23,13 +23,13 @@ api::ChangeResult Reconciler::reload(const api::Terms &terms) {
       .text = {}};
   if (!text.ok())
     return refuse_configuration(
-        next, {{.file = next.name, .field = {}, .value = {}, .message = text.error().message}});
+        next, terms, {{.file = next.name, .field = {}, .value = {}, .message = text.error().message}});
   next.text = std::move(text).value();
   return change_configuration(std::move(next), terms);
 }
 
 api::ChangeResult Reconciler::apply_document(const std::string &document, const api::Terms &terms) {
-  if (document == history_.document() && !history_.confirmation())
+  if (document == history_.document() && !history_.confirmation() && !history_.is_unsaved())
     return unchanged("that is the configuration already");
   return change_configuration({.change = {.action = "apply", .subject = {}, .changes = {}},
                                .name = terms.document_name,
@@ -42,19 +42,28 @@ api::ChangeResult Reconciler::roll_back(uint64_t revision, const api::Terms &ter
   if (!found.ok()) return {.outcome = Outcome::kRefused, .message = found.error().message};
   Result<std::optional<std::string>> document = history_.document_of(revision);
   if (!document.ok()) return {.outcome = Outcome::kRefused, .message = document.error().message};
-  if (!found.value() || !document.value()) {
+  const std::optional<Confirmation> waits = history_.confirmation();
+  if (waits && waits->revision == revision) {
+    return {.outcome = Outcome::kConflict,
+            .message = fmt::format(
+                "revision {0} is the one that waits to be confirmed: sluicectl confirm {0} keeps it, "
+                "sluicectl rollback {1} ends it",
+                revision, waits->back_to)};
+  }
+  if (!document.value()) {
     return {.outcome = Outcome::kNotFound,
             .message = fmt::format("there is no configuration of a revision {}; sluicectl revisions (GET "
                                    "/v1/revisions) lists what is kept",
                                    revision)};
   }
-  return change_configuration({.change = {.action = "rollback",
-                                          .subject = fmt::format("revision {}", revision),
-                                          .changes = {},
-                                          .configuration = found.value()->configuration},
-                               .name = fmt::format("revision {}", revision),
-                               .text = std::move(*document.value())},
-                              terms);
+  return change_configuration(
+      {.change = {.action = "rollback",
+                  .subject = fmt::format("revision {}", revision),
+                  .changes = {},
+                  .configuration = found.value() ? found.value()->configuration : revision},
+       .name = fmt::format("revision {}", revision),
+       .text = std::move(*document.value())},
+      terms);
 }
 
 api::ChangeResult Reconciler::confirm(uint64_t revision, const api::Terms &terms) {
@@ -89,22 +98,24 @@ void Reconciler::end_unconfirmed(Clock::time_point now) {
   if (!applied.is_nothing()) return;
   spdlog::error("cannot go back to the configuration of revision {}, trying again: {}", waits.back_to,
                 applied.message);
-  if (applied.outcome == Outcome::kNotFound && !history_.confirm().ok()) return;
 }
 
 // While one is on trial, another could not be told from it afterwards: only its own end is taken.
 api::ChangeResult Reconciler::change_configuration(NextConfiguration next, const api::Terms &terms) {
   const std::optional<Confirmation> waits = history_.confirmation();
   if (waits && next.change.action != "rollback") {
-    return {.outcome = Outcome::kConflict,
-            .message = fmt::format(
-                "revision {0} waits to be confirmed for another {1} s: sluicectl confirm {0} keeps "
-                "it, sluicectl rollback {2} ends it",
-                waits->revision, history_.confirmation_left()->count(), waits->back_to)};
+    api::ChangeResult conflict{
+        .outcome = Outcome::kConflict,
+        .message =
+            fmt::format("revision {0} waits to be confirmed for another {1} s: sluicectl confirm {0} keeps "
+                        "it, sluicectl rollback {2} ends it",
+                        waits->revision, history_.confirmation_left()->count(), waits->back_to)};
+    if (!terms.dry_run) spdlog::error("{} refused: {}", next.change.action, conflict.message);
+    return conflict;
   }
   reconnect();
   LoadedConfig loaded = load_config(next.text, next.name);
-  if (!loaded.ok()) return refuse_configuration(next, std::move(loaded.errors));
+  if (!loaded.ok()) return refuse_configuration(next, terms, std::move(loaded.errors));
   std::function<void()> use_prepared = [] {};
   if (preparation_) {
     Result<std::function<void()>> prepared = preparation_(*loaded.state);
@@ -112,10 +123,11 @@ api::ChangeResult Reconciler::change_configuration(NextConfiguration next, const
       // "field: what is wrong with what it names, as a file"
       const std::string &why = prepared.error().message;
       const size_t colon = std::min(why.find(": "), why.size());
-      return refuse_configuration(next, {{.file = next.name,
-                                          .field = why.substr(0, colon),
-                                          .value = {},
-                                          .message = why.substr(std::min(colon + 2, why.size()))}});
+      return refuse_configuration(next, terms,
+                                  {{.file = next.name,
+                                    .field = why.substr(0, colon),
+                                    .value = {},
+                                    .message = why.substr(std::min(colon + 2, why.size()))}});
     }
     use_prepared = std::move(prepared).value();
   }
@@ -123,13 +135,14 @@ api::ChangeResult Reconciler::change_configuration(NextConfiguration next, const
   return use_configuration(std::move(next), std::move(*loaded.state), use_prepared, terms);
 }
 
-api::ChangeResult Reconciler::refuse_configuration(const NextConfiguration &next,
+api::ChangeResult Reconciler::refuse_configuration(const NextConfiguration &next, const api::Terms &terms,
                                                    std::vector<ConfigError> errors) {
   api::ChangeResult refused{.outcome = Outcome::kInvalidConfig,
                             .message = fmt::format("{} has {} error(s); the configuration of before stays",
                                                    next.name, errors.size()),
                             .errors = std::move(errors)};
   const std::string words = LoadedConfig{{}, refused.errors}.errors_to_string();
+  if (terms.dry_run) return refused;
   if (next.change.is_of_file) config_problem_ = words;
   spdlog::error("{} refused, the configuration of before stays:\n{}", next.change.action, words);
   return refused;
@@ -155,7 +168,8 @@ api::ChangeResult Reconciler::use_configuration(NextConfiguration next, model::D
   if (auto not_made = look_ahead(wanted.value(), known_of(wanted.value()), terms, &plan))
     return refuse(std::move(*not_made));
 
-  const bool is_other_text = next.text != history_.document() || history_.confirmation();
+  const bool is_other_text =
+      next.text != history_.document() || history_.confirmation() || history_.is_unsaved();
   next.change.document = next.text;
   uint64_t revision = 0;
   if (is_other_text) {
@@ -181,6 +195,7 @@ api::ChangeResult Reconciler::use_configuration(NextConfiguration next, model::D
       applied.message = "in force; nothing changes for packets";
     }
   }
+  if (!is_other_text && next.change.is_of_file) history_.note_file_agrees();
   applied.revision = revision;
   applied.changes = std::move(next.change.changes);
   applied.plan = std::move(plan);

@@ -268,15 +268,15 @@ api::ChangeResult Reconciler::set_weight(const model::BackendKey &key, std::opti
   }
   if (const Status saved = store_.save_weights(weights); !saved.ok())
     return {.outcome = Outcome::kRefused, .message = saved.error().message};
-  OperatorWeights weights_before = std::exchange(weights_, weights);
-  api::ChangeResult applied = change_members(std::move(next).value());
+  api::ChangeResult applied =
+      change_members(std::move(next).value());  // keeps the weights of before to fall back to
   if (applied.outcome == Outcome::kRefused) {
-    weights_ = std::move(weights_before);
     noted_ = true;
     const Status restored = store_.save_weights(weights_);
     if (!restored.ok()) spdlog::error("{}; a restart would find another weight", restored.error().message);
     return applied;
   }
+  weights_ = std::move(weights);
   if (applied.outcome == Outcome::kUnchanged) applied.outcome = Outcome::kApplied;
   applied.plan = std::move(plan);
   note_order("weight", key, before, after, terms, &applied);

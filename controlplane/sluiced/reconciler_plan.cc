@@ -45,7 +45,8 @@ bool bring_up(const model::DesiredState &desired, model::ObservedState *observed
     for (const model::BackendSpec &backend : pool.backends) {
       const model::BackendKey key{pool.name, backend.name};
       model::BackendCondition &condition = observed->backends[key];
-      const bool is_unknown = pool.health.checks() && condition.health == model::Health::kUnknown;
+      const bool is_unknown = pool.health.checks() && condition.health == model::Health::kUnknown &&
+                              observed->order_of(key) == nullptr;
       if (!is_unknown && condition.ramp_step == kRampSteps) continue;
       any = true;
       if (is_unknown) condition.health = model::Health::kUp;
@@ -120,9 +121,13 @@ std::optional<api::ChangeResult> Reconciler::look_ahead(const model::DesiredStat
 std::optional<Forecast> Reconciler::forecast_once_up(const model::DesiredState &desired,
                                                      model::ObservedState observed, ForecastInput input) {
   if (!bring_up(desired, &observed)) return std::nullopt;
+  // What checks and slow starts change anyway is not this change's doing.
+  model::ObservedState observed_before = observed_;
+  bring_up(desired_, &observed_before);
+  const Result<Made> before = make(desired_, &observed_before);
   const Result<Made> made = make(desired, &observed);
-  if (!made.ok()) return std::nullopt;
-  return forecast({.before = input.before,
+  if (!before.ok() || !made.ok()) return std::nullopt;
+  return forecast({.before = before.value().snapshot->view(),
                    .after = made.value().snapshot->view(),
                    .connections = input.connections,
                    .boottime_s = input.boottime_s,

@@ -115,18 +115,25 @@ Error RevisionStore::error(const std::string &what) const {
                            database_ == nullptr ? "out of memory" : sqlite3_errmsg(database_.get()))};
 }
 
-Result<RevisionStore> RevisionStore::open(const std::filesystem::path &path) {
+Result<RevisionStore> RevisionStore::open(const std::filesystem::path &path, bool *is_damaged) {
+  bool ignored = false;
+  bool *damaged = is_damaged == nullptr ? &ignored : is_damaged;
+  *damaged = false;
   RevisionStore store(path);
   sqlite3 *database = nullptr;
   const int opened = sqlite3_open_v2(
       path.c_str(), &database, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
   store.database_.reset(database);
   if (opened != SQLITE_OK) return store.error("cannot be opened");
-  if (Status prepared = store.prepare(); !prepared.ok()) return prepared.error();
+  if (Status prepared = store.prepare(damaged); !prepared.ok()) {
+    const int code = sqlite3_errcode(store.database_.get());
+    *damaged = *damaged || code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
+    return prepared.error();
+  }
   return store;
 }
 
-Status RevisionStore::prepare() {
+Status RevisionStore::prepare(bool *is_damaged) {
   // The state directory is locked: nobody else waits for this file. FULL: a change that was answered is there
   // after a power failure.
   if (Status set =
@@ -141,8 +148,9 @@ Status RevisionStore::prepare() {
   }
   if (version == kVersion) {
     Statement check(database_.get(), "PRAGMA quick_check(1)");
-    if (!check.step() || check.text(0) != "ok") return error("is damaged");
-    return Done{};
+    if (check.step() && check.text(0) == "ok") return Done{};
+    *is_damaged = check.ok();  // it could be asked, and this is the answer
+    return error("is damaged");
   }
   if (version != 0)
     return Error{fmt::format("{} is of version {}, not {}", path_.native(), version, kVersion)};
@@ -235,19 +243,23 @@ void RevisionStore::abandon() {
 
 Status RevisionStore::keep(const ConfigurationRecord &record) { return write_record(record); }
 
-// The oldest revisions beyond the number that is kept, and the oldest documents beyond their bytes; never the
-// document that is wanted, or may come back.
+// The oldest documents beyond their bytes, never one that is wanted or may come back; and the oldest
+// revisions beyond the number that is kept, never one with a document: what many drains push out is drains.
 Status RevisionStore::forget_old() {
-  Statement rows(database_.get(),
-                 "DELETE FROM revisions WHERE number <= (SELECT max(number) FROM revisions) - ?");
-  rows.bind(uint64_t{kMaxRevisions}).step();
+  constexpr const char *kInUse =
+      "(SELECT revision FROM wanted UNION SELECT file_revision FROM wanted UNION SELECT confirm_back_to FROM "
+      "wanted)";
   Statement documents(
       database_.get(),
-      "DELETE FROM documents WHERE revision IN (SELECT revision FROM (SELECT revision, "
-      "sum(length(text)) OVER (ORDER BY revision DESC) AS bytes FROM documents) WHERE bytes > ?) "
-      "AND revision NOT IN (SELECT revision FROM wanted UNION SELECT file_revision FROM wanted "
-      "UNION SELECT confirm_back_to FROM wanted)");
+      fmt::format("DELETE FROM documents WHERE revision IN (SELECT revision FROM (SELECT revision, "
+                  "sum(length(text)) OVER (ORDER BY revision DESC) AS bytes FROM documents) "
+                  "WHERE bytes > ?) AND revision NOT IN {}",
+                  kInUse));
   documents.bind(kMaxDocumentBytes).step();
+  Statement rows(database_.get(),
+                 "DELETE FROM revisions WHERE number <= (SELECT max(number) FROM revisions) - ? "
+                 "AND number NOT IN (SELECT revision FROM documents)");
+  rows.bind(uint64_t{kMaxRevisions}).step();
   return rows.ok() && documents.ok() ? Status(Done{}) : Status(error("cannot be written"));
 }
 

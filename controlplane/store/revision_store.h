@@ -21,7 +21,7 @@ namespace sluice {
 
 /// One change.
 struct Revision {
-  uint64_t number = 0;  // from 1, never given twice
+  uint64_t number = 0;  // from 1
   int64_t at_unix_ms = 0;
   std::string author;      // "ci", "uid 1000", "sluiced"
   std::string origin;      // where the author was: "192.0.2.1:40000", "uid 0 pid 77"; may be empty
@@ -53,11 +53,12 @@ struct ConfigurationRecord {
 /// One database, used by one thread and one process. Every change is on the disk when a call returns.
 class RevisionStore {
  public:
-  static constexpr size_t kMaxRevisions = 10'000;
+  static constexpr size_t kMaxRevisions = 10'000;            // beside those whose documents are kept
   static constexpr uint64_t kMaxDocumentBytes = 256u << 20;  // of all documents; the oldest go first
 
-  /// Opens or makes the database. Fails when it is damaged or of another version, naming the file.
-  static Result<RevisionStore> open(const std::filesystem::path &path);
+  /// Opens or makes the database. The error names the file; `is_damaged` says whether it is because what the
+  /// file has is no database, and not a full disk, a lack of rights or another version.
+  static Result<RevisionStore> open(const std::filesystem::path &path, bool *is_damaged = nullptr);
 
   RevisionStore(RevisionStore &&) noexcept;
   RevisionStore &operator=(RevisionStore &&) noexcept;
@@ -95,7 +96,7 @@ class RevisionStore {
   };
   explicit RevisionStore(std::filesystem::path path) : path_(std::move(path)) {}
 
-  Status prepare();
+  Status prepare(bool *is_damaged);
   Status run(const char *sql) const;
   Error error(const std::string &what) const;
   Status write_record(const ConfigurationRecord &record);

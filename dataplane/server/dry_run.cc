@@ -44,9 +44,11 @@ EntryFound entry_of(const DryRunTables &tables, const DryRun &run, uint32_t tabl
                                service.closing_timeout_s, service.udp_timeout_s);
   entry.backend = backend_of(word);
   // An ICMP error follows its connection as long as the backend is known (choose_backend_of_quoted).
-  entry.holds = (run.packet.flags & kPacketIcmpError) != 0
-                    ? known
-                    : connection_holds(egress, word, &run.packet, &service, tables.live->now_s);
+  const bool is_icmp_error = (run.packet.flags & kPacketIcmpError) != 0;
+  entry.holds =
+      is_icmp_error ? known : connection_holds(egress, word, &run.packet, &service, tables.live->now_s);
+  // What another worker has counts for a packet only while it has not timed out (ask_peers).
+  if (!is_icmp_error && table != tables.worker && entry.age_s > entry.timeout_s) entry.holds = false;
   return entry;
 }
 

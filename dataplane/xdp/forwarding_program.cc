@@ -257,6 +257,7 @@ Status ForwardingProgram::sweep(uint32_t runs) const {
   LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_size_in = frame.size(),
               .repeat = static_cast<int>(runs), .flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = 1);
   const int error = bpf_prog_test_run_opts(sweep_program_fd(), &options);
+  if (error == -EINTR) return Done{};  // a signal came between: the next round goes on
   if (error != 0) return Error{"sweep: " + error_text(error)};
   return Done{};
 }

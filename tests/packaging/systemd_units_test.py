@@ -63,6 +63,7 @@ class SystemdUnits(unittest.TestCase):
             self.assertEqual(found["Type"], ["notify"])
             self.assertRegex(found["WatchdogSec"][0], r"^\d+s$")
             self.assertEqual(found["Restart"], ["on-failure"])
+            self.assertEqual(found["StartLimitIntervalSec"], ["0"], "it is tried until it starts")
 
     def test_sluiced_has_no_capability_and_a_user_of_its_own(self) -> None:
         found = settings("sluiced.service")

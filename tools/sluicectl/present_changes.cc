@@ -111,7 +111,7 @@ std::string present_revisions(const json &body) {
     table.add({std::to_string(number_of(revision, "revision")),
                time_text(static_cast<int64_t>(number_of(revision, "at_unix_ms") / 1000)),
                text_of(revision, "author"), text_of(revision, "action"), text_of(revision, "subject"),
-               snapshot == 0 ? "-" : std::to_string(snapshot), std::to_string(revision.at("changes").size()),
+               snapshot == 0 ? "-" : std::to_string(snapshot), std::to_string(number_of(revision, "changes")),
                text_of(revision, "message")});
   }
   if (table.empty()) return "There are no revisions.\n";

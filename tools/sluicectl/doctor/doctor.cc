@@ -97,8 +97,15 @@ Findings look_at_all(const Context &context, const DoctorOptions &options) {
     all.insert(all.end(), std::make_move_iterator(findings.begin()), std::make_move_iterator(findings.end()));
   };
   add(check_daemons(system));
-  add(check_nics(host, system));
   add(check_xdp_mode(system));
+  if (!context.endpoint.server.empty()) {
+    add({{"host", "", Outcome::kWarn, "sluiced is on another host, which cannot be looked at from here",
+          "ssh to it, and there: sluicectl doctor"}});
+    add(check_backends(system));
+    if (!system.engine.empty()) add(watch_path(context));
+    return all;
+  }
+  add(check_nics(host, system));
   add(check_mtu(host, system));
   add(check_rp_filter(host, system));
   add(check_huge_pages(host, system));

@@ -138,8 +138,12 @@ Findings check_cores(const Host &host, const SystemFacts &system) {
   if (system.idle.starts_with("sleep"))
     return {{"cores", "", Outcome::kPass, found + ", as idle = sleep means", ""}};
   return {{"cores", "", Outcome::kWarn, found + ": each of these delays packets",
-           fmt::format("sed -i 's/^GRUB_CMDLINE_LINUX=\"/&isolcpus={0} nohz_full={0} rcu_nocbs={0} /' "
-                       "/etc/default/grub && update-grub && reboot",
+           // Services may not run on isolated cores unless they say so.
+           fmt::format("mkdir -p /etc/systemd/system/sluice-dataplane.service.d && "
+                       "printf '[Service]\\nCPUAffinity=0-%d\\n' $(($(nproc --all) - 1)) "
+                       "> /etc/systemd/system/sluice-dataplane.service.d/cores.conf && "
+                       "sed -i 's/^GRUB_CMDLINE_LINUX=\"/&isolcpus={0} nohz_full={0} rcu_nocbs={0} /' "
+                       "/etc/default/grub && update-grub; it takes effect at the next boot",
                        list)}};
 }
 

@@ -34,8 +34,11 @@ PortFacts port_of(const json &port, const std::string &engine) {
 SystemFacts facts_of(const json &status, const json &backends) {
   SystemFacts facts;
   facts.status = status;
+  // Not told to a token for single services, nor while the dataplane does not answer.
+  if (!facts.status.at("dataplane").at("details").is_object())
+    facts.status["dataplane"]["details"] = json::object();
   facts.backends = backends.at("backends");
-  const json &dataplane = status.at("dataplane");
+  const json &dataplane = facts.status.at("dataplane");
   if (!dataplane.at("connected").get<bool>()) return facts;
   facts.engine = dataplane.at("engine").get<std::string>();
   const json &details = dataplane.at("details");
