@@ -169,8 +169,8 @@ class DiscoveryByRegistration(Discovery):
         for arguments, code, part in [
                 (("web/b1", "--address", "10.1.0.300", "--ttl", "10s"), 2, 'address "10.1.0.300" is no IPv4'),
                 (("web/b1", "--address", "10.1.0.1", "--ttl", "10ms"), 2, 'ttl "10ms" is no duration from 1s to 24h'),
-                (("web/b1", "--address", "198.51.100.10", "--ttl", "10s"), 1, "b1: 198.51.100.10 is a VIP"),
-                (("web/own", "--address", "10.1.0.1", "--ttl", "10s"), 1, "has a backend of that name"),
+                (("web/b1", "--address", "198.51.100.10", "--ttl", "10s"), 6, "b1: 198.51.100.10 is a VIP"),
+                (("web/own", "--address", "10.1.0.1", "--ttl", "10s"), 6, "has a backend of that name"),
                 (("none/b1", "--address", "10.1.0.1", "--ttl", "10s"), 3, 'no pool "none" whose backends register'),
                 (("web", "--address", "10.1.0.1", "--ttl", "10s"), 2, '"web" is no POOL/NAME')]:
             with self.subTest(arguments=arguments):
