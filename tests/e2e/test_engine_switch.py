@@ -4,7 +4,7 @@ import dataclasses
 
 from changer import Changer
 from downloads import curl_downloads, paced_downloads
-from harness import VIP_URLS, BalancedTestbed
+from harness import SPARING, VIP_URLS, BalancedTestbed
 from iperf import iperfs, servers_in_b1
 from testbed import dataplane_client, topology
 from testbed.builder import BIG_FILE_BYTES
@@ -32,7 +32,7 @@ class EngineSwitch(BalancedTestbed):
     def test_connections_and_downloads_survive(self) -> None:
         targets = http_targets() + http_targets(topology.HTTP_LEAST_CONNECTION_PORT)
         with self.held_against_the_hash(_HELD, targets) as held, \
-                Load(self.testbed, "requests", 0, options=["--concurrency", "8"]) as load:
+                Load(self.testbed, "requests", 0, options=SPARING) as load:
             with paced_downloads(self, 1) as downloads:
                 for number, engine in enumerate(_ENGINES, 1):
                     self.switch_to(engine)
@@ -65,7 +65,7 @@ class EngineSwitch(BalancedTestbed):
             self.appliance.wait_for_states({"b1": "up"})
             with iperfs(self, _DURATION_S) as iperf, curl_downloads(self, _DURATION_S) as curls, \
                     self.held_against_the_hash(_HELD, beside=flows), \
-                    Load(self.testbed, "requests", 0, options=["--concurrency", "8"]) as load:
+                    Load(self.testbed, "requests", 0, options=SPARING) as load:
                 with Changer(self) as changer:
                     for step in (lambda: self.switch_to("xdp"), self.appliance.kill_dataplane, self.start_xdp,
                                  lambda: self.switch_to("dpdk"), self.kill_and_start_dpdk):

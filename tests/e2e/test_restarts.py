@@ -1,6 +1,6 @@
 """Killed, stopped and started daemons: packets go on, and nothing changes."""
 
-from harness import BalancedTestbed
+from harness import SPARING, BalancedTestbed
 from testbed.load import Load
 
 _INVALID_CONFIG = 5  # tools/sluicectl/exit_codes.h
@@ -29,7 +29,7 @@ class Restarts(BalancedTestbed):
         offset = self.settled_offset()
         repairs = self.client_repairs()
         with Load(self.testbed, "hold", _HELD, options=_HOLD_OPTIONS) as held, \
-                Load(self.testbed, "requests", 0, options=["--concurrency", "8"]) as load:
+                Load(self.testbed, "requests", 0, options=SPARING) as load:
             self.assertEqual(held.wait_until_held(), _HELD)
             load.wait_until_done(300)
             self.appliance.kill_sluiced()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from changer import Changer
 from downloads import PacedDownloads, paced_downloads
-from harness import FAMILIES, VIP_URLS, BalancedTestbed, WireOffset
+from harness import FAMILIES, SPARING, VIP_URLS, BalancedTestbed, WireOffset
 from testbed import topology
 from testbed.builder import BIG_FILE_BYTES
 from testbed.commands import socket_in
@@ -36,7 +36,7 @@ class XdpLife(BalancedTestbed):
         drops, repairs = self.drops(), self.client_repairs()
         flows = UdpFlows(self, _UDP_FLOWS)
         with self.held_against_the_hash(_HELD, beside=flows), \
-                Load(self.testbed, "requests", 0, options=["--concurrency", "8"]) as load:
+                Load(self.testbed, "requests", 0, options=SPARING) as load:
             with paced_downloads(self, 1) as downloads:
                 yield load, downloads
             flows.wait_until_answered()
