@@ -8,7 +8,9 @@ namespace sluice {
 namespace {
 
 Frame frame_of(const DryRunFrame &frame) {
-  return {frame.bytes.data(), frame.bytes.data() + frame.bytes.size(), frame.length};
+  static constexpr uint8_t kNothing = 0;  // pointers are reckoned from it, and nothing is read
+  const uint8_t *bytes = frame.bytes.empty() ? &kNothing : frame.bytes.data();
+  return {bytes, bytes + frame.bytes.size(), frame.length};
 }
 
 /// Stages 1 and 2 up to the connection's key. False: the packet's way ends there.
